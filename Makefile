@@ -1,0 +1,58 @@
+# make demo    train a flow for φ⁴ on 8×8, sample, and write a report
+# make test    every check: lint, types, imports, docs, tests
+# make slow    the tests that train and sample for minutes
+# make bench   the benchmarks
+# make docs    the documentation, into site/
+# make clean   remove what the targets above made, the environment too; runs stay
+#
+# VENV chooses the folder of the environment, PYTHON the interpreter that makes it (3.11 or newer).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint slow bench docs clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+# Two stamps, newer than the files that say what to install: one for users, one for developers.
+define install
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "Installing latflow into $(VENV): a minute or two the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e $(1)
+endef
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(call install,.)
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(call install,".[dev]")
+	@touch $(VENV)/.installed $@
+
+demo: $(VENV)/.installed
+	$(BIN)/latflow run phi4-8x8 --out runs/phi4-8x8
+	@echo "Report: runs/phi4-8x8/report.html"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+test: lint docs
+	$(BIN)/pytest -m "not slow"
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slow
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/results.py
+
+clean:
+	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
+	rm -rf site .pytest_cache .hypothesis .ruff_cache .import_linter_cache
