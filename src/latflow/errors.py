@@ -1,0 +1,21 @@
+"""Errors that a user can mend: each message says what was expected and what came."""
+
+
+class LatflowError(Exception):
+    """Base of the errors which the command line prints as one message, without a traceback."""
+
+
+class ConfigError(LatflowError):
+    """A configuration that cannot be read, or a key or a value that is not legal."""
+
+
+class RunFolderError(LatflowError):
+    """A folder that is no run, belongs to another run, or cannot be written."""
+
+
+class CheckpointError(LatflowError):
+    """A checkpoint that is missing, truncated, foreign, or of another model."""
+
+
+class TrainingError(LatflowError):
+    """A training that cannot go on, for example because the loss is not finite any more."""

@@ -1,0 +1,19 @@
+"""Array types: the first dimension of every tensor is the batch."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Lattice = tuple[int, ...]
+"""Side lengths (L0, L1, …) in lattice units, direction 0 first."""
+
+Field = Float[Tensor, "batch *lattice"]
+"""A batch of real scalar fields."""
+
+LogProb = Float[Tensor, "batch"]
+"""One number for each configuration: an action, a log-probability, a log-determinant."""
+
+Sites = Float[Tensor, "batch active"]
+"""The field at a chosen set of sites, flattened."""
+
+Mask = Bool[Tensor, "*lattice"]
+"""Which sites of the lattice are chosen."""
