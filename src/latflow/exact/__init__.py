@@ -1,0 +1,30 @@
+"""Exact results to hold samplers against: closed forms, and sums that converge to any accuracy."""
+
+from latflow.exact.free_field import (
+    free_field_action,
+    free_field_log_z,
+    free_field_lowest_mode,
+    free_field_phi_squared,
+    free_field_propagator,
+    free_field_two_point,
+    free_field_zero_mode,
+)
+from latflow.exact.phi4 import Converged, phi4_log_z, phi4_phi_squared
+from latflow.exact.toy import ToyVariance, toy_gradient, toy_kl, toy_variance
+
+__all__ = [
+    "Converged",
+    "ToyVariance",
+    "free_field_action",
+    "free_field_log_z",
+    "free_field_lowest_mode",
+    "free_field_phi_squared",
+    "free_field_propagator",
+    "free_field_two_point",
+    "free_field_zero_mode",
+    "phi4_log_z",
+    "phi4_phi_squared",
+    "toy_gradient",
+    "toy_kl",
+    "toy_variance",
+]
