@@ -1,0 +1,150 @@
+"""What importance weights w = exp(−S)/q tell: how good q is, log Z, and what Metropolis would make of it."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from latflow.analysis.measurement import Measurement
+
+
+def scaled_weight(log_weight: ArrayLike) -> np.ndarray:
+    """w / max(w) = exp(log w − max log w), which neither overflows nor vanishes altogether.
+
+    Raises:
+        ValueError: when there are no weights, when some are nan or +inf, and when all are zero.
+    """
+    exponent = np.asarray(log_weight, dtype=np.float64)
+    if not exponent.size:
+        raise ValueError("expected log-weights, got none")
+    bad = int(np.sum(np.isnan(exponent) | np.isposinf(exponent)))
+    if bad:
+        raise ValueError(
+            f"expected finite log-weights, got {bad} of {exponent.size} that are nan or infinite"
+        )
+    largest = exponent.max()
+    if np.isneginf(largest):
+        raise ValueError("expected a weight above zero, got only log-weights of -inf")
+    return np.exp(exponent - largest)
+
+
+def effective_sample_size(log_weight: ArrayLike) -> float:
+    """ESS = (Σw)² / (N Σw²), in (0, 1]: the share of the draws that count. Raises as `scaled_weight`."""
+    weight = scaled_weight(log_weight)
+    return float(weight.sum() ** 2 / (weight.size * (weight**2).sum()))
+
+
+def free_energy(log_weight: ArrayLike) -> Measurement:
+    """F = −log Z = −log⟨w⟩_q, from independent draws of q. Raises as `scaled_weight`.
+
+    The error is that of ⟨w⟩ divided by ⟨w⟩; like the value it is blind to modes of the target that q misses.
+    """
+    weight = scaled_weight(log_weight)
+    largest = float(np.max(np.asarray(log_weight, dtype=np.float64)))
+    mean = float(weight.mean())
+    return Measurement(-largest - math.log(mean), _standard_error(weight) / mean, n=weight.size)
+
+
+def variational_free_energy(log_weight: ArrayLike) -> Measurement:
+    """F_q = −⟨log w⟩_q = F + D_KL(q|p) ≥ F, from independent draws of q. Raises as `scaled_weight`.
+
+    Infinite, with an error that is nan, when a draw has weight zero.
+    """
+    scaled_weight(log_weight)
+    exponent = np.asarray(log_weight, dtype=np.float64)
+    if np.isneginf(exponent).any():
+        return Measurement(math.inf, math.nan, n=exponent.size)
+    return Measurement(-float(exponent.mean()), _standard_error(exponent), n=exponent.size)
+
+
+def largest_weight_share(log_weight: ArrayLike) -> float:
+    """max(w) / Σw: how much of every weighted average one draw decides. Raises as `scaled_weight`."""
+    return float(1 / scaled_weight(log_weight).sum())
+
+
+def expected_acceptance(log_weight: ArrayLike) -> float:
+    """Acceptance of the independence sampler, a = E_{w∼p, w'∼q} min(1, w'/w) = Σ_ij min(w_i, w_j) / (N Σw).
+
+    Exact for a chain that proposes the given draws with equal probability, so high by at most 1/N for q
+    itself; in O(N log N). Raises as `scaled_weight`.
+    """
+    weight = np.sort(scaled_weight(log_weight), axis=None)
+    pairs = 2 * np.arange(weight.size)[::-1] + 1  # in how many ordered pairs each weight is the smaller one
+    return float(weight @ pairs / (weight.size * weight.sum()))
+
+
+def tau_from_weights(log_weight: ArrayLike) -> float:
+    """Autocorrelation time of the independence sampler for observables independent of w.
+
+        τ = ½ + E_p[R/(1−R)],    R(w) = E_q[(1 − w'/w)_+] the probability to reject when at weight w
+
+    Exact for a chain that proposes the given draws with equal probability; with a heavy tail of w the value
+    for q itself may be larger. In O(N log N). Raises as `scaled_weight`.
+    """
+    weight = np.sort(scaled_weight(log_weight), axis=None)
+    weight = weight[weight.size - np.count_nonzero(weight) :] if weight[0] == 0 else weight
+    n_draws = np.asarray(log_weight).size
+    below = np.concatenate(([0.0], np.cumsum(weight)[:-1]))
+    # 1 − R = N⁻¹ Σ_j min(1, w_j/w): all those above w count 1
+    accept = (below / weight + np.arange(weight.size, 0, -1)) / n_draws
+    return float(0.5 + weight @ ((1 - accept) / accept) / weight.sum())
+
+
+def pareto_tail_index(log_weight: ArrayLike) -> float:
+    """k̂, the shape of the generalised Pareto distribution fitted to the largest weights.
+
+    The tail is the largest min(N/5, 3√N) weights. Moments of w below the order 1/k exist: the error of
+    averages is finite for k < ½, and above k ≈ 0.7 no number of draws that one can afford makes them
+    reliable. Not positive for a tail that falls faster than any power, or ends; −inf when the largest weights
+    are all equal.
+
+    Sources: Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed importance sampling, arXiv:1507.02646; the
+    fit is that of Zhang and Stephens, Technometrics 51 (2009) 316.
+
+    Raises:
+        ValueError: for fewer than 25 draws, and as `scaled_weight`.
+    """
+    weight = np.sort(scaled_weight(log_weight), axis=None)
+    if weight.size < 25:
+        raise ValueError(f"expected at least 25 draws to fit a tail, got {weight.size}")
+    tail = math.ceil(min(weight.size / 5, 3 * math.sqrt(weight.size)))
+    excess = weight[-tail:] - weight[-tail - 1]
+    excess = excess[excess > 0]
+    return _pareto_shape(excess) if len(excess) >= 5 else -math.inf
+
+
+def acceptance(accepted: ArrayLike) -> Measurement:
+    """The share of proposals that were accepted, of a record (steps,) or (steps, chains) of yes and no."""
+    from latflow.analysis.autocorrelation import measure
+
+    return measure(np.asarray(accepted, dtype=np.float64), name="the record of acceptances")
+
+
+def longest_rejection_run(accepted: ArrayLike) -> int:
+    """The largest number of steps in a row that a chain rejected, of a record (steps,) or (steps, chains)."""
+    record = np.asarray(accepted, dtype=bool)
+    chains = record.reshape(len(record), -1)
+    fence = np.ones((1, chains.shape[1]), dtype=bool)
+    steps = np.flatnonzero(np.concatenate((fence, chains, fence)).T)  # fences keep runs within their chain
+    return int(np.diff(steps).max(initial=1)) - 1
+
+
+def _standard_error(draws: np.ndarray) -> float:
+    return float(np.std(draws, ddof=1) / math.sqrt(draws.size)) if draws.size > 1 else math.nan
+
+
+def _pareto_shape(excess: np.ndarray) -> float:
+    """The shape k of σ⁻¹(1 + kx/σ)^{−1−1/k} for ascending x > 0, by Zhang and Stephens' posterior mean.
+
+    With θ = −k/σ the profile likelihood is n [log(−θ/k) − k − 1], k(θ) = mean log(1 − θx); θ is averaged over
+    a grid of quantiles of their prior.
+    """
+    n = len(excess)
+    grid = 30 + math.isqrt(n)
+    quantile = np.arange(1, grid + 1) - 0.5
+    theta = 1 / excess[-1] + (1 - np.sqrt(grid / quantile)) / (3 * excess[int(n / 4 + 0.5) - 1])
+    shape = np.log1p(-theta[:, None] * excess).mean(1)
+    log_likelihood = n * (np.log(-theta / shape) - shape - 1)
+    posterior = np.exp(log_likelihood - log_likelihood.max())
+    mean_theta = posterior @ theta / posterior.sum()
+    return float(np.log1p(-mean_theta * excess).mean())

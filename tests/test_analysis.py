@@ -1,0 +1,322 @@
+"""The error analysis against processes whose autocorrelation and whose averages are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.signal import lfilter
+
+from latflow import exact, observables
+from latflow.actions import Phi4
+from latflow.analysis import (
+    Measurement,
+    autocorrelation,
+    derive,
+    derive_vector,
+    effective_masses,
+    fitted_correlation_length,
+    measure,
+    summary,
+)
+from latflow.lattice import lattice_momentum_squared
+
+ONE_SIGMA = math.erf(math.sqrt(0.5))
+
+
+def autoregressive(rho, steps, chains, seed):
+    """Stationary AR(1) chains of unit variance, (steps, chains): ρ(t) = ρ^t, τ = ½ (1+ρ)/(1−ρ)."""
+    noise = np.random.default_rng(seed).standard_normal((steps, chains))
+    noise[1:] *= math.sqrt(1 - rho**2)
+    return lfilter([1.0], [1.0, -rho], noise, axis=0)
+
+
+def free_fields(lattice, m2, batch, seed=4):
+    """Independent draws of exp(−φKφ): white noise, multiplied by (2K)^{−1/2} in momentum space."""
+    noise = torch.randn(batch, *lattice, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    axes = tuple(range(1, noise.ndim))
+    scale = (2 * (lattice_momentum_squared(lattice) + m2)).sqrt()
+    return torch.fft.ifftn(torch.fft.fftn(noise, dim=axes) / scale, dim=axes).real
+
+
+def assert_covers(pulls, slack=0.0):
+    """One sigma holds 68% of standard normal pulls, up to five binomial deviations and a known bias."""
+    inside = np.mean(np.abs(pulls) < 1)
+    spread = math.sqrt(ONE_SIGMA * (1 - ONE_SIGMA) / len(pulls))
+    assert abs(inside - ONE_SIGMA) < 5 * spread + slack, f"{inside:.3f} within one sigma, spread {spread:.3f}"
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_errors_of_one_chain_cover(rho):
+    repetitions = 500
+    found = [measure(series) for series in autoregressive(rho, 4000, repetitions, seed=1).T]
+    assert_covers([m.pull(0.0) for m in found], slack=0.02)  # τ is known to a few per cent
+    tau = 0.5 * (1 + rho) / (1 - rho)
+    taus = np.array([m.tau_int for m in found])
+    # the window cuts a tail exp(−W/τ) off the sum, about 1% of it, and where ρ = 0 only τ > ½ is seen
+    assert abs(taus.mean() - tau) < 5 * taus.std() / math.sqrt(repetitions) + 0.02 * tau
+    assert np.mean([m.tau_int_error for m in found]) == pytest.approx(
+        taus.std(), rel=0.6 if rho == 0 else 0.25
+    )
+
+
+def test_errors_of_replicas_cover():
+    repetitions, chains = 300, 20
+    data = autoregressive(0.8, 200, chains * repetitions, seed=2).reshape(200, repetitions, chains)
+    found = [measure(data[:, i]) for i in range(repetitions)]
+    assert_covers([m.pull(0.0) for m in found], slack=0.02)
+    assert np.mean([m.tau_int for m in found]) == pytest.approx(4.5, rel=0.05)
+
+
+def test_replicas_have_the_error_of_one_chain():
+    data = autoregressive(0.9, 2000, 50, seed=3)
+    replicas, one = measure(data), measure(data.T.reshape(-1))
+    assert replicas.value == pytest.approx(one.value, abs=1e-13)
+    assert replicas.error == pytest.approx(one.error, rel=0.05)
+    assert replicas.n == one.n == 100_000
+
+
+def test_chains_that_stand_still_are_as_many_draws_as_there_are_chains():
+    values = np.random.default_rng(4).standard_normal(400)
+    stuck = measure(np.tile(values, (50, 1)))
+    assert stuck.error == pytest.approx(
+        values.std() / 20, rel=0.1
+    )  # about the mean of each chain it would be 0
+
+
+def test_weighted_errors_cover():
+    # q = N(0, 1), target N(μ, 1): log w = μ x up to a constant, ⟨x⟩ = μ.
+    shift, repetitions, draws = 0.8, 2000, 500
+    x = np.random.default_rng(5).standard_normal((repetitions, draws))
+    found = [measure(row, log_weight=shift * row) for row in x]
+    assert_covers([m.pull(shift) for m in found], slack=0.02)
+    derived = [derive(lambda a, b: b - a**2, row, row**2, log_weight=shift * row) for row in x[:500]]
+    assert_covers([m.pull(1.0) for m in derived], slack=0.05)
+
+
+def test_weights_may_be_huge_and_only_their_ratios_count():
+    x = np.random.default_rng(6).standard_normal((100, 3))
+    plain = measure(x, log_weight=np.zeros_like(x))
+    assert plain.value == pytest.approx(x.mean())
+    assert plain.error == pytest.approx(x.std(ddof=1) / math.sqrt(x.size))
+    near, far = measure(x, log_weight=x), measure(x, log_weight=x - 1e4)
+    assert far.value == pytest.approx(near.value, rel=1e-10)
+    assert far.error == pytest.approx(near.error, rel=1e-10)
+    assert measure(x.ravel(), log_weight=x.ravel()) == near
+
+
+def test_derived_errors_are_those_of_pyerrors():
+    from latflow.analysis.autocorrelation import _pyerrors
+
+    pe = _pyerrors()
+    x = autoregressive(0.7, 5000, 1, seed=7)[:, 0] + 0.3
+
+    def obs(series):
+        return pe.Obs([series], ["chain"])
+
+    expected = observables.binder_cumulant(obs(x**2), obs(x**4))
+    expected.gamma_method(S=2.0)
+    found = derive(observables.binder_cumulant, x**2, x**4)
+    assert found.value == pytest.approx(expected.value, rel=1e-12)
+    assert found.error == pytest.approx(expected.dvalue, rel=1e-3)
+    assert found.tau_int == pytest.approx(expected.e_tauint["chain"], rel=1e-3)
+
+    series = np.stack([2 + 0.01 * x, 1 + 0.02 * np.roll(x, 3), 0.7 + 0.01 * x**2, 0.6 - 0.01 * x], axis=-1)
+    masses = observables.effective_mass(np.array([obs(column) for column in series.T]))
+    for found, expected in zip(effective_masses(series), masses, strict=True):
+        expected.gamma_method(S=2.0)
+        assert found.value == pytest.approx(expected.value, rel=1e-9)
+        assert found.error == pytest.approx(expected.dvalue, rel=1e-3)
+
+
+def test_derived_quantities_know_the_correlation_of_their_arguments():
+    x = autoregressive(0.5, 1000, 2, seed=8)
+    assert derive(lambda a, b: a - b, x, x + 3).error < 1e-12
+    assert derive(lambda a: 2 * a, x).error == pytest.approx(2 * measure(x).error, rel=1e-6)
+    low, high = derive_vector(lambda a, c: a * c, np.ones_like(x), np.stack([x, x + 1], axis=-1))
+    assert low.error == pytest.approx(measure(x).error, rel=1e-6)
+    assert high.value == pytest.approx(low.value + 1)
+
+
+def test_autocorrelation_function_of_a_known_process():
+    rho, repetitions = 0.8, 200
+    data = autoregressive(rho, 2000, repetitions, seed=9)
+    found = [autocorrelation(series, max_lag=20) for series in data.T]
+    estimates = np.array([f.rho for f in found])
+    spread, errors = estimates.std(0), np.mean([f.rho_error for f in found], axis=0)
+    assert estimates.shape == (repetitions, 21)
+    # the estimate about the estimated mean is low by 2τ/N = 0.0045 at every lag
+    assert (abs(estimates.mean(0) - rho ** np.arange(21)) < 5 * spread / math.sqrt(repetitions) + 0.01).all()
+    assert errors[0] == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(errors[1:], spread[1:], rtol=0.3)
+    assert autocorrelation(data).rho[1] == pytest.approx(rho, abs=0.01)
+
+
+def test_constant_series_have_no_error():
+    assert measure(np.full((10, 3), 0.1)) == Measurement(0.1, 0.0, 0.5, 0.0, 0, 30)
+    assert derive(lambda a: a**2, np.full(10, 0.1)).error == 0
+    assert autocorrelation(np.full(10, 0.1)).window == 0
+    tiny = 1e-200 * autoregressive(0.0, 100, 1, seed=10)
+    assert measure(tiny).error == pytest.approx(1e-200 * measure(1e200 * tiny).error, rel=1e-9)
+
+
+def test_series_that_cannot_be_analysed_are_refused():
+    with pytest.raises(ValueError, match=r"expected plaquette to have at least 5 steps .* got 4"):
+        measure(np.zeros((4, 100)), name="plaquette")
+    with pytest.raises(ValueError, match="at least 2 draws"):
+        measure([1.0], log_weight=[0.0])
+    with pytest.raises(ValueError, match="expected the series of shape"):
+        measure(np.zeros((10, 2, 2)))
+    with pytest.raises(ValueError, match="log-weights of shape"):
+        measure(np.zeros((10, 2)), log_weight=np.zeros((2, 10)))
+    with pytest.raises(ValueError, match="one history"):
+        derive(lambda a, b: a + b, np.zeros(10), np.zeros(11))
+
+
+def test_numbers_that_are_none_stay_visible():
+    series = np.ones(10)
+    series[3] = math.nan
+    assert math.isnan(measure(series).error)
+    with pytest.raises(ValueError, match="finite numbers"):
+        autocorrelation(series)
+    noise = autoregressive(0.0, 100, 1, seed=11)
+    assert math.isnan(derive(lambda a: np.sqrt(a - 9), noise).value)
+
+
+def test_importing_pyerrors_leaves_the_printing_of_numpy_alone():
+    before = np.get_printoptions()
+    measure(np.arange(10.0))
+    assert np.get_printoptions() == before
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.31498, 0.00072, "0.31498(72)"),
+        (-0.31498, 0.00072, "-0.31498(72)"),
+        (9.29135, 0.00001, "9.291350(10)"),
+        (0.1, 0.0996, "0.10(10)"),
+        (0.1, 0.00996, "0.100(10)"),
+        (1.5, 0.996, "1.5(1.0)"),
+        (74.0, 4.0, "74.0(4.0)"),
+        (570.4, 21.3, "570(21)"),
+        (57.03, 9.96, "57(10)"),
+        (2518.0, 130.0, "2518(130)"),
+        (0.003, 0.15, "0.00(15)"),
+        (0.5, 0.0, "0.5(0)"),
+        (2.0, 0.0, "2(0)"),
+        (0.0, 0.0, "0(0)"),
+        (1e-12, 0.0, "1(0)e-12"),
+        (1.5e9, 2e7, "1.500(20)e+09"),
+        (3.2e-9, 1e-10, "3.20(10)e-09"),
+        (12.0, 3e8, "0.0(3.0)e+08"),
+        (math.nan, math.nan, "nan(nan)"),
+        (0.25, math.nan, "0.25(nan)"),
+        (math.inf, math.nan, "inf(nan)"),
+    ],
+)
+def test_measurements_print_as_the_field_does(value, error, text):
+    assert str(Measurement(value, error)) == text
+    again = Measurement.parse(text)
+    assert again.value == pytest.approx(value, abs=0 if error == 0 else max(error, 0.0), nan_ok=True)
+    assert again.error == pytest.approx(error, rel=0.05, nan_ok=True)
+    assert str(again) == text
+
+
+@given(
+    st.floats(-1e12, 1e12),
+    st.one_of(st.just(0.0), st.floats(1e-12, 1e12)),
+)
+def test_what_is_printed_is_read_back(value, error):
+    again = Measurement.parse(str(Measurement(value, error)))
+    assert again.error == pytest.approx(error, rel=0.051)
+    assert abs(again.value - value) <= 0.0501 * error + 1e-9 * abs(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "error"),
+    [
+        ("9.29135(1)", 9.29135, 1e-5),
+        ("164.5(5.0)", 164.5, 5.0),
+        ("788(128)", 788.0, 128.0),
+        ("-2(1)e-3", -2e-3, 1e-3),
+    ],
+)
+def test_published_numbers_are_read(text, value, error):
+    assert Measurement.parse(text) == Measurement(value, error)
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "1.5(", "a(1)", "1.5(-1)", "1.5(1) 2", "1,5(1)"])
+def test_what_is_no_measurement_is_refused(text):
+    with pytest.raises(ValueError, match="expected a number with its error"):
+        Measurement.parse(text)
+
+
+def test_pulls():
+    assert Measurement(1.0, 0.3).pull(2.0, 0.4) == pytest.approx(-2)
+    assert Measurement(1.0, 0.0).pull(1.0) == 0
+    assert Measurement(1.0, 0.0).pull(2.0) == -math.inf
+
+
+def test_fitted_correlation_length_of_the_free_field():
+    lattice, m2 = (16, 4), 0.25
+    x = free_fields(lattice, m2, 20_000)
+    series = observables.two_point(x).numpy()[:, None]
+    xi = 1 / (2 * math.asinh(math.sqrt(m2) / 2))
+    for log_weight in (None, np.zeros((20_000, 1))):
+        fitted = fitted_correlation_length(series, lattice[0], log_weight=log_weight)
+        assert abs(fitted.pull(xi)) < 5
+        assert fitted.error < 0.02 * xi
+    assert all(abs(m.pull(1 / xi)) < 5 for m in effective_masses(series)[:4])
+    exact_series = (
+        np.tile(exact.free_field_two_point(lattice, m2), (10, 1)) * (1 + 1e-6 * np.arange(10))[:, None]
+    )
+    assert fitted_correlation_length(exact_series, lattice[0]).value == pytest.approx(xi, rel=1e-8)
+
+
+def test_fits_refuse_correlators_that_are_too_short():
+    with pytest.raises(ValueError, match="three times or more"):
+        effective_masses(np.zeros((10, 2)))
+    with pytest.raises(ValueError, match="at least three"):
+        fitted_correlation_length(np.zeros((10, 5)), 8, first=3)
+    with pytest.raises(ValueError, match="expected C"):
+        fitted_correlation_length(np.zeros((10, 5)), 16)
+
+
+@pytest.mark.parametrize("source", [0.5, 0.7])
+def test_summary_of_a_free_field_meets_its_exact_values(source):
+    # Independent draws at one mass, as chains at that mass and as importance samples of another.
+    lattice, m2, steps, chains = (8, 6), 0.5, 2000, 8
+    x = free_fields(lattice, source, steps * chains)
+    action = Phi4(lattice, m2=m2, lam=0.0)
+    series = {
+        name: values.reshape(steps, chains, *values.shape[1:]).numpy()
+        for name, values in observables.recorded(action)(x).items()
+    }
+    log_weight = (Phi4(lattice, m2=source, lam=0.0)(x) - action(x)).reshape(steps, chains).numpy()
+    found = summary(series, lattice, log_weight if source != m2 else None)
+    zero_mode = exact.free_field_zero_mode(m2)
+    m_abs = math.sqrt(2 / math.pi * zero_mode / 48)
+    expected = {
+        "phi_squared": exact.free_field_phi_squared(lattice, m2),
+        "abs_magnetization": m_abs,
+        "magnetization": 0.0,
+        "V_magnetization_squared": zero_mode,
+        "susceptibility": zero_mode - 48 * m_abs**2,
+        "binder_cumulant": 0.0,
+        "action_density": 0.5,
+        "correlation_length": 1 / math.sqrt(m2),
+        "effective_mass_1": 2 * math.asinh(math.sqrt(m2) / 2),
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert abs(found[name].pull(value)) < 5, name
+        assert 0 < found[name].error < 0.05, name
+        assert found[name].n == steps * chains
+
+
+def test_summary_says_which_series_it_misses():
+    with pytest.raises(ValueError, match="got none of two_point, lowest_mode"):
+        summary({"action": [0.0], "magnetization": [0.0], "phi_squared": [0.0]}, (4,))

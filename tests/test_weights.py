@@ -1,0 +1,159 @@
+"""What weights tell, against Gaussian log-weights, against double loops, and against chains that use them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from latflow import analysis
+
+FUNCTIONS = [
+    analysis.effective_sample_size,
+    analysis.free_energy,
+    analysis.variational_free_energy,
+    analysis.largest_weight_share,
+    analysis.expected_acceptance,
+    analysis.tau_from_weights,
+    analysis.pareto_tail_index,
+]
+
+
+def gaussian_log_weights(sigma, shape, seed=0):
+    """log w ~ N(−σ²/2, σ²) under q, so that Z = ⟨w⟩ = 1."""
+    return sigma * np.random.default_rng(seed).standard_normal(shape) - sigma**2 / 2
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.9])
+def test_gaussian_log_weights(sigma):
+    # 40 independent estimates each: their mean lies within five standard deviations of the exact value.
+    log_weight = gaussian_log_weights(sigma, (40, 10_000)) + 300
+    for function, expected in (
+        (analysis.effective_sample_size, math.exp(-(sigma**2))),
+        (analysis.expected_acceptance, math.erfc(sigma / 2)),
+        (lambda w: analysis.free_energy(w).value, -300),
+        (lambda w: analysis.variational_free_energy(w).value, -300 + sigma**2 / 2),
+    ):
+        estimates = np.array([function(row) for row in log_weight])
+        bias = 3 * math.exp(sigma**2) / 10_000  # of order 1/N
+        assert abs(estimates.mean() - expected) < 5 * estimates.std() / math.sqrt(40) + bias
+
+
+def test_errors_of_free_energies_cover():
+    # 1000 pulls: a fraction 0.683 within one sigma, binomial spread 0.015.
+    log_weight = gaussian_log_weights(0.5, (1000, 500), seed=1)
+    for function, expected in ((analysis.free_energy, 0.0), (analysis.variational_free_energy, 0.125)):
+        pulls = np.array([function(row).pull(expected) for row in log_weight])
+        assert abs(np.mean(abs(pulls) < 1) - 0.683) < 5 * 0.015
+
+
+def test_sums_over_pairs_are_those_of_double_loops():
+    log_weight = gaussian_log_weights(1.5, (17, 11), seed=2)
+    w = np.exp(log_weight).ravel()
+    ratio = w[None, :] / w[:, None]
+    p = w / w.sum()
+    assert analysis.expected_acceptance(log_weight) == pytest.approx(p @ np.minimum(1, ratio).mean(1))
+    reject = np.maximum(1 - ratio, 0).mean(1)
+    tau = 0.5 + p @ (reject / (1 - reject))
+    assert analysis.tau_from_weights(log_weight) == pytest.approx(tau)
+    assert analysis.largest_weight_share(log_weight) == pytest.approx(p.max())
+    assert analysis.effective_sample_size(log_weight) == pytest.approx(1 / (p @ p) / p.size)
+    a = analysis.expected_acceptance(log_weight)
+    assert tau >= (2 - a) / (2 * a)
+
+
+def test_tau_is_that_of_a_simulated_chain():
+    # Independence Metropolis with an observable independent of the weights: τ of 1000 chains of 2000 steps.
+    sigma, steps, chains = 0.9, 2000, 1000
+    rng = np.random.default_rng(3)
+    proposals = gaussian_log_weights(sigma, (steps, chains), seed=4)
+    values, threshold = rng.standard_normal((steps, chains)), np.log(rng.uniform(size=(steps, chains)))
+    held = gaussian_log_weights(sigma, chains, seed=5) + sigma**2  # log w under p
+    value, series, accepted = (
+        rng.standard_normal(chains),
+        np.empty((steps, chains)),
+        np.empty((steps, chains), bool),
+    )
+    for t in range(steps):
+        accepted[t] = threshold[t] < proposals[t] - held
+        held = np.where(accepted[t], proposals[t], held)
+        value = series[t] = np.where(accepted[t], values[t], value)
+    found = analysis.measure(series)
+    expected = np.array(
+        [analysis.tau_from_weights(row) for row in gaussian_log_weights(sigma, (20, 50_000), seed=6)]
+    )
+    spread = math.hypot(found.tau_int_error, expected.std() / math.sqrt(20))
+    assert abs(found.tau_int - expected.mean()) < 5 * spread
+    assert spread < 0.03 * found.tau_int
+    acceptance = analysis.acceptance(accepted)
+    assert abs(acceptance.pull(math.erfc(sigma / 2))) < 5
+    assert acceptance.error < 0.002
+
+
+@pytest.mark.parametrize("k", [0.2, 0.5, 0.7, 1.0, 1.5])
+def test_pareto_tail_index_of_power_laws(k):
+    # A tail of 424 weights: one estimate has a standard deviation of (1 + k)/√424, and 20 are averaged.
+    log_weight = -k * np.log(np.random.default_rng(7).uniform(size=(20, 20_000)))
+    estimates = [analysis.pareto_tail_index(row + 1000) for row in log_weight]
+    spread = (1 + k) / math.sqrt(424)
+    assert abs(np.mean(estimates) - k) < 5 * spread / math.sqrt(20) + 0.02  # Zhang and Stephens' bias is 1/n
+    assert np.std(estimates) == pytest.approx(spread, rel=0.8)
+
+
+def test_pareto_tail_index_of_tails_that_are_no_power_law():
+    rng = np.random.default_rng(8)
+    assert abs(analysis.pareto_tail_index(np.log(rng.exponential(size=20_000)))) < 5 / math.sqrt(424)
+    assert analysis.pareto_tail_index(np.log(rng.uniform(size=20_000))) == pytest.approx(-1, abs=0.3)
+    assert analysis.pareto_tail_index(np.zeros(100)) == -math.inf
+    log_weight = gaussian_log_weights(0.1, 20_000)
+    assert analysis.pareto_tail_index(log_weight) < 0.3 < 0.7 < analysis.pareto_tail_index(30 * log_weight)
+
+
+def test_equal_weights_are_perfect():
+    log_weight = np.full((10, 10), -700.0)
+    assert analysis.effective_sample_size(log_weight) == 1
+    assert analysis.expected_acceptance(log_weight) == pytest.approx(1)
+    assert analysis.tau_from_weights(log_weight) == pytest.approx(0.5)
+    assert analysis.largest_weight_share(log_weight) == pytest.approx(0.01)
+    assert analysis.free_energy(log_weight) == analysis.Measurement(700.0, 0.0, n=100)
+    assert analysis.variational_free_energy(log_weight) == analysis.Measurement(700.0, 0.0, n=100)
+
+
+def test_draws_outside_the_support_have_no_weight():
+    log_weight = np.zeros(40)
+    log_weight[::2] = -math.inf
+    assert analysis.effective_sample_size(log_weight) == pytest.approx(0.5)
+    assert analysis.expected_acceptance(log_weight) == pytest.approx(0.5)
+    assert analysis.tau_from_weights(log_weight) == pytest.approx(1.5)  # τ = (2 − a)/(2a)
+    assert analysis.free_energy(log_weight).value == pytest.approx(math.log(2))
+    assert analysis.variational_free_energy(log_weight).value == math.inf
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_weights_that_are_none_are_refused(function):
+    with pytest.raises(ValueError, match="got 2 of 30 that are nan or infinite"):
+        function(np.where(np.arange(30) < 2, math.nan, 0.0))
+    with pytest.raises(ValueError, match="got none"):
+        function(np.zeros(0))
+    with pytest.raises(ValueError, match="weight above zero"):
+        function(np.full(30, -math.inf))
+
+
+def test_pareto_tail_index_needs_a_tail():
+    with pytest.raises(ValueError, match="at least 25 draws"):
+        analysis.pareto_tail_index(np.zeros(24))
+
+
+def test_longest_rejection_run():
+    accepted = np.array([[1, 0], [0, 0], [0, 1], [1, 0], [0, 0], [0, 0]], dtype=bool)
+    assert analysis.longest_rejection_run(accepted) == 3
+    assert analysis.longest_rejection_run(accepted[:, 0]) == 2
+    assert analysis.longest_rejection_run(np.ones(7, dtype=bool)) == 0
+    assert analysis.longest_rejection_run(np.zeros((7, 2), dtype=bool)) == 7
+
+
+def test_acceptance_is_an_average_of_the_record():
+    accepted = np.random.default_rng(9).uniform(size=(500, 4)) < 0.3
+    found = analysis.acceptance(accepted)
+    assert found.value == pytest.approx(accepted.mean())
+    assert found.error == pytest.approx(math.sqrt(0.21 / 2000), rel=0.2)
+    assert analysis.acceptance(np.ones(10, dtype=bool)).error == 0
