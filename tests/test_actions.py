@@ -202,3 +202,9 @@ def test_exponential_distribution(dtype):
     grid = torch.linspace(0, 30, 30001, dtype=torch.float64)
     z = torch.trapezoid(torch.exp(-action(grid[:, None])), grid)
     assert z.item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("action", [Phi4((4, 6), 1.0, 0.5), HoppingPhi4((4, 6), 0.5, 0.5)])
+def test_fields_of_another_lattice_are_refused(action):
+    with pytest.raises(ValueError, match=r"\(4, 6\), got \(6, 4\)"):
+        action(torch.zeros(2, 6, 4))

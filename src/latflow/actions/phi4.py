@@ -42,6 +42,10 @@ class _ScalarTheory(Action):
     def z2_symmetric(self) -> bool:
         return True
 
+    def _check(self, x: Field) -> None:
+        if x.shape[1:] != self.lattice:
+            raise ValueError(f"expected fields on the lattice {self.lattice}, got {tuple(x.shape[1:])}")
+
 
 @dataclass(frozen=True)
 class Phi4(_ScalarTheory):
@@ -67,6 +71,7 @@ class Phi4(_ScalarTheory):
     lam: float
 
     def __call__(self, x: Field) -> LogProb:
+        self._check(x)
         quadratic = 2 * len(self.lattice) + self.m2
         squared = x * x
         density = squared * (quadratic + self.lam * squared) - 2 * x * _forward_neighbours(x)
@@ -116,6 +121,7 @@ class HoppingPhi4(_ScalarTheory):
     lam: float
 
     def __call__(self, x: Field) -> LogProb:
+        self._check(x)
         squared = x * x
         density = squared + self.lam * (squared - 1) ** 2 - self.beta * x * _forward_neighbours(x)
         return density.flatten(1).sum(1)
