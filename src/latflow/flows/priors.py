@@ -1,0 +1,62 @@
+"""Priors: densities which are drawn exactly, and which alone know the lattice of a flow."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from latflow.lattice import checked_lattice
+from latflow.types import Field, Lattice, LogProb
+
+
+class Prior(nn.Module, ABC):
+    """A density r(z) over fields of shape (batch, *lattice); dtype and device move with `.to()`."""
+
+    like: Tensor
+
+    def __init__(self, lattice: Sequence[int]) -> None:
+        super().__init__()
+        self.lattice: Lattice = checked_lattice(lattice)
+        self.register_buffer("like", torch.empty(0), persistent=False)
+
+    @abstractmethod
+    def sample(self, n: int, generator: Generator) -> Field:
+        """n independent draws, (n, *lattice)."""
+
+    @abstractmethod
+    def log_prob(self, z: Field) -> LogProb:
+        """log r(z)."""
+
+    def on_lattice(self, lattice: Sequence[int]) -> "Prior":
+        """The same prior on another lattice."""
+        return type(self)(lattice).to(self.like)
+
+
+class Normal(Prior):
+    """Independent standard normal numbers: log r(z) = −½ Σ z² − (V/2) log 2π."""
+
+    def sample(self, n: int, generator: Generator) -> Field:
+        """n independent draws, (n, *lattice)."""
+        shape = (n, *self.lattice)
+        return torch.randn(shape, generator=generator, dtype=self.like.dtype, device=self.like.device)
+
+    def log_prob(self, z: Field) -> LogProb:
+        """log r(z)."""
+        sites = z[0].numel()
+        return -0.5 * (z * z).flatten(1).sum(1) - 0.5 * sites * math.log(2 * math.pi)
+
+
+class UniformAngles(Prior):
+    """Independent angles, uniform on [−π, π): log r(z) = −V log 2π, whatever z."""
+
+    def sample(self, n: int, generator: Generator) -> Field:
+        """n independent draws, (n, *lattice)."""
+        shape = (n, *self.lattice)
+        unit = torch.rand(shape, generator=generator, dtype=self.like.dtype, device=self.like.device)
+        return 2 * math.pi * (unit - 0.5)
+
+    def log_prob(self, z: Field) -> LogProb:
+        """log r(z)."""
+        return z.new_full((len(z),), -z[0].numel() * math.log(2 * math.pi))
