@@ -1,0 +1,211 @@
+"""Estimators of the gradient of F_q, all with one signature.
+
+With δ = ∂_θ log q and s = log q + S, the variational free energy F_q = E_q[s] has the gradient E_q[δ s]. An
+estimator is called as `estimator(density, action, n, generator) -> Estimate`, and `loss.backward()` leaves
+its estimate of the gradient from n draws in the parameters. Source of g1, g2, g3: Białas, Korcyl, Stebel,
+Gradient estimators for normalising flows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from latflow.actions import Action
+from latflow.density import Density
+from latflow.types import Field, LogProb
+
+Baseline = Literal["none", "mean", "leave_one_out"]
+
+
+class Estimate(NamedTuple):
+    """A gradient estimate.
+
+    Attributes:
+        loss: a scalar whose `backward()` leaves the estimate in the parameters; its value carries no meaning.
+        log_weight: −S(x) − log q(x) of the draws, (n,), without graph.
+    """
+
+    loss: Tensor
+    log_weight: LogProb
+
+
+class Estimator(ABC):
+    """A gradient estimator; the instances below are called like functions."""
+
+    @abstractmethod
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        """The estimate from n draws."""
+
+    def pieces(
+        self, density: Density, action: Action, n: int, generator: Generator, sub_batch: int
+    ) -> Iterator[Estimate]:
+        """The estimate from n draws, at most `sub_batch` of them at a time.
+
+        The losses are weighted such that the gradients of all pieces add up to the estimate from n draws.
+        Call `backward()` on each before the next is taken: then one piece at a time holds its activations.
+        """
+        for size in _sizes(n, sub_batch):
+            loss, log_weight = self(density, action, size, generator)
+            yield Estimate(loss * (size / n), log_weight)
+
+
+class ScoreFunction(Estimator):
+    """⟨δ (s − b)⟩ with a baseline b: differentiates log q alone, never the action.
+
+        none           b = 0                    g1, unbiased; its variance grows with (log Z)²
+        mean           b = s̄ over the batch     g2, E g2 = (N−1)/N ∇F_q; no variance at q = p
+        leave_one_out  b = mean of the others   N/(N−1) g2, unbiased
+
+    The baseline runs over all N draws of a step, in `pieces` too: these draw everything first, and only the
+    gradient of log q is taken in pieces. Source: Białas, Korcyl, Stebel, eqs. 19-22; algorithm 1.
+
+    Args:
+        baseline: one of the names above.
+
+    Raises:
+        ValueError: for another name.
+    """
+
+    def __init__(self, baseline: Baseline = "mean") -> None:
+        if baseline not in ("none", "mean", "leave_one_out"):
+            raise ValueError(f"expected baseline 'none', 'mean' or 'leave_one_out', got {baseline!r}")
+        self.baseline = baseline
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        x, log_weight = _draw(density, action, n, generator)
+        return Estimate((density.log_prob(x) * self.signal(log_weight)).mean(), log_weight)
+
+    def pieces(
+        self, density: Density, action: Action, n: int, generator: Generator, sub_batch: int
+    ) -> Iterator[Estimate]:
+        drawn = [_draw(density, action, size, generator) for size in _sizes(n, sub_batch)]
+        signal = self.signal(torch.cat([log_weight for _, log_weight in drawn]))
+        for (x, log_weight), part in zip(drawn, signal.split(sub_batch), strict=True):
+            yield Estimate((density.log_prob(x) * part).sum() / n, log_weight)
+
+    def signal(self, log_weight: LogProb) -> LogProb:
+        """s − b, from log_weight = −s.
+
+        Raises:
+            ValueError: when a leave-one-out baseline has a single draw.
+        """
+        s = -log_weight
+        if self.baseline == "none":
+            return s
+        if self.baseline == "mean":
+            return s - s.mean()
+        if len(s) < 2:
+            raise ValueError("expected at least 2 draws for a leave-one-out baseline, got 1")
+        return (s - s.mean()) * (len(s) / (len(s) - 1))
+
+
+class Reparametrization(Estimator):
+    """g3: the derivative of ⟨log q + S⟩ through the draws x = f(z; θ). It needs the derivative of the action.
+
+    Source: Białas, Korcyl, Stebel, eq. 14.
+    """
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        x, log_q = density.sample(n, generator)
+        log_weight = _log_weight(action, x, log_q)
+        return Estimate(-log_weight.mean(), log_weight.detach())
+
+
+class PathGradient(Estimator):
+    """The part of g3 that flows through the draws: ⟨∂_x(log q + S) · ∂_θ x⟩. It has no variance at q = p.
+
+    What it leaves out of g3, ⟨∂_θ log q at fixed x⟩, has mean zero. Source: Vaitl, Nicoli, Nakajima, Kessel,
+    Gradients should stay on path, arXiv:2207.08219.
+    """
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        x, _ = density.sample(n, generator)
+        fixed = x.detach()
+        with torch.enable_grad():
+            leaf = fixed.clone().requires_grad_()
+            log_q = density.log_prob(leaf)
+            # the gradient is asked for the leaf alone, so the parameters gather nothing here
+            (score,) = torch.autograd.grad(log_q.sum(), leaf)
+        with _unlowered(fixed):
+            gradient = score - action.force(fixed)
+        loss = (gradient * x).flatten(1).sum(1).mean()
+        return Estimate(loss, _log_weight(action, fixed, log_q.detach()))
+
+
+class ForwardKL(Estimator):
+    """Maximum likelihood on configurations drawn from p: the gradient of D_KL(p|q) = −⟨log q(x)⟩_p + const.
+
+    Each call takes n of the configurations, drawn with replacement. It sees every mode of p that the
+    configurations visit, where the estimators above see only what q already reaches. The log-weights are
+    those of the configurations: averages of a record (F_q, ESS) then run over p, not over q.
+
+    Args:
+        configurations: (number, *lattice), from an exact sampler such as HMC.
+
+    Raises:
+        ValueError: when there is no configuration.
+    """
+
+    def __init__(self, configurations: Field) -> None:
+        if len(configurations) == 0:
+            raise ValueError("expected at least one configuration, got none")
+        self.configurations = configurations
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        device = self.configurations.device
+        chosen = torch.randint(len(self.configurations), (n,), generator=generator, device=device)
+        x = self.configurations[chosen]
+        log_q = density.log_prob(x)
+        return Estimate(-log_q.mean(), _log_weight(action, x, log_q.detach()))
+
+
+score = ScoreFunction("none")
+"""g1 of S1: ⟨δ s⟩."""
+
+reinforce = ScoreFunction("mean")
+"""g2 of S1: ⟨δ (s − s̄)⟩."""
+
+reinforce_leave_one_out = ScoreFunction("leave_one_out")
+"""g2 made unbiased: the baseline of each draw is the mean of the others."""
+
+reparametrization = Reparametrization()
+"""g3 of S1."""
+
+path_gradient = PathGradient()
+"""The path gradient of arXiv:2207.08219."""
+
+forward_kl = ForwardKL
+"""Called with configurations, it gives an estimator: the only one that needs data."""
+
+ESTIMATORS: dict[str, Estimator] = {
+    "score": score,
+    "reinforce": reinforce,
+    "reinforce_leave_one_out": reinforce_leave_one_out,
+    "reparametrization": reparametrization,
+    "path_gradient": path_gradient,
+}
+"""The estimators by the name that a configuration uses."""
+
+
+@torch.no_grad()
+def _draw(density: Density, action: Action, n: int, generator: Generator) -> tuple[Field, LogProb]:
+    x, log_q = density.sample(n, generator)
+    return x, _log_weight(action, x, log_q)
+
+
+def _log_weight(action: Action, x: Field, log_q: LogProb) -> LogProb:
+    with _unlowered(x):
+        return -action(x) - log_q
+
+
+def _unlowered(x: Field) -> torch.autocast:
+    """No autocast: networks may run in lower precision, the action never does."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _sizes(n: int, sub_batch: int) -> list[int]:
+    """n in parts of `sub_batch`, the last one smaller where it does not divide n."""
+    return [min(sub_batch, n - first) for first in range(0, n, sub_batch)]
