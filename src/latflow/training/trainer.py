@@ -1,0 +1,241 @@
+"""Training as an iterator of records, which its owner logs, stops, checkpoints and resumes."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from latflow.actions import Action
+from latflow.density import Density
+from latflow.errors import TrainingError
+from latflow.estimators import Estimator, reinforce
+from latflow.training.schedules import Plateau, Schedule
+
+OptimizerName = Literal["adam", "adamw"]
+PrecisionName = Literal["full", "bfloat16", "float16"]
+
+_AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one training step saw, before its update.
+
+    Attributes:
+        step: counted from 1.
+        loss: value of the surrogate loss, meaningful only for `reparametrization` and `forward_kl`.
+        f_q: variational free energy F_q = −mean(log_weight) of the batch.
+        f_q_std: standard deviation of the log-weights of the batch.
+        ess: effective sample size of the batch, as a fraction.
+        grad_norm: Euclidean norm of the gradient, before clipping.
+        learning_rate: of this step.
+        seconds: since the start of training, summed over interruptions.
+        skipped: whether the update was left out because the loss or the gradient was not finite.
+    """
+
+    step: int
+    loss: float
+    f_q: float
+    f_q_std: float
+    ess: float
+    grad_norm: float
+    learning_rate: float
+    seconds: float
+    skipped: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain numbers by name."""
+        return asdict(self)
+
+
+class Trainer(Iterator[Record]):
+    """Trains a density towards exp(−S), one record a step.
+
+    Iterate over it; stop when you like; `state_dict` and `load_state_dict` make a resumed training
+    bit-identical to one that was never stopped.
+
+    Args:
+        density: an `nn.Module` with `sample` and `log_prob`.
+        action: S.
+        estimator: of the gradient, for example `latflow.estimators.path_gradient`.
+        steps: number of updates.
+        batch: draws a step.
+        generator: source of all randomness, on the device of the density.
+        learning_rate: at its peak.
+        schedule: of the learning rate.
+        optimizer: "adam" or "adamw".
+        betas: of the optimiser.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient; longer ones are shortened to it. None leaves them.
+        sub_batch: draws whose activations are held at once; None for the whole batch.
+        precision: "full", or the lower one in which the networks run under autocast. Fields, actions,
+            log-determinants and log-weights keep theirs, and a density in float64 stays so altogether.
+        max_skipped: how many steps in a row may be skipped for a loss or a gradient that is not finite. In
+            float16 a gradient that overflows as the loss is scaled up does not count: the scale is lowered.
+
+    Raises:
+        ValueError: for arguments out of range.
+        TrainingError: from the iteration, when more than `max_skipped` steps in a row are not finite.
+    """
+
+    def __init__(
+        self,
+        density: Density,
+        action: Action,
+        estimator: Estimator = reinforce,
+        *,
+        steps: int,
+        batch: int,
+        generator: Generator,
+        learning_rate: float = 1e-3,
+        schedule: Schedule | None = None,
+        optimizer: OptimizerName = "adam",
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        clip: float | None = None,
+        sub_batch: int | None = None,
+        precision: PrecisionName = "full",
+        max_skipped: int = 20,
+    ) -> None:
+        if not isinstance(density, nn.Module):
+            raise ValueError(f"expected a density that is an nn.Module, got {type(density).__name__}")
+        _check_positive(steps=steps, batch=batch, learning_rate=learning_rate, sub_batch=sub_batch, clip=clip)
+        if optimizer not in ("adam", "adamw"):
+            raise ValueError(f"expected optimizer 'adam' or 'adamw', got {optimizer!r}")
+        if precision not in ("full", *_AUTOCAST):
+            raise ValueError(f"expected precision full, {' or '.join(_AUTOCAST)}, got {precision!r}")
+        if max_skipped < 0:
+            raise ValueError(f"expected max_skipped ≥ 0, got {max_skipped}")
+        self.density, self.action, self.estimator = density, action, estimator
+        self.steps, self.batch, self.sub_batch = steps, batch, sub_batch or batch
+        self.generator, self.learning_rate, self.clip = generator, learning_rate, clip
+        self.schedule = schedule or Schedule()
+        self.precision, self.max_skipped = precision, max_skipped
+        self.parameters = [p for p in density.parameters() if p.requires_grad]
+        if optimizer == "adam":
+            self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, betas=betas)
+        else:
+            self.optimizer = torch.optim.AdamW(
+                self.parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay
+            )
+        # float16 underflows without a scale; bfloat16 has the exponents of float32
+        self.scaler = torch.amp.GradScaler(generator.device.type, enabled=precision == "float16")
+        self.plateau = Plateau(self.schedule.patience)
+        self.step, self.skipped_in_a_row, self.seconds = 0, 0, 0.0
+
+    def __next__(self) -> Record:
+        if self.step >= self.steps:
+            raise StopIteration
+        start = time.perf_counter()
+        rate = self.learning_rate * self.schedule.multiplier(self.step, self.steps, self.plateau.falls)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, log_weight = self._backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, math.inf if self.clip is None else self.clip)
+        # one transfer for all numbers of the step
+        f_q, std, ess, loss_value, grad_norm = torch.stack([*_summary(log_weight), loss, norm]).tolist()
+        finite = math.isfinite(loss_value) and math.isfinite(grad_norm)
+        overflow = False
+        if finite:
+            self.scaler.step(self.optimizer)
+            self.plateau.update(f_q)
+        if self.scaler.is_enabled():
+            overflow = math.isfinite(loss_value) and self.scaler.get_scale() > 1
+            self.scaler.update()
+        self.step += 1
+        self.seconds += time.perf_counter() - start
+        self._guard(finite or overflow, loss_value, grad_norm)
+        return Record(self.step, loss_value, f_q, std, ess, grad_norm, rate, self.seconds, not finite)
+
+    def _backward(self) -> tuple[Tensor, Tensor]:
+        """Leave the gradient in the parameters; returns loss and log-weights of the batch, without graph."""
+        losses, log_weights = [], []
+        device = self.generator.device.type
+        pieces = self.estimator.pieces(self.density, self.action, self.batch, self.generator, self.sub_batch)
+        while True:
+            # older PyTorch would reuse weights that were lowered while drawing, where they had no graph
+            with torch.autocast(
+                device,
+                dtype=_AUTOCAST.get(self.precision),
+                enabled=self.precision in _AUTOCAST,
+                cache_enabled=False,
+            ):
+                piece = next(pieces, None)
+            if piece is None:
+                break
+            self.scaler.scale(piece.loss).backward()
+            losses.append(piece.loss.detach())
+            log_weights.append(piece.log_weight)
+        log_weight = torch.cat(log_weights)
+        return torch.stack(losses).sum().to(log_weight), log_weight
+
+    def _guard(self, sound: bool, loss: float, grad_norm: float) -> None:
+        self.skipped_in_a_row = 0 if sound else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row > self.max_skipped:
+            raise TrainingError(
+                f"training stopped at step {self.step}: {self.skipped_in_a_row} steps in a row had a loss or "
+                f"a gradient that is not finite (last loss {loss}, gradient norm {grad_norm}); a smaller "
+                "learning rate, clipping or a start nearer to the target may help"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers, all that a later process needs to go on but the density's own weights.
+
+        The tensors are those in use, which the next step changes: save or copy them before it.
+        """
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "plateau": self.plateau.state_dict(),
+            "generator": self.generator.get_state(),
+            "step": self.step,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken. Load the density's weights first."""
+        optimizer = state["optimizer"]
+        # files have string keys; the optimiser numbers its parameters
+        by_number = {int(key): values for key, values in optimizer["state"].items()}
+        self.optimizer.load_state_dict({"state": by_number, "param_groups": optimizer["param_groups"]})
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.generator.set_state(state["generator"])
+        self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
+        self.seconds = state["seconds"]
+
+
+def train(density: Density, action: Action, estimator: Estimator = reinforce, **options: Any) -> Trainer:
+    """Train a density; the options are those of `Trainer`.
+
+    >>> import latflow as lf
+    >>> import torch
+    >>> action = lf.actions.Phi4((4, 4), m2=1.0, lam=0.0)
+    >>> flow = lf.flows.affine_flow((4, 4), layers=2, hidden=(4,))
+    >>> options = {"steps": 3, "batch": 16, "generator": torch.Generator().manual_seed(1)}
+    >>> [record.step for record in lf.train(flow, action, lf.estimators.reinforce, **options)]
+    [1, 2, 3]
+    """
+    return Trainer(density, action, estimator, **options)
+
+
+@torch.no_grad()
+def _summary(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """F_q, the standard deviation of the log-weights, and the effective sample size of a batch."""
+    n = len(log_weight)
+    log_ess = 2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0) - math.log(n)
+    return -log_weight.mean(), log_weight.std(correction=0), log_ess.exp()
+
+
+def _check_positive(**numbers: int | float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"expected {name} > 0, got {value}")
