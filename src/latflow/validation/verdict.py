@@ -1,0 +1,142 @@
+"""The verdict on a run, with the diagnostics of its weights and chains."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latflow.analysis import (
+    acceptance,
+    effective_sample_size,
+    expected_acceptance,
+    free_energy,
+    largest_weight_share,
+    longest_rejection_run,
+    pareto_tail_index,
+    variational_free_energy,
+)
+from latflow.validation.checks import Check, flow_checks
+from latflow.validation.known import known
+from latflow.validation.table import MAX_PULL, Row, Series, table
+
+if TYPE_CHECKING:
+    from latflow.runs import Run
+
+PARETO_WARNING = 0.7
+"""Above this tail index of the weights, averages over the flow's draws cannot be trusted."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The verdict: rows of observables, checks, diagnostics of the weights and chains, warnings in words."""
+
+    rows: list[Row]
+    checks: list[Check]
+    diagnostics: dict[str, float]
+    warnings: list[str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every pull is at most `MAX_PULL` and every check holds."""
+        return all(row.passed for row in self.rows) and all(check.passed for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as plain numbers and strings, for a JSON file."""
+        rows = [asdict(row) | {"label": row.label, "passed": row.passed} for row in self.rows]
+        return {
+            "rows": rows,
+            "checks": [asdict(check) for check in self.checks],
+            "diagnostics": self.diagnostics,
+            "warnings": self.warnings,
+            "passed": self.passed,
+        }
+
+
+def validate(run: "Run") -> Validation:
+    """Hold everything that a run has found against everything else that is known.
+
+    Args:
+        run: with samples of the flow, of HMC, or of both.
+
+    Raises:
+        ValueError: when a series is too short for an error, naming how many steps it needs.
+    """
+    chain, draws, hmc = (run.series(group) for group in ("flow", "proposals", "hmc"))
+    finite, n_bad = _finite_draws(draws)
+    rows = table(run.action, chain, finite, hmc, known(run.action, run.config.reference))
+    checks = list(flow_checks(run.flow(), run.action))
+    if n_bad:
+        checks.append(
+            Check("finite log-weights", False, f"{n_bad} draws have a log-weight that is not finite")
+        )
+    if run.action.z2_symmetric:
+        checks += _sign_checks(rows)
+    diagnostics = _diagnostics(chain, finite, hmc)
+    return Validation(rows, checks, diagnostics, _warnings(diagnostics))
+
+
+def _sign_checks(rows: list[Row]) -> list[Check]:
+    """For an action with S(−φ) = S(φ), positive and negative M have equal probability."""
+    signs = next((row for row in rows if row.name == "sign_of_magnetization"), None)
+    if signs is None:
+        return []
+    ways = {"the flow's chain": signs.flow, "the flow's weighted draws": signs.nis, "HMC": signs.hmc}
+    checks = []
+    for way, sign in ways.items():
+        if sign is not None:
+            share = 50 * (1 + sign.value)
+            balanced = abs(sign.pull(0.0)) <= MAX_PULL
+            detail = f"{share:.1f}% of {way} have M > 0, exact 50%"
+            if not balanced:
+                detail += ": one sign of the magnetisation is missing or under-sampled"
+            checks.append(Check(f"signs of M balance in {way}", balanced, detail))
+    return checks
+
+
+def _finite_draws(draws: Series) -> tuple[Series, int]:
+    """The draws as flat series without those whose log-weight is nan or +inf, and how many those are."""
+    if not draws:
+        return {}, 0
+    log_weight = draws["log_weight"].reshape(-1)
+    good = ~(np.isnan(log_weight) | np.isposinf(log_weight))
+    flat = {name: values.reshape(-1, *values.shape[2:])[good] for name, values in draws.items()}
+    return flat, int((~good).sum())
+
+
+def _diagnostics(chain: Series, draws: Series, hmc: Series) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if draws:
+        log_weight = draws["log_weight"]
+        f_q, f = variational_free_energy(log_weight), free_energy(log_weight)
+        found |= {
+            "draws": float(log_weight.size),
+            "ess": effective_sample_size(log_weight),
+            "expected_acceptance": expected_acceptance(log_weight),
+            "largest_weight_share": largest_weight_share(log_weight),
+            "f_q": f_q.value,
+            "f_q_error": f_q.error,
+            "free_energy": f.value,
+            "free_energy_error": f.error,
+        }
+        if log_weight.size >= 25:
+            found["pareto_k"] = pareto_tail_index(log_weight)
+    if chain:
+        found["acceptance"] = acceptance(chain["accepted"]).value
+        found["longest_rejection_run"] = float(longest_rejection_run(chain["accepted"]))
+    if hmc:
+        found["hmc_acceptance"] = acceptance(hmc["accepted"]).value
+        found["hmc_exp_minus_delta_h"] = float(np.exp(-np.clip(hmc["delta_h"], -50, None)).mean())
+    return found
+
+
+def _warnings(diagnostics: dict[str, float]) -> list[str]:
+    warnings = []
+    if diagnostics.get("pareto_k", 0.0) > PARETO_WARNING:
+        warnings.append(
+            f"The Pareto tail index of the weights is {diagnostics['pareto_k']:.2f}, above {PARETO_WARNING}: "
+            "the flow misses part of the target, and averages over its draws cannot be trusted."
+        )
+    if diagnostics.get("largest_weight_share", 0.0) > 0.1:
+        share = diagnostics["largest_weight_share"]
+        warnings.append(f"A single draw carries {share:.0%} of all weight: the errors are not reliable.")
+    return warnings
