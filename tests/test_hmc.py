@@ -355,3 +355,25 @@ def test_tuning_refuses_what_it_cannot_reach() -> None:
     endless = HMC(INTERACTING, 500.0, 2)
     with pytest.raises(LatflowError, match="no trajectory of length 1000"):
         tune_step_size(endless, state, seeded(25), rounds=2, trajectories=1)
+
+
+def test_jitter_frees_a_mode_whose_half_period_is_the_trajectory():
+    """One oscillator, S = m²φ² with ωτ = π: without jitter it returns to where it started, for ever."""
+    action = Phi4((1,), m2=math.pi**2 / 2, lam=0.0)
+    start = torch.zeros(2000, 1, dtype=torch.float64)
+
+    def phi_squared(jitter):
+        hmc = HMC.of_length(action, 1.0, 40, "omelyan", jitter)
+        chain = run(hmc, start, 20, lambda x: {"phi_squared": x[:, 0] ** 2}, seeded(5), thermalisation=60)
+        return chain.series["phi_squared"]
+
+    assert phi_squared(0.0).mean() < 0.01 / math.pi**2
+    # 2000 chains, each averaged over its steps: the spread of the chains is that of the mean
+    means = phi_squared(0.2).mean(0)
+    assert abs(means.mean() - 1 / math.pi**2) < 5 * means.std() / math.sqrt(2000)
+
+
+@pytest.mark.parametrize("jitter", [-0.1, 1.0, math.nan])
+def test_jitter_out_of_range_is_refused(jitter):
+    with pytest.raises(ValueError, match="jitter"):
+        HMC(Phi4((4,), 1.0, 0.0), 0.1, 10, jitter=jitter)

@@ -63,9 +63,14 @@ class HMC(Sampler[HMCState, HMCInfo]):
         step_size: ε > 0, in units of the molecular-dynamics time.
         n_steps: steps in a trajectory, at least one.
         integrator: "leapfrog", "omelyan" (alias "minimum_norm"), or an `Integrator`.
+        jitter: each trajectory of each chain takes a step size of its own, uniform in step_size ·
+            [1 − jitter, 1 + jitter]. With trajectories of one length, a mode with ωτ near a multiple of π
+            keeps its amplitude for hundreds of them, and errors look smaller than they are (P. Mackenzie,
+            Physics Letters B 226 (1989) 369); 0.2 cures that.
 
     Raises:
-        ValueError: for a step size that is not positive and finite, no steps, or an unknown integrator.
+        ValueError: for a step size that is not positive and finite, no steps, an unknown integrator, or a
+            jitter outside [0, 1).
 
     Example:
         >>> from latflow.actions import Phi4
@@ -77,6 +82,7 @@ class HMC(Sampler[HMCState, HMCInfo]):
     step_size: float
     n_steps: int
     integrator: str | Integrator = "leapfrog"
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and math.isfinite(self.step_size)):
@@ -86,20 +92,28 @@ class HMC(Sampler[HMCState, HMCInfo]):
         if isinstance(self.integrator, str) and self.integrator not in INTEGRATORS:
             raise ValueError(f"expected an integrator among {sorted(INTEGRATORS)}, got {self.integrator!r}")
 
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"expected a jitter in [0, 1), got {self.jitter}")
+
     @classmethod
     def of_length(
-        cls, action: Action, trajectory_length: float, n_steps: int, integrator: str | Integrator = "leapfrog"
+        cls,
+        action: Action,
+        trajectory_length: float,
+        n_steps: int,
+        integrator: str | Integrator = "leapfrog",
+        jitter: float = 0.0,
     ) -> "HMC":
         """HMC with trajectories of length τ in `n_steps` steps of τ / n_steps.
 
         Raises:
             ValueError: as the constructor.
         """
-        return cls(action, trajectory_length / max(n_steps, 1), n_steps, integrator)
+        return cls(action, trajectory_length / max(n_steps, 1), n_steps, integrator, jitter)
 
     @property
     def trajectory_length(self) -> float:
-        """τ = step_size · n_steps, the molecular-dynamics time of a trajectory."""
+        """τ = step_size · n_steps, the molecular-dynamics time of a trajectory, on average."""
         return self.step_size * self.n_steps
 
     @property
@@ -133,7 +147,7 @@ class HMC(Sampler[HMCState, HMCInfo]):
         log_uniform = torch.rand(len(x), generator=generator, dtype=torch.float64, device=x.device).log()
 
         end, final_momentum, force = integrate(
-            self.scheme, self.action.force, x, momentum, state.force, self.step_size, self.n_steps
+            self.scheme, self.action.force, x, momentum, state.force, self._steps(x, generator), self.n_steps
         )
         action = self.action(end)
         # site by site the difference of the squares is small, where the two sums would cancel
@@ -149,6 +163,14 @@ class HMC(Sampler[HMCState, HMCInfo]):
             torch.where(moved, force, state.force),
         )
         return new_state, HMCInfo(accepted, delta_h)
+
+    def _steps(self, x: Field, generator: Generator) -> float | Tensor:
+        """The step size, or with jitter one for each chain, (batch, 1, …)."""
+        if not self.jitter:
+            return self.step_size
+        shape = (len(x), *[1] * (x.ndim - 1))
+        uniform = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
+        return self.step_size * (1 + self.jitter * (2 * uniform - 1))
 
     def field(self, state: HMCState) -> Field:
         """The configuration of each chain."""

@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from latflow.types import Field
 
 
@@ -75,7 +78,7 @@ def integrate(
     x: Field,
     momentum: Field,
     initial_force: Field,
-    step_size: float,
+    step_size: float | Tensor,
     n_steps: int,
 ) -> tuple[Field, Field, Field]:
     """Follow Hamilton's equations ẋ = π, π̇ = F(x) for `n_steps` steps of `step_size`.
@@ -86,7 +89,8 @@ def integrate(
         x: where the trajectory starts, (batch, *lattice).
         momentum: π there, of the same shape.
         initial_force: F at the start, which the caller knows from the last trajectory.
-        step_size: ε, in units of the molecular-dynamics time; a negative one goes backwards.
+        step_size: ε, in units of the molecular-dynamics time; a negative one goes backwards. One number, or
+            one for each chain, (batch, 1, …).
         n_steps: N ≥ 1.
 
     Returns:
@@ -94,9 +98,16 @@ def integrate(
     """
     first_kick, rest = integrator.schedule(n_steps)
     acting = initial_force
-    momentum = momentum.add(acting, alpha=first_kick * step_size)
+    momentum = _moved(momentum, acting, first_kick, step_size)
     for drift, kick in rest:
-        x = x.add(momentum, alpha=drift * step_size)
+        x = _moved(x, momentum, drift, step_size)
         acting = force(x)
-        momentum = momentum.add(acting, alpha=kick * step_size)
+        momentum = _moved(momentum, acting, kick, step_size)
     return x, momentum, acting
+
+
+def _moved(start: Field, rate: Field, fraction: float, step_size: float | Tensor) -> Field:
+    """start + fraction · ε · rate, in one pass over the memory."""
+    if isinstance(step_size, Tensor):
+        return torch.addcmul(start, rate, step_size, value=fraction)
+    return start.add(rate, alpha=fraction * step_size)
