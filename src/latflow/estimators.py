@@ -163,16 +163,16 @@ class ForwardKL(Estimator):
 
 
 score = ScoreFunction("none")
-"""g1 of S1: ⟨δ s⟩."""
+"""g1 = ⟨δ s⟩."""
 
 reinforce = ScoreFunction("mean")
-"""g2 of S1: ⟨δ (s − s̄)⟩."""
+"""g2 = ⟨δ (s − s̄)⟩."""
 
 reinforce_leave_one_out = ScoreFunction("leave_one_out")
 """g2 made unbiased: the baseline of each draw is the mean of the others."""
 
 reparametrization = Reparametrization()
-"""g3 of S1."""
+"""g3, through the draws and the action."""
 
 path_gradient = PathGradient()
 """The path gradient of arXiv:2207.08219."""

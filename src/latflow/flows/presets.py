@@ -34,7 +34,7 @@ def affine_flow(
     fourier: bool = False,
     generator: Generator | None = None,
 ) -> Flow:
-    """Affine couplings on a checkerboard over normal numbers. The defaults are the flow of S1.
+    """Affine couplings on a checkerboard over normal numbers. The defaults are those of the source.
 
     Source: Białas, Korcyl, Stebel, Gradient estimators for normalising flows, section 6 and table 1.
 
