@@ -1,0 +1,69 @@
+"""Ctrl-C and the end of a batch job, met between two steps: the state is saved, then the program stops."""
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+_LOG = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A stage stopped by a signal after its state was saved: the same call goes on there.
+
+    Args:
+        signum: SIGINT for Ctrl-C, SIGTERM from a batch system.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class StopRequest:
+    """Whether a signal came; a second one does not wait."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signum is not None
+
+    def heed(self) -> None:
+        """Stop here if that was asked for; call this where everything is saved.
+
+        Raises:
+            Interrupted: when a signal came.
+        """
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+    def _handle(self, signum: int, _: FrameType | None) -> None:
+        if self:
+            raise Interrupted(signum)
+        self.signum = signum
+        _LOG.warning("stopping at the next point where everything is saved; a second signal stops at once")
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[StopRequest]:
+    """Within the block, SIGINT and SIGTERM only leave a request to stop.
+
+    Outside the main thread Python delivers no signals, and the request is never made. A signal that the
+    process ignores stays ignored.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    previous = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for signum, handler in previous.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(signum, request._handle)
+        yield request
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,185 @@
+"""The training of a run: records and checkpoints on disk, and the way back to them."""
+
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedRandom
+from pathlib import Path
+from typing import Any
+
+from latflow.errors import RunFolderError
+from latflow.estimators import ESTIMATORS
+from latflow.flows import Flow
+from latflow.flows.presets import load_weights
+from latflow.runs.folder import RunFolder, load_checkpoint, plain
+from latflow.storage import save_tree
+from latflow.training import Record, Trainer
+
+OnRecord = Callable[[Record], None]
+"""Told of each step, after its record is written."""
+
+
+def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
+    """Train to the end, from the last checkpoint where there is one.
+
+    Steps after that checkpoint whose records were written already are computed again, with the same numbers,
+    and not written twice. The weights kept as best are those at the checkpoint (there is one every
+    `checkpoint_every` steps, and one at the end) before which F_q, averaged over as many steps, was lowest.
+
+    Raises:
+        Interrupted: after a signal, with a checkpoint written.
+        CheckpointError: when the last checkpoint is damaged or of another model.
+        TrainingError: when too many steps in a row are not finite.
+        RunFolderError: when another process holds the folder.
+    """
+    with folder.stage() as stop:
+        flow = folder.new_flow()
+        trainer = _trainer(folder, flow)
+        best = _Best(folder.config.training.checkpoint_every)
+        _restore(folder, flow, trainer, best)
+        with _history(folder.history_file) as history:
+            for record in trainer:
+                history.append(record)
+                best.see(record)
+                due = record.step % best.window == 0 or record.step == trainer.steps
+                stopping = bool(stop)  # asked once: what stops here is what is saved here
+                if due and best.improved(record.step):
+                    save_tree(
+                        folder.checkpoint("best"), _weights(flow) | {"step": best.step, "f_q": best.f_q}
+                    )
+                if due or stopping:
+                    history.sync()
+                    _save(folder, flow, trainer, best)
+                if on_record is not None:
+                    on_record(record)
+                if stopping:
+                    stop.heed()
+
+
+def trained_steps(folder: RunFolder) -> int:
+    """How many steps the last checkpoint holds."""
+    path = folder.checkpoint("last")
+    return load_checkpoint(path, "trainer")["trainer"]["step"] if path.exists() else 0
+
+
+def require_trained(folder: RunFolder) -> None:
+    """Sampling needs weights that do not change any more.
+
+    Raises:
+        RunFolderError: when the training has not reached its end.
+    """
+    done, steps = trained_steps(folder), folder.config.training.steps
+    if done < steps:
+        raise RunFolderError(
+            f"{folder.path} is trained for {done} of {steps} steps: `latflow train {folder.path}` goes on"
+        )
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The records in a history file, without a last line that was cut off; null stands for nan."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [
+        {key: math.nan if value is None else value for key, value in json.loads(line).items()}
+        for line in lines
+    ]
+
+
+class _History:
+    """Appends records that the file does not hold yet."""
+
+    def __init__(self, file: BufferedRandom, last_step: int) -> None:
+        self.file, self.last_step = file, last_step
+
+    def append(self, record: Record) -> None:
+        if record.step > self.last_step:
+            self.file.write(json.dumps(plain(record.as_dict()), allow_nan=False).encode() + b"\n")
+            self.file.flush()
+            self.last_step = record.step
+
+    def sync(self) -> None:
+        """Reach the disk: a checkpoint must never be ahead of the history."""
+        os.fsync(self.file.fileno())
+
+
+@contextmanager
+def _history(path: Path) -> Iterator[_History]:
+    """The history, open for appending, without a last line that was cut off by a crash or a full disk."""
+    records = read_history(path)
+    with path.open("a+b") as file:
+        file.seek(0)
+        contents = file.read()
+        if not contents.endswith(b"\n"):
+            file.truncate(contents.rfind(b"\n") + 1)
+        yield _History(file, records[-1]["step"] if records else 0)
+
+
+@dataclass
+class _Best:
+    """Finds the checkpoint before which F_q, averaged over `window` steps, was lowest."""
+
+    window: int
+    f_q: float = math.inf
+    step: int = 0
+    recent: deque[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recent = deque(maxlen=self.window)
+
+    def see(self, record: Record) -> None:
+        if not record.skipped:
+            self.recent.append(record.f_q)
+
+    def improved(self, step: int) -> bool:
+        mean = math.fsum(self.recent) / len(self.recent) if self.recent else math.inf
+        # the first checkpoint counts as best whatever it is, so that there is one
+        if mean >= self.f_q and self.step:
+            return False
+        self.f_q, self.step = mean, step
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"f_q": self.f_q, "step": self.step, "recent": list(self.recent)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.f_q, self.step = state["f_q"], state["step"]
+        self.recent = deque(state["recent"], maxlen=self.window)
+
+
+def _trainer(folder: RunFolder, flow: Flow) -> Trainer:
+    config = folder.config.training
+    return Trainer(
+        flow,
+        folder.action,
+        ESTIMATORS[config.estimator],
+        generator=folder.generator("training"),
+        schedule=config.schedule.build(),
+        **config.model_dump(exclude={"estimator", "schedule", "checkpoint_every"}),
+    )
+
+
+def _weights(flow: Flow) -> dict[str, Any]:
+    """As `flows.load_flow` reads them."""
+    return {"flow": flow.recipe, "weights": flow.state_dict()}
+
+
+def _save(folder: RunFolder, flow: Flow, trainer: Trainer, best: _Best) -> None:
+    state = {"trainer": trainer.state_dict(), "best": best.state_dict(), "device": folder.device.type}
+    save_tree(folder.checkpoint("last"), _weights(flow) | state)
+
+
+def _restore(folder: RunFolder, flow: Flow, trainer: Trainer, best: _Best) -> None:
+    path = folder.checkpoint("last")
+    if not path.exists():
+        return
+    tree = load_checkpoint(path, "trainer", "best", "weights", "device")
+    load_weights(flow, tree["weights"], path)
+    folder.require_device(tree["device"], path)
+    flow.to(device=folder.device)
+    trainer.load_state_dict(tree["trainer"])
+    best.load_state_dict(tree["best"])

@@ -1,0 +1,158 @@
+"""Configurations: what is legal, what an error says, and that a file gives back what was put in."""
+
+import dataclasses
+import inspect
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from latflow.config import REFERENCE_NAMES, differences, load_config, parse_config, preset_names, to_toml
+from latflow.config.schema import (
+    AffineFlowConfig,
+    EstimatorName,
+    HoppingPhi4Config,
+    Phi4Config,
+    ScheduleConfig,
+    SplineFlowConfig,
+    TrainingConfig,
+)
+from latflow.errors import ConfigError
+from latflow.estimators import ESTIMATORS
+from latflow.flows import BUILDERS, build_flow
+from latflow.training import Schedule, Trainer
+from latflow.validation import LABELS
+
+SMALLEST = """
+[action]
+type = "phi4"
+lattice = [4, 6]
+m2 = 1
+lam = 0.5
+[flow]
+type = "affine"
+layers = 2
+hidden = [4]
+"""
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_describe_runs(name):
+    config = load_config(name)
+    assert config.name == name
+    assert config.description
+    assert build_flow(config.flow_recipe()).lattice == config.action.build().lattice
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_configuration_survives_its_file(name):
+    config = load_config(name, ["training.clip=0.5", "compute.threads=1"])
+    again = parse_config(tomllib.loads(to_toml(config)))
+    assert again == config
+    assert differences(again, config) == []
+
+
+def test_a_file_is_named_after_itself(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SMALLEST)
+    config = load_config(path)
+    assert config.name == "mine"
+    assert config.action.lattice == (4, 6)
+    assert load_config(str(path), ["name=yours"]).name == "yours"
+
+
+@pytest.mark.parametrize(("builder", "section"), [("affine", AffineFlowConfig), ("spline", SplineFlowConfig)])
+def test_flow_sections_are_the_arguments_of_the_builders(builder, section):
+    signature = inspect.signature(BUILDERS[builder]).parameters
+    defaults = {name: p.default for name, p in signature.items() if name not in ("lattice", "generator")}
+    assert section(type=builder).model_dump(exclude={"type"}) == defaults
+
+
+def test_training_sections_are_the_arguments_of_the_trainer():
+    assert ScheduleConfig().model_dump() == dataclasses.asdict(Schedule())
+    signature = inspect.signature(Trainer).parameters
+    fields = TrainingConfig.model_fields
+    assert set(fields) - {"checkpoint_every"} == set(signature) - {"density", "action", "generator"}
+    for name in ("learning_rate", "betas", "optimizer", "weight_decay", "clip", "sub_batch", "max_skipped"):
+        assert fields[name].default == signature[name].default
+
+
+def test_names_are_those_of_the_library():
+    assert set(EstimatorName.__args__) == set(ESTIMATORS)
+    assert set(REFERENCE_NAMES) == set(LABELS)
+
+
+def test_sections_build_actions():
+    phi4 = Phi4Config(type="phi4", lattice=(4, 6), m2=1.0, lam=0.5).build()
+    assert (phi4.lattice, phi4.m2, phi4.lam) == ((4, 6), 1.0, 0.5)
+    hopping = HoppingPhi4Config(type="hopping_phi4", lattice=(4, 6), beta=0.6, lam=0.5).build()
+    assert (hopping.beta, hopping.lam) == (0.6, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.bacth=3", "training.bacth: unknown key; did you mean batch?"),
+        ("foo.bar=1", "foo: unknown key; expected one of name, "),
+        ("training.batch=many", "training.batch: expected a valid integer, got 'many'"),
+        ("training.batch=1.5", "training.batch: expected a valid integer, got 1.5"),
+        ("training.batch=true", "training.batch: expected a valid integer, got True"),
+        ("training.batch=0", "training.batch: expected greater than 0, got 0"),
+        ("training.learning_rate=nan", "training.learning_rate: expected a finite number, got nan"),
+        ("training.schedule.floor=2.0", "training.schedule: expected 0 ≤ floor ≤ 1"),
+        ("training.schedule.flor=0.1", "training.schedule.flor: unknown key; did you mean floor?"),
+        ("training.estimator=g3", "training.estimator: expected 'score', 'reinforce'"),
+        ("flow.type=splin", "flow: expected type 'affine', 'spline', got 'splin'"),
+        ("flow.bin=4", "flow.bin: unknown key; did you mean bins?"),
+        ("flow.kernel=wide", "flow.kernel: expected a valid integer, got 'wide'"),
+        ("flow.activation=cosine", "flow: expected activation"),
+        ("action.lattice=[7, 8]", "flow: a checkerboard needs even side"),
+        ("action.lattice=[]", "action: expected a lattice of one to three positive side lengths, got ()"),
+        ("action.lattice=8", "action.lattice: expected a valid tuple, got 8"),
+        ("action.m2=null", "action.m2: expected a value, got none"),
+        ("compute.device=gpu", "compute.device: expected 'auto', 'cpu', 'cuda'"),
+        ("compute.dtype=float16", "compute.dtype: expected 'float32' or 'float64'"),
+        ("reference.log_z=9.3", "reference: expected a valid string, got 9.3"),
+        ("reference.log_z='9.3'", "reference: expected a number with its error"),
+        ("reference.logz='9.3(1)'", "reference: expected names out of log_z"),
+        ("name='a/b'", "name: "),
+        ("name.first=a", "name.first: name is a value and holds no keys"),
+        ("training.batch", "expected a change of the form section.key=value"),
+        ("=3", "expected a change of the form section.key=value"),
+    ],
+)
+def test_what_is_wrong_is_named(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config("phi4-8x8", [override])
+    assert message in str(caught.value)
+
+
+def test_all_faults_come_at_once():
+    with pytest.raises(ConfigError) as caught:
+        load_config("phi4-8x8", ["training.batch=a", "hmc.steps=b"])
+    assert "training.batch: " in str(caught.value)
+    assert "hmc.steps: " in str(caught.value)
+
+
+def test_overrides_are_toml():
+    changes = ["flow.hidden=[4, 4]", "compute.device=cpu", "training.clip=null", "flow.fourier=false"]
+    config = load_config("phi4-8x8", changes)
+    assert config.flow.hidden == (4, 4)
+    assert config.compute.device == "cpu"
+    assert config.training.clip is None
+    assert config.flow.fourier is False
+    assert differences(config, load_config("phi4-8x8", changes[:3])) == ["flow.fourier: False and True"]
+
+
+def test_an_unknown_preset_lists_the_presets(tmp_path):
+    with pytest.raises(ConfigError, match="phi4-8x8"):
+        load_config("phi5")
+    with pytest.raises(ConfigError, match="expected a preset or a TOML file"):
+        load_config(tmp_path)
+
+
+def test_a_file_that_is_no_toml(tmp_path):
+    path = Path(tmp_path / "broken.toml")
+    path.write_text("batch 3")
+    with pytest.raises(ConfigError, match=r"broken\.toml is no TOML"):
+        load_config(path)

@@ -1,0 +1,499 @@
+"""The run folder: what it holds, how it goes on after every kind of end, and what it refuses."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import threading
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+import xarray
+
+import latflow
+from latflow.config import load_config
+from latflow.errors import CheckpointError, RunFolderError
+from latflow.flows import load_flow
+from latflow.observables import magnetization
+from latflow.runs import Interrupted, Run, chains, sampling, training
+from latflow.runs.interrupts import deferred_signals
+from latflow.storage import load_tree, save_tree
+from latflow.training import Record
+from small_runs import GROUPS, SMALL, assert_same, outcome, visible_steps
+
+CONFIG = load_config("phi4-quick", SMALL)
+
+
+class Killed(BaseException):
+    """The end of a process: nothing in the library catches it."""
+
+
+def new_run(path, changes=()):
+    return Run.create(path, load_config("phi4-quick", [*SMALL, *changes]))
+
+
+def finish(path):
+    run = Run.open(path)
+    run.train()
+    run.sample()
+    run.sample_hmc()
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that was never stopped; tests read it only."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    new_run(path)
+    return finish(path)
+
+
+@pytest.fixture(scope="module")
+def expected(finished):
+    return outcome(finished.path)
+
+
+@pytest.fixture(scope="module")
+def expected_training(finished):
+    return outcome(finished.path, groups=())
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A copy of the finished run that knows of no chain."""
+    path = tmp_path / "trained"
+    shutil.copytree(finished.path, path)
+    shutil.rmtree(path / "samples.zarr")
+    for name in ("flow", "hmc"):
+        (path / "checkpoints" / f"{name}.safetensors").unlink()
+    return Run.open(path)
+
+
+def after(number, what=Killed):
+    """A callback, or a replacement of a function, that ends the process at its call of that number."""
+    calls = []
+
+    def call(*_args, **_options):
+        calls.append(1)
+        if len(calls) == number:
+            raise what
+
+    return call
+
+
+# what a run holds
+
+
+def test_history_is_one_record_a_step(finished):
+    history = finished.history()
+    assert [record["step"] for record in history] == list(range(1, 21))
+    assert set(history[0]) == set(Record.__dataclass_fields__)
+    assert finished.trained_steps == 20
+
+
+def test_chains_have_their_lengths_and_names(finished):
+    flow, proposals, hmc = (finished.series(group) for group in GROUPS)
+    observables = {"action", "magnetization", "phi_squared", "two_point", "lowest_mode"}
+    assert set(flow) == observables | {"accepted", "log_weight"}
+    assert set(proposals) == observables | {"log_weight"}
+    assert set(hmc) == observables | {"accepted", "delta_h"}
+    for series in (flow, proposals, hmc):
+        assert {values.shape[:2] for values in series.values()} == {(25, 4)}
+    assert finished.dataset("hmc").two_point.dims == ("step", "chain", "time")
+
+
+def test_the_chain_follows_its_proposals(finished):
+    flow, proposals = finished.series("flow"), finished.series("proposals")
+    accepted = flow["accepted"]
+    assert 0 < accepted.mean() < 1
+    for name in proposals:
+        np.testing.assert_array_equal(flow[name][accepted], proposals[name][accepted])
+        held = ~accepted[1:]
+        np.testing.assert_array_equal(flow[name][1:][held], flow[name][:-1][held])
+
+
+def test_best_is_the_checkpoint_after_the_lowest_window(finished):
+    f_q = [record["f_q"] for record in finished.history()]
+    means = {step: np.mean(f_q[max(0, step - 6) : step]) for step in (6, 12, 18, 20)}
+    best = load_tree(finished.checkpoint("best"))
+    assert best["step"] == min(means, key=means.__getitem__)
+    assert best["f_q"] == pytest.approx(min(means.values()))
+
+
+def test_best_weights_are_a_flow_by_themselves(finished):
+    x = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(1))
+    alone = load_flow(finished.checkpoint("best"))
+    torch.testing.assert_close(alone.log_prob(x), finished.flow().log_prob(x))
+
+
+def test_a_run_says_how_it_came_about(finished):
+    info = finished.info
+    assert (info["latflow"], info["torch"], info["seed"]) == (
+        latflow.__version__,
+        version("torch"),
+        CONFIG.seed,
+    )
+    assert info["command"]
+    assert info["device"] == "cpu"
+    with xarray.open_zarr(finished.path / "samples.zarr", group="hmc", chunks=None) as opened:
+        assert opened.attrs["seed"] == CONFIG.seed
+        assert opened.attrs["torch"] == version("torch")
+        assert "lam = 8.0" in opened.attrs["configuration"]
+    assert Run.open(finished.path).config == CONFIG
+
+
+def test_other_versions_are_noted(trained, monkeypatch):
+    monkeypatch.setattr("latflow.runs.folder.__version__", "9.9")
+    trained.sample()
+    trained.sample_hmc()
+    assert trained.info["latflow"] == latflow.__version__
+    assert [entry["latflow"] for entry in trained.info["resumed"]] == ["9.9"]
+
+
+def test_hmc_is_tuned_once_and_remembers(finished):
+    info = finished.sampling_info("hmc")
+    assert info["steps"] == 25
+    assert info["step_size"] * info["n_steps"] == pytest.approx(CONFIG.hmc.trajectory_length)
+    assert 0.5 < info["acceptance"] <= 1
+    assert "step_size" not in finished.sampling_info("flow")
+
+
+def test_a_stage_does_not_change_the_numbers_of_another(tmp_path, expected):
+    run = new_run(tmp_path / "run")
+    run.sample_hmc()
+    for name, values in run.series("hmc").items():
+        np.testing.assert_array_equal(values, expected[f"hmc/{name}"])
+
+
+def test_another_seed_gives_other_numbers(tmp_path, expected):
+    run = new_run(tmp_path / "run", ["seed=2", "training.steps=2"])
+    run.train()
+    assert run.history()[0]["f_q"] != expected["history/f_q"][0]
+
+
+def test_generators_are_told_apart(finished):
+    purposes = ("initialisation", "training", "flow", "hmc")
+    assert len({finished.generator(purpose).initial_seed() for purpose in purposes}) == 4
+
+
+def test_fields_on_request(tmp_path):
+    path = tmp_path / "run"
+    new_run(path, ["sampling.save_fields=true", "compute.dtype=float64", "training.steps=2"])
+    run = finish(path)
+    for group in ("flow", "hmc"):
+        series = run.series(group)
+        assert series["field"].shape == (25, 4, 4, 4)
+        assert series["field"].dtype == np.float64
+        fields = torch.from_numpy(series["field"]).flatten(0, 1)
+        np.testing.assert_allclose(magnetization(fields), series["magnetization"].ravel(), rtol=1e-12)
+    assert "field" not in run.series("proposals")
+
+
+@pytest.mark.parametrize("ending", ["nc", "h5"])
+def test_export(finished, tmp_path, ending):
+    target = tmp_path / f"chains.{ending}"
+    finished.export(target)
+    for group in GROUPS:
+        with xarray.open_dataset(target, group=group, engine="h5netcdf") as opened:
+            for name, values in finished.series(group).items():
+                np.testing.assert_array_equal(opened[name], values)
+    assert [file.name for file in tmp_path.iterdir()] == [target.name]
+
+
+def test_export_refuses(finished, tmp_path):
+    with pytest.raises(ValueError, match=r"\.nc, \.h5"):
+        finished.export(tmp_path / "chains.csv")
+    with pytest.raises(RunFolderError, match="no chain"):
+        new_run(tmp_path / "run").export(tmp_path / "chains.nc")
+
+
+# how it goes on
+
+
+def test_stages_that_are_done_change_nothing(finished, expected):
+    before = {file: file.stat().st_mtime_ns for file in finished.path.rglob("*") if file.is_file()}
+    finish(finished.path)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert_same(outcome(finished.path), expected)
+
+
+@pytest.mark.parametrize("steps", [5, 6, 19])
+def test_training_goes_on_after_a_kill(tmp_path, expected_training, steps):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Killed):
+        run.train(on_record=after(steps))
+    written = (run.path / "history.jsonl").read_bytes()
+    assert len(run.history()) == steps
+    Run.open(run.path).train()
+    assert (run.path / "history.jsonl").read_bytes().startswith(written)
+    assert_same(outcome(run.path, groups=()), expected_training)
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3])
+def test_training_goes_on_after_a_kill_between_two_files(tmp_path, expected_training, monkeypatch, saves):
+    run = new_run(tmp_path / "run")
+    stop, save = after(saves), training.save_tree
+
+    def save_then_stop(path, tree):
+        save(path, tree)
+        stop()
+
+    monkeypatch.setattr(training, "save_tree", save_then_stop)
+    with pytest.raises(Killed):
+        run.train()
+    monkeypatch.undo()
+    Run.open(run.path).train()
+    assert_same(outcome(run.path, groups=()), expected_training)
+
+
+def test_a_line_that_was_cut_off_is_replaced(tmp_path, expected_training):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Killed):
+        run.train(on_record=after(9))
+    with run.history_file.open("ab") as file:
+        file.write(b'{"step": 10, "loss": 0.')
+    assert len(run.history()) == 9
+    Run.open(run.path).train()
+    assert_same(outcome(run.path, groups=()), expected_training)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_loses_no_step(tmp_path, expected_training, signum):
+    run = new_run(tmp_path / "run")
+
+    def press(record):
+        if record.step == 8:
+            os.kill(os.getpid(), signum)
+
+    with pytest.raises(Interrupted) as caught:
+        run.train(on_record=press)
+    assert caught.value.signum == signum
+    assert run.trained_steps == len(run.history()) == 9
+    Run.open(run.path).train()
+    assert_same(outcome(run.path, groups=()), expected_training)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_sampling_goes_on_after_a_kill(trained, expected, blocks):
+    for stage in (trained.sample, trained.sample_hmc):
+        with pytest.raises(Killed):
+            stage(on_block=after(blocks))
+    finish(trained.path)
+    assert_same(outcome(trained.path), expected)
+
+
+@pytest.mark.parametrize("where", ["between the groups", "before they show", "before the checkpoint"])
+@pytest.mark.parametrize("block", [1, 2])
+def test_sampling_goes_on_after_a_kill_while_writing(trained, expected, monkeypatch, where, block):
+    if where == "between the groups":
+        # the second data set of a block is that of the proposals
+        stop, make = after(2 * block), chains._dataset
+        monkeypatch.setattr(chains, "_dataset", lambda *arguments: stop() or make(*arguments))
+    elif where == "before they show":
+        stop, consolidate = after(block), chains.zarr.consolidate_metadata
+        monkeypatch.setattr(
+            chains.zarr, "consolidate_metadata", lambda *a, **options: stop() or consolidate(*a, **options)
+        )
+    else:
+        # the first checkpoint comes with the end of the thermalisation
+        stop, save = after(block + 1), sampling.save_tree
+        monkeypatch.setattr(sampling, "save_tree", lambda *arguments: stop() or save(*arguments))
+    with pytest.raises(Killed):
+        trained.sample()
+    monkeypatch.undo()
+    reported = trained.sampling_info("flow")["steps"]
+    assert reported == 10 * (block - 1)
+    assert visible_steps(trained.path, "flow") >= reported
+    assert {len(values) for values in trained.series("flow").values()} <= {reported}
+    Run.open(trained.path).sample()
+    numbers = outcome(trained.path, groups=("flow", "proposals"))
+    assert_same(numbers, {name: expected[name] for name in numbers})
+
+
+def test_chains_are_readable_while_they_grow(trained):
+    lengths = []
+
+    def read(report):
+        lengths.append(
+            (report.step, visible_steps(trained.path, "flow"), visible_steps(trained.path, "proposals"))
+        )
+        assert all(len(values) == report.step for values in Run.open(trained.path).series("flow").values())
+
+    trained.sample(on_block=read)
+    assert lengths == [(0, 0, 0), (10, 10, 10), (20, 20, 20), (25, 25, 25)]
+
+
+def test_a_full_disk_while_training(tmp_path, expected_training, monkeypatch):
+    run = new_run(tmp_path / "run")
+    full = after(4, OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(training, "save_tree", lambda *arguments: full() or save_tree(*arguments))
+    with pytest.raises(OSError, match="No space left"):
+        run.train()
+    monkeypatch.undo()
+    Run.open(run.path).train()
+    assert_same(outcome(run.path, groups=()), expected_training)
+
+
+# signals
+
+
+def test_a_second_signal_does_not_wait():
+    def press_twice():
+        with deferred_signals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        press_twice()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred_signals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_runs_work_outside_the_main_thread(tmp_path):
+    run = new_run(tmp_path / "run", ["training.steps=2"])
+    thread = threading.Thread(target=run.train)
+    thread.start()
+    thread.join()
+    assert run.trained_steps == 2
+
+
+# what it refuses
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(RunFolderError, match=r"is no run: expected config\.toml"):
+        Run.open(tmp_path)
+    with pytest.raises(RunFolderError, match="found no such folder"):
+        Run.open(tmp_path / "nothing")
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunFolderError, match=r"not empty \(thesis\.tex\)"):
+        Run.create_or_resume(tmp_path, CONFIG)
+    with pytest.raises(RunFolderError, match="expected a folder"):
+        Run.create(tmp_path / "thesis.tex", CONFIG)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_creation_that_was_killed_is_repeated(tmp_path):
+    run = new_run(tmp_path / "run")
+    (run.path / "config.toml").unlink()
+    assert Run.create_or_resume(run.path, CONFIG).config == CONFIG
+
+
+def test_another_configuration_is_named(finished):
+    other = load_config("phi4-quick", [*SMALL, "training.batch=32", "hmc.enabled=false"])
+    with pytest.raises(RunFolderError) as caught:
+        Run.create_or_resume(finished.path, other)
+    assert "training.batch: 16 and 32" in str(caught.value)
+    assert "hmc.enabled: True and False" in str(caught.value)
+    assert Run.create_or_resume(finished.path, CONFIG).config == CONFIG
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        Run.create(finished.path, CONFIG)
+
+
+def test_a_damaged_configuration(tmp_path):
+    run = new_run(tmp_path / "run")
+    (run.path / "config.toml").write_text("name = ")
+    with pytest.raises(RunFolderError, match=r"config\.toml is damaged"):
+        Run.open(run.path)
+    (run.path / "run.json").unlink()
+    with pytest.raises(RunFolderError, match=r"run\.json is missing"):
+        _ = run.info
+
+
+@pytest.mark.parametrize("name", ["last", "best", "flow", "hmc"])
+def test_a_truncated_checkpoint_says_what_to_do(finished, expected, tmp_path, name):
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    file = path / "checkpoints" / f"{name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    run = Run.open(path)
+    meet = run.flow if name == "best" else lambda: finish(path)
+    with pytest.raises(CheckpointError, match=rf"{name}\.safetensors is truncated.*remove {name}"):
+        meet()
+    file.unlink()
+    if name == "best":
+        run.checkpoint("last").unlink()
+    finish(path)
+    assert_same(outcome(path), expected)
+
+
+def test_a_checkpoint_of_another_model(finished, tmp_path):
+    run = new_run(tmp_path / "run", ["flow.hidden=[5]"])
+    (run.path / "checkpoints").mkdir()
+    for name in ("last", "best"):
+        shutil.copy(finished.checkpoint(name), run.checkpoint(name))
+    with pytest.raises(CheckpointError, match=r"checkpoint of another model: for .* expected shape"):
+        run.train()
+    with pytest.raises(CheckpointError, match="checkpoint of another model"):
+        run.sample()
+    shutil.copy(finished.checkpoint("best"), run.checkpoint("last"))
+    with pytest.raises(CheckpointError, match="holds no 'trainer'"):
+        run.train()
+
+
+def test_a_chain_of_another_run(finished, tmp_path):
+    run = new_run(tmp_path / "run", ["hmc.chains=5"])
+    (run.path / "checkpoints").mkdir()
+    shutil.copy(finished.checkpoint("hmc"), run.checkpoint("hmc"))
+    with pytest.raises(
+        CheckpointError, match=r"chain of another run: expected .*\(5, 4, 4\), got \(4, 4, 4\)"
+    ):
+        run.sample_hmc()
+
+
+def test_a_chain_whose_arrays_are_gone(trained):
+    with pytest.raises(Killed):
+        trained.sample_hmc(on_block=after(4))
+    shutil.rmtree(trained.path / "samples.zarr")
+    with pytest.raises(RunFolderError, match=r"expected 20 steps in .*hmc, found fewer"):
+        trained.sample_hmc()
+
+
+def test_a_checkpoint_of_another_device(trained):
+    with pytest.raises(Killed):
+        trained.sample_hmc(on_block=after(4))
+    path = trained.checkpoint("hmc")
+    save_tree(path, load_tree(path) | {"device": "cuda"})
+    with pytest.raises(CheckpointError, match="was written on cuda"):
+        trained.sample_hmc()
+
+
+def test_sampling_waits_for_the_training(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Killed):
+        run.train(on_record=after(8))
+    with pytest.raises(RunFolderError, match="trained for 6 of 20 steps: `latflow train"):
+        run.sample()
+    with pytest.raises(CheckpointError, match="no trained flow"):
+        new_run(tmp_path / "other").flow()
+
+
+def test_one_process_at_a_time(tmp_path):
+    run = new_run(tmp_path / "run")
+    with run.stage(), pytest.raises(RunFolderError, match="in use by another process"):
+        Run.open(run.path).train()
+    run.train()
+
+
+def test_a_history_is_json(tmp_path):
+    path = tmp_path / "history.jsonl"
+    nan = Record(1, float("nan"), 1.0, 1.0, 0.5, float("inf"), 0.1, 1.0, True)
+    with training._history(path) as history:
+        history.append(nan)
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["loss"] is None
+    (record,) = training.read_history(path)
+    assert np.isnan(record["loss"])
+    assert record["skipped"] is True
