@@ -1,0 +1,78 @@
+"""What a run says of itself: its theory, what its stages did, and on what it ran."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from latflow.actions import Action, HoppingPhi4, Phi4
+from latflow.report.tables import Cell, Table
+
+
+def timing_table(
+    history: Sequence[Mapping[str, Any]], batch: int | None, chains: Mapping[str, Any]
+) -> Table | None:
+    """What the stages did, and how long where that is known.
+
+    Args:
+        history: the records of the training.
+        batch: draws of a training step.
+        chains: for each chain its "steps", "chains", and where known "seconds", "step_size" and "n_steps".
+    """
+    rows = []
+    if history:
+        seconds, steps = float(history[-1]["seconds"]), len(history)
+        what = f"{steps} steps" + (f" of {batch} draws" if batch else "")
+        rows.append([Cell("training"), Cell(what), Cell(_duration(seconds)), _rate(seconds, steps, "step")])
+    for name, chain in chains.items():
+        seconds, steps = chain.get("seconds"), chain["steps"]
+        what = f"{steps} steps of {chain['chains']} chain{'' if chain['chains'] == 1 else 's'}"
+        if "step_size" in chain:
+            what += f", trajectories of {chain['n_steps']} × {chain['step_size']:.3g}"
+        known = [Cell("–"), Cell("–")]
+        if seconds is not None:
+            known = [Cell(_duration(seconds)), _rate(seconds, steps, "step")]
+        rows.append([Cell(name), Cell(what), *known])
+    return Table("What each stage did.", ["stage", "work", "wall time", "rate"], rows) if rows else None
+
+
+def origin_table(info: Mapping[str, Any]) -> Table:
+    """Versions, seed, device and whatever else `run.json` says, besides the command and later sittings."""
+    rows = [[Cell(name), Cell(str(value))] for name, value in _flat(info) if name not in ("command",)]
+    return Table("Versions and circumstances.", ["what", "value"], rows)
+
+
+def theory(action: Action) -> tuple[str, str]:
+    """The theory as a heading ("φ⁴ theory on 8 × 8, m² = −4, λ = 8"), and its action as a formula."""
+    lattice = " × ".join(map(str, action.lattice))
+    match action:
+        case Phi4(m2=m2, lam=lam):
+            text, formula = f"m² = {m2:g}, λ = {lam:g}", "S = Σₓ [ φ(−Δ)φ + m²φ² + λφ⁴ ]"
+        case HoppingPhi4(beta=beta, lam=lam):
+            text, formula = f"β = {beta:g}, λ = {lam:g}", "S = Σₓ [ −β Σ_μ φ(x)φ(x+μ) + φ² + λ(φ²−1)² ]"
+        case _:
+            return f"{type(action).__name__} on {lattice}", ""
+    return f"φ⁴ theory on {lattice}, {text}".replace("-", "−"), formula
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.1f} min" if minutes < 60 else f"{hours:.1f} h"
+
+
+def _rate(seconds: float, steps: int, unit: str) -> Cell:
+    return Cell(f"{1000 * seconds / steps:.3g} ms a {unit}" if steps else "")
+
+
+def _flat(info: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested entries by dotted names; lists of tables (later sittings) as numbered ones."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in info.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+            for number, entry in enumerate(value, 1):
+                rows += _flat(entry, f"{prefix}{name} {number}: ")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows

@@ -1,0 +1,244 @@
+"""The tables of a report, and its verdict: what `validation` found, as text for the page."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from latflow.analysis import Measurement
+from latflow.validation import MAX_PULL, PARETO_WARNING
+
+Mark = Literal["", "good", "warn", "bad"]
+
+_REMARKABLE_PULL = 3.0
+_WAYS = {"flow": "flow + Metropolis", "nis": "reweighted (NIS)", "hmc": "HMC", "exact": "exact or reference"}
+_SHORT = {"flow": "flow", "nis": "NIS", "hmc": "HMC", "exact": "exact"}
+_PAIRS = ("flow-hmc", "nis-hmc", "flow-exact", "nis-exact", "hmc-exact")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, a note below it, and whether it is good, remarkable or bad."""
+
+    text: str
+    note: str = ""
+    mark: Mark = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of each row is its heading.
+
+    Attributes:
+        caption: what it holds.
+        head: headings of the columns.
+        rows: the cells.
+        groups: headings above several columns, each with the number of columns that it spans.
+    """
+
+    caption: str
+    head: list[str]
+    rows: list[list[Cell]]
+    groups: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Banner:
+    """What stands at the top of the page: the verdict, why, and warnings."""
+
+    status: Literal["passed", "failed", "unknown"]
+    title: str
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def measurement(entry: Any) -> Measurement | None:
+    """A measurement from itself or from the dict that a JSON file has of it."""
+    if entry is None or isinstance(entry, Measurement):
+        return entry
+    names = ("value", "error", "tau_int", "tau_int_error", "window", "n")
+    return Measurement(**{name: entry[name] for name in names if name in entry})
+
+
+def printed(m: Measurement) -> str:
+    """As the field prints it; a number without error as it is."""
+    return (f"{m.value:.8g}" if m.error == 0 else str(m)).replace("-", "−")
+
+
+def banner(results: Mapping[str, Any]) -> Banner:
+    """The verdict on the run in words."""
+    if not results:
+        return Banner(
+            "unknown", "Not validated yet", ["`latflow validate` holds the numbers against each other."]
+        )
+    checks, pulls = results.get("checks", []), list(_pulls(results))
+    warnings = list(results.get("warnings", []))
+    failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["passed"]]
+    failed += [
+        f"{label}: {_pair(pair)} is {pull:+.1f} standard deviations"
+        for label, pair, pull in pulls
+        if abs(pull) > MAX_PULL
+    ]
+    if not results["passed"]:
+        return Banner("failed", "Validation failed", failed, warnings)
+    summary = f"{len(checks)} of {len(checks)} checks hold"
+    if pulls:
+        label, pair, largest = max(pulls, key=lambda entry: abs(entry[2]))
+        summary += f"; the largest of {len(pulls)} pulls is {abs(largest):.1f} ({label}, {_pair(pair)})"
+    return Banner("passed", "Validation passed", [summary + "."], warnings)
+
+
+def headline(results: Mapping[str, Any]) -> list[Cell]:
+    """The numbers that one wants first, each with a name as its note: log Z, ESS, acceptance, τ of |M|."""
+    rows = {row["name"]: row for row in results.get("rows", [])}
+    diagnostics = results.get("diagnostics", {})
+    cells = []
+    log_z = rows.get("log_z", {})
+    if (found := measurement(log_z.get("nis"))) is not None:
+        exact = measurement(log_z.get("exact"))
+        cells.append(Cell(printed(found), "log Z" + _beside(exact)))
+    if "ess" in diagnostics:
+        cells.append(Cell(f"{diagnostics['ess']:.3f}", "effective sample size"))
+    if "acceptance" in diagnostics:
+        cells.append(Cell(f"{diagnostics['acceptance']:.3f}", "acceptance"))
+    tau = measurement(rows.get("abs_magnetization", {}).get("flow"))
+    if tau is not None and tau.tau_int is not None:
+        cells.append(
+            Cell(printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0)), "τ of |M|, flow chain")
+        )
+    return cells
+
+
+def verdict_table(results: Mapping[str, Any]) -> Table | None:
+    """Each observable from every source, and the pulls between them; None without any."""
+    rows = results.get("rows", [])
+    if not rows:
+        return None
+    ways = [way for way in _WAYS if any(row.get(way) is not None for row in rows)]
+    found = dict.fromkeys(pair for row in rows for pair in row["pulls"])
+    pairs = sorted(found, key=lambda pair: _PAIRS.index(pair) if pair in _PAIRS else len(_PAIRS))
+    body = []
+    for row in rows:
+        cells = [Cell(row.get("label", row["name"]))]
+        cells += [_value_cell(measurement(row.get(way))) for way in ways]
+        cells += [_pull_cell(row["pulls"].get(pair)) for pair in pairs]
+        body.append(cells)
+    head = ["observable", *(_WAYS[way] for way in ways), *(_pair(pair) for pair in pairs)]
+    caption = (
+        "Expectation values with their errors; τ is the integrated autocorrelation time in steps. Pulls are "
+        f"differences in standard deviations, amber beyond {_REMARKABLE_PULL:.0f}, red beyond {MAX_PULL:.0f} "
+        "where the validation fails. Flow and NIS share their draws and are not compared."
+    )
+    groups = [("", 1), ("expectation values", len(ways)), ("pulls [σ]", len(pairs))]
+    return Table(caption, head, body, [group for group in groups if group[1]])
+
+
+def check_table(results: Mapping[str, Any]) -> Table | None:
+    """Each check with what was found; None without any."""
+    checks = results.get("checks", [])
+    if not checks:
+        return None
+    rows = [
+        [
+            Cell(check["name"]),
+            Cell("passed", mark="good") if check["passed"] else Cell("failed", mark="bad"),
+            Cell(check["detail"]),
+        ]
+        for check in checks
+    ]
+    return Table("Statements that must hold, exactly or to rounding.", ["check", "verdict", "found"], rows)
+
+
+_Format = Callable[[float], str]
+
+
+def _share(number: float) -> str:
+    return f"{number:.3f}"
+
+
+def _count(number: float) -> str:
+    return f"{number:.0f}"
+
+
+def _general(number: float) -> str:
+    return f"{number:.3g}"
+
+
+_DIAGNOSTICS: dict[str, tuple[str, str, _Format]] = {
+    "draws": ("Proposals", "draws of the flow behind the numbers of its weights", _count),
+    "ess": ("Effective sample size", "(Σw)² / (N Σw²), the share of the proposals that count", _share),
+    "acceptance": ("Acceptance", "of the flow chain, as it ran", _share),
+    "expected_acceptance": ("Expected acceptance", "from the weights of the proposals alone", _share),
+    "longest_rejection_run": (
+        "Longest run of rejections",
+        "steps in a row, in any of the flow chains",
+        _count,
+    ),
+    "largest_weight_share": ("Largest share of one weight", "max w / Σw", _general),
+    "pareto_k": (
+        "Pareto tail index k̂",
+        f"of the largest weights; unreliable above {PARETO_WARNING}",
+        _general,
+    ),
+    "f_q": ("Variational free energy F_q", "−⟨log w⟩", _general),
+    "free_energy": ("Free energy F", "−log Z = −log⟨w⟩", _general),
+    "hmc_acceptance": ("Acceptance of HMC", "of its trajectories", _share),
+    "hmc_exp_minus_delta_h": ("⟨exp(−ΔH)⟩ of HMC", "is 1 in equilibrium", _share),
+}
+
+
+def diagnostics_table(results: Mapping[str, Any]) -> Table | None:
+    """What the weights and the chains say of themselves; None where nothing is known."""
+    found = {k: v for k, v in results.get("diagnostics", {}).items() if not k.endswith("_error")}
+    if not found:
+        return None
+    names = [name for name in _DIAGNOSTICS if name in found] + [
+        name for name in found if name not in _DIAGNOSTICS
+    ]
+    rows = []
+    for name in names:
+        label, meaning, write = _DIAGNOSTICS.get(name, (name.replace("_", " "), "", _general))
+        error = results["diagnostics"].get(f"{name}_error")
+        value = float(found[name])
+        text = write(value)
+        if error is not None:
+            text = printed(Measurement(value, error))
+        doubtful = name == "pareto_k" and value > PARETO_WARNING
+        note = "the flow misses part of the target" if doubtful else ""
+        rows.append(
+            [Cell(label), Cell(text.replace("-", "−"), note, "warn" if doubtful else ""), Cell(meaning)]
+        )
+    return Table("Diagnostics of the weights and of the chains.", ["quantity", "value", "meaning"], rows)
+
+
+def _value_cell(m: Measurement | None) -> Cell:
+    if m is None:
+        return Cell("–")
+    return Cell(printed(m), "" if m.tau_int is None else f"τ = {m.tau_int:.{1 if m.tau_int < 100 else 0}f}")
+
+
+def _beside(known: Measurement | None) -> str:
+    if known is None:
+        return ""
+    return f"; {'reference' if known.error else 'exact'} {printed(known)}"
+
+
+def _pull_cell(pull: float | None) -> Cell:
+    if pull is None or math.isnan(pull):
+        return Cell("–")
+    mark: Mark = "bad" if abs(pull) > MAX_PULL else "warn" if abs(pull) > _REMARKABLE_PULL else ""
+    return Cell(f"{pull:+.1f}".replace("-", "−"), mark=mark)
+
+
+def _pulls(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    rows = results.get("rows", [])
+    return [
+        (row.get("label", row["name"]), pair, pull)
+        for row in rows
+        for pair, pull in row["pulls"].items()
+        if not math.isnan(pull)
+    ]
+
+
+def _pair(pair: str) -> str:
+    return " − ".join(_SHORT.get(way, way) for way in pair.split("-"))
