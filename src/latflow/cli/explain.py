@@ -1,0 +1,50 @@
+"""What goes wrong, in one message and one exit code."""
+
+import errno
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+Parameters = ParamSpec("Parameters")
+
+EXIT_WRONG_INPUT = 2
+EXIT_DISK = 74
+"""EX_IOERR of sysexits.h."""
+EXIT_SIGNAL = 128
+"""To which shells add the number of the signal."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Let a command end with one message instead of a traceback, where the cause lies outside the program."""
+
+    @functools.wraps(command)
+    def guarded(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
+        from latflow.errors import LatflowError
+
+        try:
+            command(*arguments, **options)
+        except LatflowError as error:
+            _give_up(str(error), EXIT_WRONG_INPUT)
+        except KeyboardInterrupt as error:
+            signum = getattr(error, "signum", 2)
+            _give_up(
+                "stopped; everything is saved, and the same command goes on from here", EXIT_SIGNAL + signum
+            )
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            full = "; nothing that was written is lost: free some space, and the same command goes on"
+            _give_up(f"{error}{full if error.errno in _FULL else ''}", EXIT_DISK)
+
+    return guarded
+
+
+def _give_up(message: str, code: int) -> None:
+    sys.stdout.flush()
+    typer.echo(f"latflow: {message}", err=True)
+    raise typer.Exit(code)
