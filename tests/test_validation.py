@@ -8,12 +8,12 @@ import torch
 
 from latflow import exact
 from latflow.actions import HoppingPhi4, Phi4
-from latflow.analysis import Measurement
+from latflow.analysis import LABELS, Measurement
 from latflow.flows import affine_flow, spline_flow
 from latflow.flows.fourier import FourierLayer
 from latflow.observables import recorded
 from latflow.samplers import IndependenceMetropolis, run
-from latflow.validation import LABELS, flow_checks, known, table
+from latflow.validation import flow_checks, known, table
 from latflow.validation.verdict import Validation, _sign_checks
 
 FREE = Phi4((4, 6), m2=0.8, lam=0.0)

@@ -3,7 +3,7 @@
 from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, derive, derive_vector, measure
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
 from latflow.analysis.measurement import Measurement
-from latflow.analysis.summary import summary
+from latflow.analysis.summary import LABELS, summary
 from latflow.analysis.weights import (
     acceptance,
     effective_sample_size,
@@ -17,6 +17,7 @@ from latflow.analysis.weights import (
 )
 
 __all__ = [
+    "LABELS",
     "Autocorrelation",
     "Measurement",
     "acceptance",

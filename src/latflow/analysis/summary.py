@@ -10,6 +10,21 @@ from latflow.analysis.autocorrelation import derive, measure
 from latflow.analysis.measurement import Measurement
 from latflow.observables import binder_cumulant, correlation_length, effective_mass, susceptibility
 
+LABELS = {
+    "log_z": "log Z",
+    "phi_squared": "⟨φ²⟩",
+    "abs_magnetization": "⟨|M|⟩",
+    "magnetization": "⟨M⟩",
+    "sign_of_magnetization": "⟨sign M⟩",
+    "V_magnetization_squared": "V⟨M²⟩",
+    "susceptibility": "V(⟨M²⟩−⟨|M|⟩²)",
+    "binder_cumulant": "Binder cumulant",
+    "action_density": "⟨S⟩/V",
+    "correlation_length": "ξ (second moment)",
+    "effective_mass_1": "m_eff(1)",
+}
+"""What is known of a scalar field by name, and how a table writes it, in its order."""
+
 _NEEDED = ("action", "magnetization", "phi_squared", "two_point", "lowest_mode")
 
 

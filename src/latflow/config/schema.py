@@ -16,25 +16,10 @@ from pydantic import (
 )
 
 from latflow.actions import Action, HoppingPhi4, Phi4
-from latflow.analysis import Measurement
+from latflow.analysis import LABELS, Measurement
 from latflow.errors import ConfigError
 from latflow.flows import build_flow
 from latflow.training import OptimizerName, PrecisionName, Schedule, ScheduleName
-
-REFERENCE_NAMES = (
-    "log_z",
-    "phi_squared",
-    "abs_magnetization",
-    "magnetization",
-    "sign_of_magnetization",
-    "V_magnetization_squared",
-    "susceptibility",
-    "binder_cumulant",
-    "action_density",
-    "correlation_length",
-    "effective_mass_1",
-)
-"""What `[reference]` may hold known numbers of: the rows of the verdict table."""
 
 EstimatorName = Literal["score", "reinforce", "reinforce_leave_one_out", "reparametrization", "path_gradient"]
 """The keys of `estimators.ESTIMATORS`."""
@@ -143,6 +128,12 @@ class TrainingConfig(_Section):
     max_skipped: NonNegativeInt = 20
     checkpoint_every: PositiveInt = 100
 
+    @model_validator(mode="after")
+    def _decay_is_read(self) -> "TrainingConfig":
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError(f"expected weight_decay with optimizer adamw alone, got {self.optimizer}")
+        return self
+
 
 class SamplingConfig(_Section):
     """Independence Metropolis with draws of the flow.
@@ -224,7 +215,7 @@ class RunConfig(_Section):
         name: of the run, and of its folder where no other is given.
         description: one line, for people.
         seed: from which every generator of the run is derived.
-        reference: known numbers by the names of `REFERENCE_NAMES`, each "value(error)".
+        reference: known numbers by the names of `analysis.LABELS`, each "value(error)".
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
@@ -245,8 +236,8 @@ class RunConfig(_Section):
     @field_validator("reference")
     @classmethod
     def _readable(cls, reference: dict[str, str]) -> dict[str, str]:
-        if unknown := [name for name in reference if name not in REFERENCE_NAMES]:
-            raise ValueError(f"expected names out of {', '.join(REFERENCE_NAMES)}, got {', '.join(unknown)}")
+        if unknown := [name for name in reference if name not in LABELS]:
+            raise ValueError(f"expected names out of {', '.join(LABELS)}, got {', '.join(unknown)}")
         for text in reference.values():
             Measurement.parse(text)
         return reference

@@ -106,6 +106,8 @@ class Trainer(Iterator[Record]):
         _check_positive(steps=steps, batch=batch, learning_rate=learning_rate, sub_batch=sub_batch, clip=clip)
         if optimizer not in ("adam", "adamw"):
             raise ValueError(f"expected optimizer 'adam' or 'adamw', got {optimizer!r}")
+        if weight_decay and optimizer != "adamw":
+            raise ValueError(f"expected weight_decay with optimizer 'adamw' alone, got {optimizer!r}")
         if precision not in ("full", *_AUTOCAST):
             raise ValueError(f"expected precision full, {' or '.join(_AUTOCAST)}, got {precision!r}")
         if max_skipped < 0:

@@ -2,11 +2,10 @@
 
 from latflow.validation.checks import Check, flow_checks
 from latflow.validation.known import known
-from latflow.validation.table import LABELS, MAX_PULL, Row, table
+from latflow.validation.table import MAX_PULL, Row, table
 from latflow.validation.verdict import PARETO_WARNING, Validation, validate
 
 __all__ = [
-    "LABELS",
     "MAX_PULL",
     "PARETO_WARNING",
     "Check",

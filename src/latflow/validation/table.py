@@ -6,25 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from latflow.actions import Action
-from latflow.analysis import Measurement, free_energy, measure, summary
+from latflow.analysis import LABELS, Measurement, free_energy, measure, summary
 
 MAX_PULL = 5.0
 """A difference of more standard deviations fails the validation."""
-
-LABELS = {
-    "log_z": "log Z",
-    "phi_squared": "⟨φ²⟩",
-    "abs_magnetization": "⟨|M|⟩",
-    "magnetization": "⟨M⟩",
-    "sign_of_magnetization": "⟨sign M⟩",
-    "V_magnetization_squared": "V⟨M²⟩",
-    "susceptibility": "V(⟨M²⟩−⟨|M|⟩²)",
-    "binder_cumulant": "Binder cumulant",
-    "action_density": "⟨S⟩/V",
-    "correlation_length": "ξ (second moment)",
-    "effective_mass_1": "m_eff(1)",
-}
-"""How a table writes the observables, in its order."""
 
 Series = dict[str, np.ndarray]
 
