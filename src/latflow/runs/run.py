@@ -61,10 +61,14 @@ class Run(RunFolder):
         return sampling.chain_store(self).dataset(group, self._steps(group))
 
     def sampling_info(self, name: sampling.ChainName) -> dict[str, Any]:
-        """The `steps` of a chain, their `acceptance`, and for HMC the tuned `step_size` and `n_steps`."""
+        """The `steps` of a chain, the `seconds` and `acceptance` of them, and the step size of HMC.
+
+        The seconds include tuning and thermalisation; of HMC there are `step_size` and `n_steps`, as tuned.
+        """
         info = sampling.chain_info(self, name)
-        accepted = self.series(name).get("accepted")
-        return info if accepted is None else {**info, "acceptance": float(accepted.mean())}
+        if not info["steps"]:
+            return info
+        return info | {"acceptance": float(self.dataset(name)["accepted"].mean())}
 
     def written(self) -> dict[Group, int]:
         """The groups of chains and how many steps are written of each.

@@ -1,6 +1,7 @@
 """The chains of a run: independence Metropolis with the flow, and hybrid Monte Carlo beside it."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -117,9 +118,9 @@ def chain_store(folder: RunFolder) -> ChainStore:
 
 
 def chain_info(folder: RunFolder, name: ChainName) -> dict[str, Any]:
-    """The number of `steps` written, and what was found when the chain began."""
-    tree = _stored(folder, name) or {"steps": 0, "info": {}}
-    return {"steps": tree["steps"], **tree["info"]}
+    """The number of `steps` written, the `seconds` they took, and what was found when the chain began."""
+    tree = _stored(folder, name) or {"steps": 0, "seconds": 0.0, "info": {}}
+    return {"steps": tree["steps"], "seconds": tree["seconds"], **tree["info"]}
 
 
 class _Chain:
@@ -146,6 +147,7 @@ class _Chain:
         self.stored = _stored(folder, name)
         self.steps: int = 0
         self.info: dict[str, Any] = {}
+        self.seconds, self.since = 0.0, time.perf_counter()
 
     @property
     def finished(self) -> bool:
@@ -168,7 +170,7 @@ class _Chain:
         tree, path = self.stored or {}, self.folder.checkpoint(self.name)
         self.folder.require_device(tree["device"], path)
         self.generator.set_state(tree["generator"])
-        self.steps, self.info = tree["steps"], tree["info"]
+        self.steps, self.info, self.seconds = tree["steps"], tree["info"], tree["seconds"]
         if self.steps:
             self.store.cut(_GROUPS[self.name], self.steps)
         return sampler.state_from_dict({k: v.to(self.folder.device) for k, v in tree["state"].items()})
@@ -185,11 +187,14 @@ class _Chain:
             self.stop.heed()
 
     def _save(self, sampler: Sampler[State, Any], state: State) -> None:
+        now = time.perf_counter()
+        self.seconds, self.since = self.seconds + now - self.since, now
         tree = {
             "state": sampler.state_dict(state),
             "generator": self.generator.get_state(),
             "steps": self.steps,
             "info": self.info,
+            "seconds": self.seconds,
             "device": self.folder.device.type,
         }
         save_tree(self.folder.checkpoint(self.name), tree)
@@ -208,7 +213,7 @@ def _stored(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
     path = folder.checkpoint(name)
     if not path.exists():
         return None
-    tree = load_checkpoint(path, "state", "generator", "steps", "info", "device")
+    tree = load_checkpoint(path, "state", "generator", "steps", "seconds", "info", "device")
     chains = folder.config.sampling.chains if name == "flow" else folder.config.hmc.chains
     expected, found = (chains, *folder.action.lattice), tuple(tree["state"]["x"].shape)
     if found != expected:
