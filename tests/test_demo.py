@@ -1,0 +1,39 @@
+"""What the README promises of the presets, by running them whole."""
+
+import pytest
+
+from latflow.config import load_config
+from latflow.runs import Run
+from latflow.validation import Validation, validate
+
+pytestmark = pytest.mark.slow
+
+
+def judged(tmp_path, preset: str) -> Validation:
+    run = Run.create(tmp_path / preset, load_config(preset, ["compute.threads=1"]))
+    run.train()
+    run.sample()
+    run.sample_hmc()
+    return validate(run)
+
+
+def test_the_demo_reaches_what_it_promises(tmp_path):
+    """ESS of at least 0.8, F to 0.005, and V⟨M²⟩ and ⟨φ²⟩ in agreement by every way."""
+    verdict = judged(tmp_path, "phi4-8x8")
+    assert verdict.passed, verdict
+    assert verdict.diagnostics["ess"] > 0.8
+    rows = {row.name: row for row in verdict.rows}
+    assert rows["log_z"].nis is not None
+    assert rows["log_z"].nis.error < 0.005
+    assert abs(rows["log_z"].nis.value - 9.29135) < 0.005
+    for name in ("V_magnetization_squared", "phi_squared"):
+        assert {"flow-hmc", "nis-hmc", "flow-exact", "hmc-exact"} <= set(rows[name].pulls)
+
+
+def test_a_collapsed_flow_is_reported_and_never_passed(tmp_path):
+    """In the broken phase the affine flow loses one sign of M, with a fine ESS for the other."""
+    verdict = judged(tmp_path, "phi4-broken")
+    assert verdict.diagnostics["ess"] > 0.3
+    failed = {check.name for check in verdict.checks if not check.passed}
+    assert "signs of M balance in the flow's chain" in failed
+    assert not verdict.passed
