@@ -150,7 +150,7 @@ class SamplingConfig(_Section):
     steps: PositiveInt = 1000
     chains: PositiveInt = 64
     thermalisation: NonNegativeInt = 100
-    batch: PositiveInt = 4096
+    batch: PositiveInt = 1024
     block: PositiveInt = 250
     save_fields: bool = False
 

@@ -62,7 +62,7 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
 
     density: Density
     action: Action
-    batch: int = 4096
+    batch: int = 1024
 
     def __post_init__(self) -> None:
         if self.batch < 1:
