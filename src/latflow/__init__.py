@@ -11,7 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latflow import actions, analysis, errors, estimators, exact, flows, observables, runs, samplers
+    from latflow import (
+        actions,
+        analysis,
+        errors,
+        estimators,
+        exact,
+        flows,
+        observables,
+        runs,
+        samplers,
+        wilson,
+    )
     from latflow.config import load_config
     from latflow.runs import Run
     from latflow.training import train
@@ -30,6 +41,7 @@ _MODULES = (
     "runs",
     "samplers",
     "training",
+    "wilson",
 )
 _FUNCTIONS = {"Run": "latflow.runs", "load_config": "latflow.config", "train": "latflow.training"}
 
@@ -47,6 +59,7 @@ __all__ = [
     "runs",
     "samplers",
     "train",
+    "wilson",
 ]
 
 

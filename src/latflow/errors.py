@@ -19,3 +19,7 @@ class CheckpointError(LatflowError):
 
 class TrainingError(LatflowError):
     """A training that cannot go on, for example because the loss is not finite any more."""
+
+
+class NearSingularWarning(UserWarning):
+    """A matrix so close to a singular one that its determinant and inverse have few correct digits."""

@@ -1,6 +1,6 @@
 """Array types: the first dimension of every tensor is the batch."""
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 Lattice = tuple[int, ...]
@@ -8,6 +8,15 @@ Lattice = tuple[int, ...]
 
 Field = Float[Tensor, "batch *lattice"]
 """A batch of real scalar fields."""
+
+Links = Float[Tensor, "batch 2 L0 L1"]
+"""A batch of two-dimensional U(1) gauge fields: the angle of each link, direction first, direction 0 time."""
+
+Fermions = Complex[Tensor, "batch L0 L1 2"]
+"""A batch of two-dimensional fermion fields, spin last."""
+
+Matrices = Complex[Tensor, "batch rows rows"]
+"""A batch of square matrices."""
 
 LogProb = Float[Tensor, "batch"]
 """One number for each configuration: an action, a log-probability, a log-determinant."""
