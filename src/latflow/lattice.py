@@ -23,6 +23,25 @@ def checked_lattice(lattice: Sequence[int]) -> Lattice:
     return sides
 
 
+def checked_plane(lattice: Sequence[int]) -> Lattice:
+    """The side lengths of a two-dimensional lattice as a tuple.
+
+    Raises:
+        ValueError: unless there are two sides, each a whole number of at least 2.
+    """
+    sides = checked_lattice(lattice)
+    if len(sides) != 2 or min(sides) < 2:
+        raise ValueError(f"expected a lattice of two sides, each at least 2, got {lattice!r}")
+    return sides
+
+
+def wrapped(angles: Tensor) -> Tensor:
+    """The same angles in (−π, π]."""
+    turned = angles - 2 * math.pi * torch.ceil((angles - math.pi) / (2 * math.pi))
+    # rounding can carry an angle past either end, and both are the angle π
+    return torch.where((turned > math.pi) | (turned <= -math.pi), math.pi, turned)
+
+
 def volume(lattice: Lattice) -> int:
     """Number of sites V = Π_μ L_μ."""
     return math.prod(lattice)

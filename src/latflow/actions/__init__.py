@@ -1,7 +1,21 @@
 """Actions: one theory a file, over `Action`."""
 
 from latflow.actions.base import Action, Scaled, Sum
+from latflow.actions.fermions import Schwinger, WilsonFermions
 from latflow.actions.phi4 import HoppingPhi4, Phi4
 from latflow.actions.toy import Exponential
+from latflow.actions.u1 import U1Gauge, gauge_transformed, plaquette_angles
 
-__all__ = ["Action", "Exponential", "HoppingPhi4", "Phi4", "Scaled", "Sum"]
+__all__ = [
+    "Action",
+    "Exponential",
+    "HoppingPhi4",
+    "Phi4",
+    "Scaled",
+    "Schwinger",
+    "Sum",
+    "U1Gauge",
+    "WilsonFermions",
+    "gauge_transformed",
+    "plaquette_angles",
+]

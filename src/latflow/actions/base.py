@@ -14,7 +14,7 @@ class Action(ABC):
 
     lattice: Lattice
     kind: ClassVar[str]
-    """What the field is: "scalar" for one real number a site."""
+    """What the field is: "scalar" for one real number a site, "gauge" for one angle a link."""
 
     @abstractmethod
     def __call__(self, x: Field) -> LogProb:

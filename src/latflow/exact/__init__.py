@@ -11,6 +11,7 @@ from latflow.exact.free_field import (
 )
 from latflow.exact.phi4 import Converged, phi4_log_z, phi4_phi_squared
 from latflow.exact.toy import ToyVariance, toy_gradient, toy_kl, toy_variance
+from latflow.exact.u1 import u1_charge_distribution, u1_charge_squared, u1_log_z, u1_plaquette
 
 __all__ = [
     "Converged",
@@ -27,4 +28,8 @@ __all__ = [
     "toy_gradient",
     "toy_kl",
     "toy_variance",
+    "u1_charge_distribution",
+    "u1_charge_squared",
+    "u1_log_z",
+    "u1_plaquette",
 ]

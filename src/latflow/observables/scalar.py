@@ -1,7 +1,6 @@
 """Observables of a scalar field: functions of each configuration, and formulas of expectation values."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latflow.actions import Action
 from latflow.types import Field, LogProb
 
 Expectation = Any
@@ -86,30 +84,3 @@ def effective_mass(correlator: Expectation) -> Expectation:
     ratio = (correlator[:-2] + correlator[2:]) / (2 * correlator[1:-1])
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.arccosh(ratio)
-
-
-RECORDED: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
-    "scalar": {
-        "magnetization": magnetization,
-        "phi_squared": phi_squared,
-        "two_point": two_point,
-        "lowest_mode": lowest_mode,
-    },
-}
-"""For each kind of field the observables that samplers record."""
-
-
-def recorded(action: Action) -> Callable[[Tensor], dict[str, Tensor]]:
-    """The function of the field that samplers record: the action, and the observables of its kind.
-
-    Raises:
-        ValueError: when no observables are known for the kind of field.
-    """
-    if action.kind not in RECORDED:
-        raise ValueError(f"expected a field of kind {' or '.join(RECORDED)}, got {action.kind!r}")
-    functions = RECORDED[action.kind]
-
-    def observe(x: Tensor) -> dict[str, Tensor]:
-        return {"action": action(x)} | {name: function(x) for name, function in functions.items()}
-
-    return observe

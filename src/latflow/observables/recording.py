@@ -1,0 +1,40 @@
+"""What samplers record of each configuration, for each kind of field."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from latflow.actions import Action
+from latflow.observables.gauge import plaquette, polyakov_loop, topological_charge
+from latflow.observables.scalar import lowest_mode, magnetization, phi_squared, two_point
+
+RECORDED: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
+    "scalar": {
+        "magnetization": magnetization,
+        "phi_squared": phi_squared,
+        "two_point": two_point,
+        "lowest_mode": lowest_mode,
+    },
+    "gauge": {
+        "plaquette": plaquette,
+        "topological_charge": topological_charge,
+        "polyakov": lambda links: polyakov_loop(links).real,
+    },
+}
+"""For each kind of field the observables that samplers record."""
+
+
+def recorded(action: Action) -> Callable[[Tensor], dict[str, Tensor]]:
+    """The function of the field that samplers record: the action, and the observables of its kind.
+
+    Raises:
+        ValueError: when no observables are known for the kind of field.
+    """
+    if action.kind not in RECORDED:
+        raise ValueError(f"expected a field of kind {' or '.join(RECORDED)}, got {action.kind!r}")
+    functions = RECORDED[action.kind]
+
+    def observe(x: Tensor) -> dict[str, Tensor]:
+        return {"action": action(x)} | {name: function(x) for name, function in functions.items()}
+
+    return observe
