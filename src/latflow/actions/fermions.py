@@ -1,17 +1,15 @@
 """Dynamical Wilson fermions in a two-dimensional U(1) gauge field, and the Schwinger model."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from latflow.actions.base import Action, Sum
-from latflow.actions.u1 import U1Gauge
-from latflow.lattice import checked_plane
+from latflow.actions.base import Sum
+from latflow.actions.u1 import LinkTheory, U1Gauge
 from latflow.types import Lattice, Links, LogProb
 from latflow.wilson import Boundary, log_abs_det
 
 
 @dataclass(frozen=True)
-class WilsonFermions(Action):
+class WilsonFermions(LinkTheory):
     """What N_f flavours of Wilson fermions add to the action of the gauge field.
 
         S(θ) = −N_f log |det D(θ)|
@@ -31,28 +29,19 @@ class WilsonFermions(Action):
         ValueError: for a lattice that is not two-dimensional or has a side below 3, and for no flavour.
     """
 
-    lattice: Lattice
     kappa: float
     flavours: int = 2
     boundary: Boundary = "antiperiodic"
-    kind: ClassVar[str] = "gauge"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lattice", checked_plane(self.lattice))
+        super().__post_init__()
         if min(self.lattice) < 3:
             raise ValueError(f"expected sides of at least 3 for fermions, got {self.lattice}")
         if self.flavours < 1:
             raise ValueError(f"expected at least one flavour, got {self.flavours}")
 
-    @property
-    def z2_symmetric(self) -> bool:
-        """True: charge conjugation θ → −θ leaves det D as it is."""
-        return True
-
     def __call__(self, x: Links) -> LogProb:
-        if x.shape[1:] != (2, *self.lattice):
-            expected, got = (2, *self.lattice), tuple(x.shape[1:])
-            raise ValueError(f"expected links of shape {expected} after the batch, got {got}")
+        self._check(x)
         return -self.flavours * log_abs_det(x, self.kappa, self.boundary)[0]
 
 

@@ -29,7 +29,28 @@ def gauge_transformed(links: Links, angles: Float[Tensor, "batch L0 L1"]) -> Lin
 
 
 @dataclass(frozen=True)
-class U1Gauge(Action):
+class LinkTheory(Action):
+    """What theories of U(1) links share: two dimensions, angles as field, charge conjugation."""
+
+    lattice: Lattice
+    kind: ClassVar[str] = "gauge"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lattice", checked_plane(self.lattice))
+
+    @property
+    def z2_symmetric(self) -> bool:
+        """True: charge conjugation θ → −θ leaves S as it is."""
+        return True
+
+    def _check(self, x: Links) -> None:
+        if x.shape[1:] != (2, *self.lattice):
+            expected, got = (2, *self.lattice), tuple(x.shape[1:])
+            raise ValueError(f"expected links of shape {expected} after the batch, got {got}")
+
+
+@dataclass(frozen=True)
+class U1Gauge(LinkTheory):
     """U(1) gauge theory with Wilson's action.
 
         S(θ) = −β Σ_x cos P(x),   P(x) = θ_0(x) + θ_1(x+0̂) − θ_0(x+1̂) − θ_1(x)
@@ -50,22 +71,10 @@ class U1Gauge(Action):
         tensor([-48.])
     """
 
-    lattice: Lattice
     beta: float
-    kind: ClassVar[str] = "gauge"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lattice", checked_plane(self.lattice))
-
-    @property
-    def z2_symmetric(self) -> bool:
-        """True: charge conjugation θ → −θ leaves S as it is."""
-        return True
 
     def __call__(self, x: Links) -> LogProb:
-        if x.shape[1:] != (2, *self.lattice):
-            expected, got = (2, *self.lattice), tuple(x.shape[1:])
-            raise ValueError(f"expected links of shape {expected} after the batch, got {got}")
+        self._check(x)
         return -self.beta * torch.cos(plaquette_angles(x)).flatten(1).sum(1)
 
     def force(self, x: Links) -> Links:
