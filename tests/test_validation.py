@@ -14,7 +14,7 @@ from latflow.flows.fourier import FourierLayer
 from latflow.observables import recorded
 from latflow.samplers import IndependenceMetropolis, run
 from latflow.validation import flow_checks, known, table
-from latflow.validation.verdict import Validation, _sign_checks
+from latflow.validation.verdict import Validation, _finite_draws, _sign_checks, _warnings
 
 FREE = Phi4((4, 6), m2=0.8, lam=0.0)
 
@@ -112,3 +112,32 @@ def test_known_numbers_follow_the_parametrisation():
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
     log_z = torch.logsumexp(-tiny(grid), 0).item() + 2 * math.log(0.01)
     assert known(tiny, {})["log_z"].value == pytest.approx(log_z, abs=1e-6)
+
+
+def test_nan_is_never_passed_but_where_noise_may_cause_it():
+    series, draws = series_of(free_flow(), FREE)
+    spoilt = series | {"phi_squared": np.where(np.arange(400)[:, None] == 7, np.nan, series["phi_squared"])}
+    rows = {row.name: row for row in table(FREE, spoilt, draws, series, known(FREE, {}))}
+    assert not rows["phi_squared"].passed
+    # a lowest mode above the zero mode has no correlation length: nothing to compare, on either side
+    noisy = series | {"lowest_mode": 100 * series["lowest_mode"]}
+    for one, other in ((noisy, series), (series, noisy)):
+        row = next(r for r in table(FREE, one, {}, other, {}) if r.name == "correlation_length")
+        assert row.passed
+        assert not row.pulls
+
+
+def test_draws_without_a_finite_weight_are_left_out_and_counted():
+    log_weight = np.array([[0.0, np.nan], [np.inf, -np.inf], [1.0, 2.0]])
+    finite, bad = _finite_draws({"log_weight": log_weight, "two_point": np.zeros((3, 2, 4))})
+    assert bad == 2
+    assert finite["log_weight"].tolist() == [0.0, -np.inf, 1.0, 2.0]
+    assert finite["two_point"].shape == (4, 4)
+    assert _finite_draws({}) == ({}, 0)
+
+
+def test_missing_overlap_is_warned_of():
+    assert not _warnings({"pareto_k": 0.3, "largest_weight_share": 0.01})
+    heavy, single = _warnings({"pareto_k": 0.9, "largest_weight_share": 0.4})
+    assert "0.90, above 0.7" in heavy
+    assert "40%" in single
