@@ -65,9 +65,9 @@ def selected_convolution(
     """`select(periodic_convolution(x, weight, bias, dilation))`, without the sites that are not kept.
 
     Where a table of all neighbours of the active sites is no larger than the output at every site (few
-    channels in, many out), it is gathered and multiplied with the weights: on a CPU four to seven times
-    faster. Elsewhere, and on a GPU, where the gradient of a gather adds in an order that changes from run to
-    run, the whole convolution is made.
+    channels in, many out), it is gathered and multiplied with the weights: on a CPU about five times faster.
+    Elsewhere, and on a GPU, where the gradient of a gather adds in an order that changes from run to run, the
+    whole convolution is made.
 
     The arguments are those of `periodic_convolution`, and `select`, which treats all channels alike.
 
