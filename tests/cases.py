@@ -18,7 +18,7 @@ from latflow.flows import (
     Coupling,
     FourierLayer,
     Inverse,
-    ScalarMap,
+    RealMap,
     Scale,
     SiteMap,
     Spline,
@@ -67,14 +67,14 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.randn(shape, generator=Generator().manual_seed(seed), dtype=dtype)
 
 
-def plain_coupling(dimensions: int, scalar_map: ScalarMap, parity: int) -> Coupling:
+def plain_coupling(dimensions: int, scalar_map: RealMap, parity: int) -> Coupling:
     """A coupling whose network has no symmetry."""
     generator = Generator().manual_seed(1)
     sizes = (1, 4, scalar_map.n_parameters)
     return Coupling(parity, scalar_map, ConvNet(sizes, (3, 1), dimensions=dimensions, generator=generator))
 
 
-def z2_coupling(dimensions: int, scalar_map: ScalarMap, parity: int) -> Coupling:
+def z2_coupling(dimensions: int, scalar_map: RealMap, parity: int) -> Coupling:
     """A coupling that commutes with φ → −φ."""
     generator = Generator().manual_seed(1)
     even, odd = scalar_map.n_even, scalar_map.n_odd

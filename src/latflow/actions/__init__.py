@@ -1,7 +1,7 @@
 """Actions: one theory a file, over `Action`."""
 
 from latflow.actions.base import Action, Scaled, Sum
-from latflow.actions.fermions import Schwinger, WilsonFermions
+from latflow.actions.fermions import Schwinger, WilsonFermions, fermions_of
 from latflow.actions.phi4 import HoppingPhi4, Phi4
 from latflow.actions.toy import Exponential
 from latflow.actions.u1 import U1Gauge, gauge_transformed, plaquette_angles
@@ -16,6 +16,7 @@ __all__ = [
     "Sum",
     "U1Gauge",
     "WilsonFermions",
+    "fermions_of",
     "gauge_transformed",
     "plaquette_angles",
 ]

@@ -21,6 +21,11 @@ class Action(ABC):
         """S(x), one number for each configuration."""
 
     @property
+    def field_shape(self) -> tuple[int, ...]:
+        """The shape of one configuration: one number a site, unless the kind of field says otherwise."""
+        return self.lattice
+
+    @property
     def z2_symmetric(self) -> bool:
         """Whether S(−x) = S(x) holds for every x."""
         return False
@@ -71,6 +76,10 @@ class Sum(Action):
         return self.first.kind
 
     @property
+    def field_shape(self) -> tuple[int, ...]:
+        return self.first.field_shape
+
+    @property
     def z2_symmetric(self) -> bool:
         return self.first.z2_symmetric and self.second.z2_symmetric
 
@@ -95,6 +104,10 @@ class Scaled(Action):
     @property
     def kind(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.kind
+
+    @property
+    def field_shape(self) -> tuple[int, ...]:
+        return self.inner.field_shape
 
     @property
     def z2_symmetric(self) -> bool:

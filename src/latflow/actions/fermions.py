@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from latflow.actions.base import Sum
+from latflow.actions.base import Action, Scaled, Sum
 from latflow.actions.u1 import LinkTheory, U1Gauge
 from latflow.types import Lattice, Links, LogProb
 from latflow.wilson import Boundary, log_abs_det
@@ -61,3 +61,14 @@ def Schwinger(  # noqa: N802 (a theory, though it is only a sum of two)
         ValueError: as `WilsonFermions`.
     """
     return Sum(U1Gauge(lattice, beta), WilsonFermions(lattice, kappa, flavours, boundary))
+
+
+def fermions_of(action: Action) -> WilsonFermions | None:
+    """The fermions of a theory, whose observables need the operator D; None where it has none."""
+    if isinstance(action, WilsonFermions):
+        return action
+    if isinstance(action, Scaled):
+        return fermions_of(action.inner)
+    if isinstance(action, Sum):
+        return fermions_of(action.first) or fermions_of(action.second)
+    return None

@@ -39,13 +39,18 @@ class LinkTheory(Action):
         object.__setattr__(self, "lattice", checked_plane(self.lattice))
 
     @property
+    def field_shape(self) -> tuple[int, ...]:
+        """(2, L0, L1): an angle for each of the two directions at each site."""
+        return (2, *self.lattice)
+
+    @property
     def z2_symmetric(self) -> bool:
         """True: charge conjugation θ → −θ leaves S as it is."""
         return True
 
     def _check(self, x: Links) -> None:
-        if x.shape[1:] != (2, *self.lattice):
-            expected, got = (2, *self.lattice), tuple(x.shape[1:])
+        if x.shape[1:] != self.field_shape:
+            expected, got = self.field_shape, tuple(x.shape[1:])
             raise ValueError(f"expected links of shape {expected} after the batch, got {got}")
 
 

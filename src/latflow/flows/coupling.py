@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from latflow.flows.base import Bijection
 from latflow.flows.networks import ConvNet, Z2ConvNet
-from latflow.flows.scalar_maps import Parameters, ScalarMap
+from latflow.flows.scalar_maps import Parameters, RealMap
 from latflow.lattice import Checkerboard
 from latflow.types import Field, Lattice, LogProb, Sites
 
@@ -24,7 +24,7 @@ class Coupling(Bijection):
         network: N, whose outputs are the parameters of f.
     """
 
-    def __init__(self, parity: int, scalar_map: ScalarMap, network: ConvNet | Z2ConvNet) -> None:
+    def __init__(self, parity: int, scalar_map: RealMap, network: ConvNet | Z2ConvNet) -> None:
         super().__init__()
         self.sites = Checkerboard(parity)
         self.scalar_map = scalar_map
@@ -61,7 +61,7 @@ class SiteMap(Bijection):
         z2: whether f(−x) = −f(x) is enforced.
     """
 
-    def __init__(self, scalar_map: ScalarMap, z2: bool = True) -> None:
+    def __init__(self, scalar_map: RealMap, z2: bool = True) -> None:
         super().__init__()
         self.scalar_map = scalar_map
         n = scalar_map.n_even if z2 else scalar_map.n_parameters

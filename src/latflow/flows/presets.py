@@ -1,23 +1,19 @@
-"""Named flows, and their files: a recipe and weights, never a pickle."""
+"""Named flows of scalar fields."""
 
-import inspect
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Generator
 
-from latflow.errors import CheckpointError
 from latflow.flows.base import Bijection, Compose, Flow
 from latflow.flows.coupling import Coupling, Scale, SiteMap
 from latflow.flows.fourier import FourierLayer
 from latflow.flows.networks import ConvNet, Z2ConvNet
 from latflow.flows.priors import Normal
-from latflow.flows.scalar_maps import Affine, ScalarMap, Spline
+from latflow.flows.recipe import recipe_of
+from latflow.flows.scalar_maps import Affine, RealMap, Spline
 from latflow.lattice import check_even, checked_lattice, lattice_momentum_squared
-from latflow.storage import load_tree, save_tree
 from latflow.types import Lattice
 
 
@@ -53,7 +49,7 @@ def affine_flow(
     Raises:
         ValueError: for a lattice without a checkerboard or a network that does not fit together.
     """
-    recipe = _recipe("affine", affine_flow, locals())
+    recipe = recipe_of("affine", affine_flow, locals())
     network = _Networks(lattice, hidden, kernel, dilation, activation, final, z2, generator)
     bijections: list[Bijection] = [_free_field(network.lattice)] if fourier else []
     bijections += network.couplings(layers, Affine())
@@ -99,7 +95,7 @@ def spline_flow(
     Raises:
         ValueError: for a lattice without a checkerboard or a network that does not fit together.
     """
-    recipe = _recipe("spline", spline_flow, locals())
+    recipe = recipe_of("spline", spline_flow, locals())
     network = _Networks(lattice, hidden, kernel, dilation, activation, "none", z2, generator)
     bijections: list[Bijection] = [_free_field(network.lattice)] if fourier else []
     bijections += network.couplings(layers, Spline(bins, bound))
@@ -109,74 +105,6 @@ def spline_flow(
         raise ValueError(f"expected scale > 0, got {scale}")
     bijections.append(Scale(math.log(scale)))
     return Flow(Normal(network.lattice), Compose(*bijections), recipe)
-
-
-BUILDERS: dict[str, Callable[..., Flow]] = {"affine": affine_flow, "spline": spline_flow}
-"""The presets by the name that a configuration or a file uses."""
-
-
-def build_flow(recipe: dict[str, Any], generator: Generator | None = None) -> Flow:
-    """The flow of a recipe: `type`, a name in `BUILDERS`, and the arguments of that preset.
-
-    Raises:
-        ValueError: for a type or an argument that no preset has, naming the legal ones.
-    """
-    arguments = dict(recipe)
-    name = arguments.pop("type", None)
-    if name not in BUILDERS:
-        raise ValueError(f"expected a flow type out of {', '.join(BUILDERS)}, got {name!r}")
-    legal = set(inspect.signature(BUILDERS[name]).parameters) - {"generator"}
-    if unknown := set(arguments) - legal:
-        raise ValueError(
-            f"expected arguments out of {', '.join(sorted(legal))}, got {', '.join(sorted(unknown))}"
-        )
-    return BUILDERS[name](**arguments, generator=generator)
-
-
-def save_flow(flow: Flow, path: Path | str) -> None:
-    """Write the recipe and the weights of a preset flow to one file, whole or not at all.
-
-    Raises:
-        ValueError: for a flow that no preset built: only its `state_dict` can be stored.
-    """
-    if flow.recipe is None:
-        raise ValueError("expected a flow built by a preset; of one composed by hand store the state_dict")
-    save_tree(Path(path), {"flow": flow.recipe, "weights": flow.state_dict()})
-
-
-def load_flow(path: Path | str) -> Flow:
-    """The flow that `save_flow` wrote, in the precision in which it was.
-
-    Raises:
-        CheckpointError: when the file is missing, truncated, or holds no flow.
-    """
-    tree = load_tree(Path(path))
-    if not isinstance(tree.get("flow"), dict) or not isinstance(tree.get("weights"), dict):
-        raise CheckpointError(f"{path} holds no flow: expected 'flow' and 'weights', got {sorted(tree)}")
-    try:
-        flow = build_flow(tree["flow"])
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} holds a flow that this version cannot build: {error}") from error
-    load_weights(flow, tree["weights"], path)
-    return flow
-
-
-def load_weights(flow: Flow, weights: dict[str, Any], path: Path | str) -> None:
-    """Put stored weights into a flow and take over their precision.
-
-    Raises:
-        CheckpointError: when names or shapes are those of another model, naming the first that differs.
-    """
-    expected = {name: tuple(values.shape) for name, values in flow.state_dict().items()}
-    found = {name: tuple(values.shape) for name, values in weights.items()}
-    for name in sorted(set(expected) | set(found)):
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{path} is the checkpoint of another model: for {name} expected shape "
-                f"{expected.get(name, 'nothing')}, got {found.get(name, 'nothing')}"
-            )
-    flow.to(next(iter(weights.values())).dtype if weights else torch.get_default_dtype())
-    flow.load_state_dict(weights)
 
 
 class _Networks:
@@ -206,12 +134,12 @@ class _Networks:
         self.kernel = kernel if isinstance(kernel, int) else tuple(kernel)
         self.dilation = dilation if isinstance(dilation, int) else tuple(dilation)
 
-    def couplings(self, layers: int, scalar_map: ScalarMap) -> list[Coupling]:
+    def couplings(self, layers: int, scalar_map: RealMap) -> list[Coupling]:
         if layers < 0:
             raise ValueError(f"expected layers ≥ 0, got {layers}")
         return [self.coupling(layer % 2, scalar_map) for layer in range(layers)]
 
-    def coupling(self, parity: int, scalar_map: ScalarMap) -> Coupling:
+    def coupling(self, parity: int, scalar_map: RealMap) -> Coupling:
         if not self.z2:
             sizes = (1, *self.hidden, scalar_map.n_parameters)
             network = ConvNet(sizes, self.kernel, dilation=self.dilation, **self.options)
@@ -234,14 +162,3 @@ def _free_field(lattice: Lattice, mass: float = 1.0, exponent: float = 0.5) -> F
     """A Fourier layer that starts between white noise and a free field, with unit variance at each site."""
     variance = (lattice_momentum_squared(lattice) + mass**2).pow(-exponent).mean().item()
     return FourierLayer(mass, exponent, log_scale=-0.5 * math.log(variance))
-
-
-def _recipe(name: str, preset: Callable[..., Flow], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a preset as a file can hold them."""
-    names = set(inspect.signature(preset).parameters) - {"generator"}
-    plain = {
-        key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        for key, value in arguments.items()
-        if key in names
-    }
-    return {"type": name} | plain

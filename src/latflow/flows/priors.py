@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from latflow.lattice import checked_lattice
-from latflow.types import Field, Lattice, LogProb
+from latflow.lattice import checked_lattice, checked_plane
+from latflow.types import Field, Lattice, Links, LogProb
 
 
 class Prior(nn.Module, ABC):
-    """A density r(z) over fields of shape (batch, *lattice); dtype and device move with `.to()`."""
+    """A density r(z) over batches of fields on a lattice; dtype and device move with `.to()`."""
 
     like: Tensor
 
@@ -23,7 +23,7 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: Generator) -> Field:
-        """n independent draws, (n, *lattice)."""
+        """n independent draws."""
 
     @abstractmethod
     def log_prob(self, z: Field) -> LogProb:
@@ -48,15 +48,22 @@ class Normal(Prior):
         return -0.5 * (z * z).flatten(1).sum(1) - 0.5 * sites * math.log(2 * math.pi)
 
 
-class UniformAngles(Prior):
-    """Independent angles, uniform on [−π, π): log r(z) = −V log 2π, whatever z."""
+class UniformLinks(Prior):
+    """U(1) links in two dimensions, angles uniform on (−π, π]: log r(z) = −2V log 2π, whatever z.
 
-    def sample(self, n: int, generator: Generator) -> Field:
-        """n independent draws, (n, *lattice)."""
-        shape = (n, *self.lattice)
+    Raises:
+        ValueError: for a lattice that is not two-dimensional or has a side below 2.
+    """
+
+    def __init__(self, lattice: Sequence[int]) -> None:
+        super().__init__(checked_plane(lattice))
+
+    def sample(self, n: int, generator: Generator) -> Links:
+        """n independent draws, (n, 2, L0, L1)."""
+        shape = (n, 2, *self.lattice)
         unit = torch.rand(shape, generator=generator, dtype=self.like.dtype, device=self.like.device)
-        return 2 * math.pi * (unit - 0.5)
+        return 2 * math.pi * (0.5 - unit)
 
-    def log_prob(self, z: Field) -> LogProb:
+    def log_prob(self, z: Links) -> LogProb:
         """log r(z)."""
         return z.new_full((len(z),), -z[0].numel() * math.log(2 * math.pi))

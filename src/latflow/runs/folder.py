@@ -24,7 +24,7 @@ from latflow.actions import Action
 from latflow.config import RunConfig, differences, parse_config, to_toml
 from latflow.errors import CheckpointError, RunFolderError
 from latflow.flows import Flow, build_flow
-from latflow.flows.presets import load_weights
+from latflow.flows.files import load_weights
 from latflow.runs.interrupts import StopRequest, deferred_signals
 from latflow.storage import load_tree, write_text
 

@@ -215,7 +215,7 @@ def _stored(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
         return None
     tree = load_checkpoint(path, "state", "generator", "steps", "seconds", "info", "device")
     chains = folder.config.sampling.chains if name == "flow" else folder.config.hmc.chains
-    expected, found = (chains, *folder.action.lattice), tuple(tree["state"]["x"].shape)
+    expected, found = (chains, *folder.action.field_shape), tuple(tree["state"]["x"].shape)
     if found != expected:
         raise CheckpointError(
             f"{path} is the chain of another run: expected fields of shape {expected}, got {found}"
@@ -225,7 +225,7 @@ def _stored(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
 
 def _tuned(folder: RunFolder, generator: Generator) -> tuple[HMC, HMCState]:
     settings, device, dtype = folder.config.hmc, folder.device, folder.config.compute.torch_dtype
-    shape = (settings.chains, *folder.action.lattice)
+    shape = (settings.chains, *folder.action.field_shape)
     x = _START_SPREAD * torch.randn(shape, generator=generator, device=device, dtype=dtype)
     hmc = HMC.of_length(
         folder.action, settings.trajectory_length, _START_STEPS, settings.integrator, settings.jitter

@@ -14,7 +14,7 @@ from typing import Any
 from latflow.errors import RunFolderError
 from latflow.estimators import ESTIMATORS
 from latflow.flows import Flow
-from latflow.flows.presets import load_weights
+from latflow.flows.files import load_weights
 from latflow.runs.folder import RunFolder, load_checkpoint, plain
 from latflow.storage import save_tree
 from latflow.training import Record, Trainer
