@@ -200,6 +200,17 @@ def test_baselines_against_their_definition():
     torch.testing.assert_close(reinforce_leave_one_out.signal(log_weight), others)
 
 
+@pytest.mark.parametrize("baseline", ["none", "mean", "leave_one_out"])
+def test_score_functions_are_those_of_log_prob_at_the_draws(baseline):
+    """A flow draws and differentiates in one pass: with the same draws and gradient as in two."""
+    flow, action, estimator = small_flow(), Phi4((2, 2), m2=-1.0, lam=1.0), ScoreFunction(baseline)
+    loss, log_weight = estimator(flow, action, 5, Generator().manual_seed(0))
+    x, log_q = flow.sample(5, Generator().manual_seed(0))
+    torch.testing.assert_close(log_weight, (-action(x) - log_q).detach())
+    expected = (flow.log_prob(x.detach()) * estimator.signal(log_weight)).mean()
+    torch.testing.assert_close(gradient(flow, loss), gradient(flow, expected), rtol=1e-9, atol=1e-9)
+
+
 def test_wrong_baselines_are_refused():
     with pytest.raises(ValueError, match="expected baseline 'none', 'mean' or 'leave_one_out', got 'median'"):
         unchecked(ScoreFunction.__init__)(ScoreFunction.__new__(ScoreFunction), "median")

@@ -132,6 +132,27 @@ def test_gradients_reach_every_parameter_in_both_directions(case):
 
 
 @every_case
+def test_the_way_back_has_the_gradients_of_the_inverse(case):
+    """`forward_and_back` is `forward`, then `inverse`, with its gradients by the field and by the weights."""
+    for lattice in lattices(case):
+        bijection, x = case.perturbed(len(lattice)), 1.5 * draw(3, *lattice)
+        y, log_det, back = bijection.forward_and_back(x)
+        expected_y, expected_log_det = bijection.forward(x)
+        torch.testing.assert_close(y, expected_y.detach(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(log_det, expected_log_det.detach(), rtol=0, atol=1e-12)
+        assert not y.requires_grad
+        assert not log_det.requires_grad
+        found, expected = [], []
+        for inverse, gradients in ((back, found), (bijection.inverse, expected)):
+            leaf = y.clone().requires_grad_()
+            z, log_det_back = inverse(leaf)
+            loss = (z * draw(3, *lattice, seed=5)).sum() + (log_det_back * draw(3, seed=6)).sum()
+            gradients += torch.autograd.grad(loss, [leaf, *bijection.parameters()])
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+@every_case
 def test_one_network_serves_every_lattice(case):
     """A field that repeats itself goes to a field that repeats itself, whatever the lattice it lies on."""
     for small, times in (((4,), (3,)), ((2, 4), (2, 1)), ((2, 2, 4), (1, 3, 2))):

@@ -318,6 +318,21 @@ def test_a_layer_changes_active_and_passive_plaquettes_alone():
 
 
 @every_flow
+def test_fixed_draws_have_the_gradient_of_log_prob(options):
+    flow = flow_of(options)
+    x, log_q = flow.sample_fixed(3, Generator().manual_seed(1))
+    same, expected_log_q = flow.sample(3, Generator().manual_seed(1))
+    torch.testing.assert_close(x, same.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(log_q.detach(), expected_log_q.detach(), rtol=0, atol=1e-10)
+    weights, signal = list(flow.parameters()), draw(3, seed=3)
+    found = torch.autograd.grad((signal * log_q).sum(), weights)
+    expected = torch.autograd.grad((signal * flow.log_prob(x)).sum(), weights)
+    assert max(float(gradient.abs().max()) for gradient in expected) > 1e-2
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@every_flow
 @pytest.mark.parametrize("estimator", [reinforce, reparametrization, path_gradient])
 def test_every_estimator_trains_every_gauge_flow(options, estimator):
     flow = flow_of(options, (4, 4))

@@ -18,3 +18,12 @@ class Density(Protocol):
     def log_prob(self, x: Field) -> LogProb:
         """log q(x)."""
         ...
+
+
+@runtime_checkable
+class FixedDrawDensity(Density, Protocol):
+    """A density that draws and differentiates log q at the draws at a lower cost than the two apart."""
+
+    def sample_fixed(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
+        """n independent draws x without graph, and log q(x) with the graph that `log_prob` has there."""
+        ...

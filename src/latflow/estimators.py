@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from latflow.actions import Action
-from latflow.density import Density
+from latflow.density import Density, FixedDrawDensity
 from latflow.types import Field, LogProb
 
 Baseline = Literal["none", "mean", "leave_one_out"]
@@ -60,7 +60,8 @@ class ScoreFunction(Estimator):
         leave_one_out  b = mean of the others   N/(N−1) g2, unbiased
 
     The baseline runs over all N draws of a step, in `pieces` too: these draw everything first, and only the
-    gradient of log q is taken in pieces. Source: Białas, Korcyl, Stebel, eqs. 19-22; algorithm 1.
+    gradient of log q is taken in pieces. Without pieces a flow runs its networks once, forward and backward.
+    Source: Białas, Korcyl, Stebel, eqs. 19-22; algorithm 1.
 
     Args:
         baseline: one of the names above.
@@ -75,8 +76,13 @@ class ScoreFunction(Estimator):
         self.baseline = baseline
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
-        x, log_weight = _draw(density, action, n, generator)
-        return Estimate((density.log_prob(x) * self.signal(log_weight)).mean(), log_weight)
+        if isinstance(density, FixedDrawDensity):
+            x, log_q = density.sample_fixed(n, generator)
+            log_weight = _log_weight(action, x, log_q.detach())
+        else:
+            x, log_weight = _draw(density, action, n, generator)
+            log_q = density.log_prob(x)
+        return Estimate((log_q * self.signal(log_weight)).mean(), log_weight)
 
     def pieces(
         self, density: Density, action: Action, n: int, generator: Generator, sub_batch: int

@@ -1,9 +1,10 @@
 """Bijections with their log-determinants, and the density that a bijection makes of a prior."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Generator, nn
 
 from latflow.flows.priors import Prior
@@ -21,6 +22,19 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
         """x = f⁻¹(y) and log |det ∂x/∂y|."""
+
+    def forward_and_back(self, x: Field) -> tuple[Field, LogProb, "WayBack"]:
+        """`forward` without a graph, and `inverse` for the one y that it gave.
+
+        What a network computed on the way there need not be computed again on the way back, and the graph
+        which it left there serves here; the gradients are those of `inverse`, of first order.
+        """
+        with torch.no_grad():
+            y, log_det = self.forward(x)
+        return y, log_det, self.inverse
+
+
+WayBack = Callable[[Field], tuple[Field, LogProb]]
 
 
 class Compose(Bijection):
@@ -47,6 +61,22 @@ class Compose(Bijection):
             y, step = bijection.inverse(y)  # pyright: ignore[reportCallIssue] (a module list forgets its type)
             log_det = log_det + step
         return y, log_det
+
+    def forward_and_back(self, x: Field) -> tuple[Field, LogProb, WayBack]:
+        log_det, ways = x.new_zeros(len(x)), []
+        for bijection in self.bijections:
+            x, step, back = bijection.forward_and_back(x)  # pyright: ignore[reportCallIssue]
+            log_det = log_det + step
+            ways.append(back)
+
+        def all_back(y: Field) -> tuple[Field, LogProb]:
+            log_det = y.new_zeros(len(y))
+            for back in reversed(ways):
+                y, step = back(y)
+                log_det = log_det + step
+            return y, log_det
+
+        return x, log_det, all_back
 
 
 class Inverse(Bijection):
@@ -101,6 +131,18 @@ class Flow(nn.Module):
         """log q(x)."""
         z, log_det = self.bijection.inverse(x)
         return self.prior.log_prob(z) + log_det
+
+    def sample_fixed(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
+        """n independent fields, and log q of each with the graph of `log_prob` at these fields.
+
+        Each network runs once, not twice as in `sample` followed by `log_prob`.
+        """
+        z = self.prior.sample(n, generator)
+        x, log_det, back = self.bijection.forward_and_back(z)
+        log_q = self.prior.log_prob(z) - log_det
+        again, log_det_back = back(x)
+        score = self.prior.log_prob(again) + log_det_back
+        return x, score + (log_q - score).detach()  # the value without the rounding errors of the way back
 
     def on_lattice(self, lattice: Sequence[int]) -> "Flow":
         """The same network, with the same parameters, on another lattice of as many dimensions.

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from latflow.flows.base import Bijection
+from latflow.flows.base import Bijection, WayBack
 from latflow.flows.networks import ConvNet, Z2ConvNet
+from latflow.flows.recall import recalled
 from latflow.flows.scalar_maps import Parameters, RealMap
 from latflow.lattice import Checkerboard
 from latflow.types import Field, Lattice, LogProb, Sites
@@ -48,6 +49,22 @@ class Coupling(Bijection):
         active, frozen = self.sites.split(y)
         x, log_slope = self.scalar_map.inverse(active, self.parameters_from(frozen, y.shape[1:]))
         return self.sites.merge(x, frozen, y.shape[1:]), log_slope.sum(1)
+
+    def forward_and_back(self, x: Field) -> tuple[Field, LogProb, WayBack]:
+        active, frozen = self.sites.split(x)
+        lattice = tuple(x.shape[1:])
+        parameters, parameters_again = recalled(
+            lambda sites: self.parameters_from(sites, lattice), frozen, self.network.parameters()
+        )
+
+        def back(y: Field) -> tuple[Field, LogProb]:
+            active, frozen = self.sites.split(y)
+            x, log_slope = self.scalar_map.inverse(active, parameters_again(frozen))
+            return self.sites.merge(x, frozen, lattice), log_slope.sum(1)
+
+        with torch.no_grad():
+            y, log_slope = self.scalar_map.forward(active, parameters)
+            return self.sites.merge(y, frozen, lattice), log_slope.sum(1), back
 
     def _select(self, features: Tensor) -> Tensor:
         return self.sites.active(features, features.ndim - 2)

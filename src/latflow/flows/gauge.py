@@ -5,14 +5,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latflow.actions import plaquette_angles
-from latflow.flows.base import Bijection
+from latflow.flows.base import Bijection, WayBack
 from latflow.flows.link_patterns import RECTANGLES, LinkPattern, Tables, tables
 from latflow.flows.networks import ConvNet
+from latflow.flows.recall import recalled
 from latflow.flows.scalar_maps import Parameters, ScalarMap
 from latflow.lattice import wrapped
 from latflow.types import Links, LogProb, Sites
 
 Angles = Float[Tensor, "batch L0 L1"]
+Loops = Float[Tensor, "batch loops L0 L1"]
 
 
 class GaugeCoupling(Bijection):
@@ -53,12 +55,12 @@ class GaugeCoupling(Bijection):
         """Channels that the network sees: cosine and sine of one kind of loop, or of three."""
         return 2 if rectangles == "none" else 6
 
-    def parameters_from(self, loops: Float[Tensor, "batch loops L0 L1"]) -> Parameters:
+    def parameters_from(self, loops: Loops) -> Parameters:
         """The parameters of the map at each active plaquette, in the precision of the field."""
         features = torch.cat((loops.cos(), loops.sin()), 1)
         return self.network(features, self._select).to(loops.dtype)
 
-    def visible_loops(self, plaquettes: Angles) -> Float[Tensor, "batch loops L0 L1"]:
+    def visible_loops(self, plaquettes: Angles) -> Loops:
         """The angles of the loops that the layer looks at; 0 stands for those that it must not see."""
         loops = [plaquettes]
         if self.rectangles != "none":
@@ -67,20 +69,33 @@ class GaugeCoupling(Bijection):
         return torch.where(self._tables(plaquettes).visible, torch.stack(loops, 1), 0.0)
 
     def forward(self, x: Links) -> tuple[Links, LogProb]:
-        plaquettes, parameters = self._seen(x)
-        new, log_slope = self.scalar_map.forward(plaquettes, parameters)
-        return self._moved(x, new - plaquettes), log_slope.sum(1)
+        active, loops = self._seen(x)
+        new, log_slope = self.scalar_map.forward(active, self.parameters_from(loops))
+        return self._moved(x, new - active), log_slope.sum(1)
 
     def inverse(self, y: Links) -> tuple[Links, LogProb]:
-        plaquettes, parameters = self._seen(y)
-        old, log_slope = self.scalar_map.inverse(plaquettes, parameters)
-        return self._moved(y, old - plaquettes), log_slope.sum(1)
+        active, loops = self._seen(y)
+        old, log_slope = self.scalar_map.inverse(active, self.parameters_from(loops))
+        return self._moved(y, old - active), log_slope.sum(1)
 
-    def _seen(self, x: Links) -> tuple[Sites, Parameters]:
-        """The active plaquettes, and the parameters of their map."""
+    def forward_and_back(self, x: Links) -> tuple[Links, LogProb, WayBack]:
+        active, loops = self._seen(x)
+        parameters, parameters_again = recalled(self.parameters_from, loops, self.network.parameters())
+
+        def back(y: Links) -> tuple[Links, LogProb]:
+            active, loops = self._seen(y)
+            old, log_slope = self.scalar_map.inverse(active, parameters_again(loops))
+            return self._moved(y, old - active), log_slope.sum(1)
+
+        with torch.no_grad():
+            new, log_slope = self.scalar_map.forward(active, parameters)
+            return self._moved(x, new - active), log_slope.sum(1), back
+
+    def _seen(self, x: Links) -> tuple[Sites, Loops]:
+        """The active plaquettes, and the loops that the network sees."""
         plaquettes = plaquette_angles(x)
-        parameters = self.parameters_from(self.visible_loops(plaquettes))
-        return plaquettes.flatten(1).index_select(1, self._tables(x).active), parameters
+        active = plaquettes.flatten(1).index_select(1, self._tables(x).active)
+        return active, self.visible_loops(plaquettes)
 
     def _moved(self, x: Links, change: Sites) -> Links:
         """The links after the active plaquettes have changed."""
