@@ -147,6 +147,29 @@ def presets() -> None:
         typer.echo(f"{name:<{max(map(len, names))}}  {load_config(name).description}")
 
 
+@app.command()
+@explained
+def reproduce(
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="An experiment; all are listed if none is named.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Seconds instead of minutes; the numbers mean nothing.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="From which every generator is derived.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The folder; reproduced/NAME if none.")
+    ] = None,
+) -> None:
+    """Do an experiment of a paper again, with its table and figure; go on where an earlier call stopped."""
+    from latflow.cli.experiments import perform, print_experiments
+
+    if experiment is None:
+        print_experiments()
+    else:
+        perform(experiment, quick, seed, out)
+
+
 def _exit_by(results: dict[str, Any]) -> None:
     if not results["passed"]:
         raise typer.Exit(1)

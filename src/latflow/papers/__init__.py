@@ -1,0 +1,11 @@
+"""One file for each experiment of a paper that `latflow reproduce` runs."""
+
+from typing import Any
+
+from latflow.papers import toy
+from latflow.papers.bench import Bench, Experiment, Findings, Table
+
+EXPERIMENTS: dict[str, Experiment[Any]] = {"toy": toy.EXPERIMENT}
+"""By the name on the command line."""
+
+__all__ = ["EXPERIMENTS", "Bench", "Experiment", "Findings", "Table"]
