@@ -21,7 +21,7 @@ import torch
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
-BENCHMARKS = ("training_step", "demo_step", "demo_study", "sampling", "convolution")
+BENCHMARKS = ("training_step", "demo_step", "demo_study", "sampling", "convolution", "determinant")
 HEAD = "# Results\n\nWritten by `make bench`. What is measured, and what it taught: [README.md](README.md).\n"
 
 

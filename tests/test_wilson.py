@@ -10,8 +10,16 @@ import torch
 from torch import Tensor
 
 from latflow import wilson
+from latflow.actions import Schwinger
 from latflow.errors import NearSingularWarning
+from latflow.estimators import reinforce, reparametrization
+from latflow.exact import free_fermion_condensate, free_fermion_log_det, free_fermion_pion_correlator
+from latflow.flows import gauge_flow
+from latflow.observables import pion_correlator, topological_charge
+from latflow.wilson import parts
+from latflow.wilson.elimination import eliminate
 from latflow.wilson.linear_algebra import inverse, inverse_and_determinant, slogdet
+from latflow.wilson.restoration import from_first_slice, neighbours
 
 KAPPA = 0.276
 BOUNDARIES = ("antiperiodic", "periodic")
@@ -35,13 +43,20 @@ def constant_flux(lattice: tuple[int, int], charge: int) -> Tensor:
     return links
 
 
-def free_log_det(lattice: tuple[int, int], boundary: str, kappa: float = KAPPA) -> float:
-    """Σ_p log d(p), d = W² + 4κ² Σ_μ sin² p_μ, W = 1 − 2κ Σ_μ cos p_μ."""
-    half = 0.5 if boundary == "antiperiodic" else 0.0
-    p0 = 2 * np.pi * (np.arange(lattice[0]) + half)[:, None] / lattice[0]
-    p1 = 2 * np.pi * np.arange(lattice[1]) / lattice[1]
-    mass = 1 - 2 * kappa * (np.cos(p0) + np.cos(p1))
-    return float(np.log(mass**2 + 4 * kappa**2 * (np.sin(p0) ** 2 + np.sin(p1) ** 2)).sum())
+def node_count(result: Tensor) -> int:
+    """The number of nodes of the graph behind a tensor."""
+    seen, waiting = set(), [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting.extend(following for following, _ in node.next_functions)
+    return len(seen)
+
+
+def dense_condensate(links: Tensor, kappa: float, boundary: str = "antiperiodic") -> Tensor:
+    diagonal = inverse(wilson.dense(links, kappa, boundary)).diagonal(dim1=-2, dim2=-1)
+    return diagonal.sum(-1).real / links[0, 0].numel()
 
 
 def gamma5(volume: int) -> Tensor:
@@ -61,8 +76,10 @@ def test_known_configuration(boundary, log_det, condensate):
         value, sign = determinant(links, KAPPA, boundary)
         assert value.item() == pytest.approx(log_det, abs=1e-13)
         assert sign.item() == 1
-    trace = inverse(wilson.dense(links, KAPPA, boundary)).diagonal(dim1=-2, dim2=-1).sum() / 16
-    assert trace.real.item() == pytest.approx(condensate, abs=1e-13)
+    assert dense_condensate(links, KAPPA, boundary).item() == pytest.approx(condensate, abs=1e-13)
+    both = wilson.determinant_and_condensate(links, KAPPA, boundary)
+    assert both.log_abs.item() == pytest.approx(log_det, abs=1e-13)
+    assert both.condensate.item() == pytest.approx(condensate, abs=1e-13)
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -80,14 +97,25 @@ def test_reduced_equals_dense(lattice, boundary):
 def test_free_field(lattice, boundary):
     value, sign = wilson.log_abs_det(constant_flux(lattice, 0), KAPPA, boundary)
     # with periodic time the mode p = 0 has W = 1 − 4κ < 0, but d = W² > 0
-    assert value.item() == pytest.approx(free_log_det(lattice, boundary), abs=1e-11)
+    assert value.item() == pytest.approx(free_fermion_log_det(lattice, KAPPA, boundary), abs=1e-11)
     assert sign.item() == 1
 
 
 @pytest.mark.parametrize("charge", range(4))
-def test_constant_flux_has_the_sign_of_its_charge(charge):
-    _, sign = wilson.log_abs_det(constant_flux((8, 8), charge), KAPPA)
+@pytest.mark.parametrize("side", [8, 12])
+def test_constant_flux_has_the_sign_of_its_charge(side, charge):
+    links = constant_flux((side, side), charge)
+    assert topological_charge(links).item() == charge
+    _, sign = wilson.log_abs_det(links, KAPPA)
     assert sign.item() == (-1) ** charge
+
+
+@pytest.mark.parametrize("kappa", [-0.3, 0.0, 0.1, 0.45, 0.5, 0.8])
+def test_other_hopping_parameters(kappa):
+    links = torch.cat((random_links((5, 4)), constant_flux((5, 4), 0)))
+    torch.testing.assert_close(
+        wilson.log_abs_det(links, kappa), wilson.dense_log_abs_det(links, kappa), rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -137,8 +165,16 @@ def test_gradient(lattice, boundary):
 
 
 def test_second_derivatives():
-    links = random_links((3, 3), 1).requires_grad_()
+    links = (random_links((3, 3), 1) + 4).requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: wilson.log_abs_det(x, KAPPA)[0], links)
+    # along its own output too, and through what comes before the links
+    root = links.detach().sqrt().requires_grad_()
+    for weight in (1.0, 3.0):
+        value = weight * wilson.log_abs_det(root**2, KAPPA)[0] ** 2
+        dense = weight * wilson.dense_log_abs_det(root**2, KAPPA)[0] ** 2
+        slopes = [torch.autograd.grad(v.sum(), root, create_graph=True)[0] for v in (value, dense)]
+        curvatures = [torch.autograd.grad(slope.square().sum(), root)[0] for slope in slopes]
+        torch.testing.assert_close(*curvatures, rtol=1e-9, atol=1e-9)
 
 
 def test_single_precision():
@@ -171,6 +207,11 @@ def test_a_singular_operator_warns():
         with pytest.warns(NearSingularWarning, match=r"kappa = 0\.25"):
             value, _ = determinant(links, 0.25, "periodic")
         assert value.item() < -30
+    for function in (wilson.determinant_and_condensate, wilson.slice_norms):
+        with pytest.warns(NearSingularWarning):
+            function(links, 0.25, "periodic")
+    with pytest.warns(NearSingularWarning):
+        wilson.log_abs_det(links.requires_grad_(), 0.25, "periodic")
 
 
 def test_links_that_are_not_finite_warn():
@@ -181,16 +222,120 @@ def test_links_that_are_not_finite_warn():
     assert value.isfinite().tolist() == [True, False, True]
 
 
-def test_a_singular_time_slice_is_no_singular_operator():
-    # at κ = 1/2 a slice of the free field has a zero mode, D has none with antiperiodic time
-    links = torch.cat((random_links((4, 4), 1), torch.zeros(1, 2, 4, 4), random_links((4, 4), 2)[1:]))
-    links.requires_grad_()
-    value, _ = wilson.log_abs_det(links, 0.5)
-    assert value[1].item() == pytest.approx(free_log_det((4, 4), "antiperiodic", 0.5), abs=1e-12)
-    expected = wilson.dense_log_abs_det(links, 0.5)[0]
+def test_a_singular_part_is_no_singular_operator():
+    """Where three slices with open ends have a zero mode elimination fails, but D has none."""
+    kappa, rough = 0.4, random_links((4, 4), 64)
+
+    def negative(links: Tensor) -> Tensor:
+        return slogdet(wilson.dense(links, kappa)[:, 8:, 8:]).phase.real < 0
+
+    ends = rough[negative(rough)][:1]
+    regular, singular = 0.0, 1.0
+    for _ in range(60):
+        middle = (regular + singular) / 2
+        regular, singular = (regular, middle) if bool(negative(middle * ends)) else (middle, singular)
+    others = random_links((4, 4), 2)
+    links = torch.cat((others[:1], singular * ends, others[1:])).requires_grad_()
+    ratio = eliminate(wilson.hops(links), kappa).pivot_ratio
+    assert ratio[1] < 1e-10
+    assert ratio[[0, 2]].amin() > 1e-4
+    value, sign = wilson.log_abs_det(links, kappa)
+    expected, expected_sign = wilson.dense_log_abs_det(links, kappa)
     torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
-    gradients = (torch.autograd.grad(v.sum(), links)[0] for v in (value, expected))
+    assert torch.equal(sign, expected_sign)
+    gradients = [torch.autograd.grad(v.sum(), links, create_graph=True)[0] for v in (value, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+    both = wilson.determinant_and_condensate(links.detach(), kappa)
+    torch.testing.assert_close(both.condensate, dense_condensate(links.detach(), kappa), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("lattice", "dtype"), [((64, 4), torch.float32), ((8, 64), torch.float64)])
+def test_beyond_the_critical_hopping_parameter(lattice, dtype):
+    """Hops grow by (2κ/(1 − 2κ))⁶⁴, about 10¹¹, which plain elimination does not survive; D is regular."""
+    links, kappa = constant_flux(lattice, 0).to(dtype), 0.3
+    long = links if lattice[0] == 64 else links.flip(1).transpose(2, 3)
+    assert eliminate(wilson.hops(long, "periodic"), kappa).pivot_ratio < torch.finfo(dtype).eps ** 0.5
+    accuracy = 1e-5 if dtype == torch.float32 else 1e-9
+    log_abs, _, condensate = wilson.determinant_and_condensate(links, kappa, "periodic")
+    assert log_abs.dtype == condensate.dtype == dtype
+    assert log_abs.item() == pytest.approx(free_fermion_log_det(lattice, kappa, "periodic"), rel=accuracy)
+    exact_condensate = free_fermion_condensate(lattice, kappa, "periodic")
+    assert condensate.item() == pytest.approx(exact_condensate, rel=accuracy)
+    exact_pion = free_fermion_pion_correlator(lattice, kappa, "periodic")
+    np.testing.assert_allclose(pion_correlator(links, kappa, "periodic")[0], exact_pion, rtol=accuracy)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(("sides", "span"), [((9, 4), 8), ((16, 3), 8), ((17, 4), 8), ((40, 3), 16)])
+def test_elimination_may_stop_early(sides, span, boundary):
+    phases = wilson.hops(random_links(sides), boundary)
+    plain, early = (eliminate(phases, KAPPA, limit) for limit in (None, span))
+    assert early.last.shape[-1] > plain.last.shape[-1]
+    torch.testing.assert_close(early.log_abs, plain.log_abs, rtol=0, atol=1e-11)
+    assert torch.equal(early.sign, plain.sign)
+    torch.testing.assert_close(neighbours(early), neighbours(plain), rtol=0, atol=1e-11)
+    torch.testing.assert_close(from_first_slice(early), from_first_slice(plain), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_the_second_output_of_one_elimination(lattice, dtype):
+    links = torch.cat((random_links(lattice), *(constant_flux(lattice, charge) for charge in (0, 2))))
+    both = wilson.determinant_and_condensate(links.to(dtype), KAPPA, "periodic")
+    value, sign = wilson.dense_log_abs_det(links, KAPPA, "periodic")
+    expected = (value, sign, dense_condensate(links, KAPPA, "periodic"))
+    for result, reference in zip(both, expected, strict=True):
+        assert result.dtype == dtype
+        tolerance = 1e-10 if dtype == torch.float64 else 1e-3
+        torch.testing.assert_close(result.double(), reference, rtol=0, atol=tolerance)
+
+
+def test_the_condensate_is_the_slope_in_kappa():
+    """Tr D⁻¹ = 2V − κ ∂ log|det D|/∂κ, from D = 1 − κH."""
+    links, step = random_links((6, 5)), 1e-5
+    up, down = (wilson.log_abs_det(links, KAPPA + s)[0] for s in (step, -step))
+    slope = (up - down) / (2 * step)
+    condensate = wilson.determinant_and_condensate(links, KAPPA).condensate
+    torch.testing.assert_close(condensate, 2 - KAPPA * slope / 30, rtol=0, atol=1e-8)
+
+
+def test_a_batch_in_parts(monkeypatch):
+    links = random_links((4, 5), 5)
+    whole = [
+        *wilson.determinant_and_condensate(links, KAPPA),
+        torch.autograd.functional.jacobian(lambda x: wilson.log_abs_det(x, KAPPA)[0].sum(), links),
+    ]
+    monkeypatch.setattr(parts, "_CACHED", 200)  # two configurations of 80
+    in_parts = [
+        *wilson.determinant_and_condensate(links, KAPPA),
+        torch.autograd.functional.jacobian(lambda x: wilson.log_abs_det(x, KAPPA)[0].sum(), links),
+    ]
+    for one, other in zip(whole, in_parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+
+
+def test_no_links():
+    value, sign = wilson.log_abs_det(torch.zeros(0, 2, 4, 4), KAPPA)
+    assert value.shape == sign.shape == (0,)
+
+
+def test_the_graph_does_not_grow_with_the_lattice():
+    counts = [
+        node_count(wilson.log_abs_det(random_links((side, side), 2).requires_grad_(), KAPPA)[0])
+        for side in (4, 8, 12, 16)
+    ]
+    assert counts == [2] * 4  # the determinant, and the links
+
+
+@pytest.mark.parametrize("estimator", [reinforce, reparametrization])
+def test_the_graph_of_a_loss_does_not_grow_with_the_lattice(estimator):
+    counts = []
+    for side in (4, 8, 12, 16):
+        flow = gauge_flow((side, side), layers=2, hidden=(4,), dilation=1)
+        action = Schwinger((side, side), 2.0, KAPPA)
+        counts.append(node_count(estimator(flow, action, 2, torch.Generator().manual_seed(0)).loss))
+    assert counts == counts[:1] * 4
+    assert counts[0] > 20
 
 
 @pytest.mark.parametrize("size", [5, 130])
@@ -246,9 +391,14 @@ for side, batch, dtype, tolerance in ((12, 3, torch.float64, 1e-10), (24, 2, tor
         (value - dense_value).sum().backward()
         assert links.grad.abs().max() < 1e-9
     print(side, flush=True)
+links = 6.3 * torch.rand(2, 2, 9, 9, generator=generator, dtype=torch.float64)
+value = wilson.log_abs_det(links, 0.276)[0]
+for spectrum in (wilson.spectrum, wilson.hermitian_spectrum):
+    torch.testing.assert_close(spectrum(links, 0.276).abs().log().sum(1), value)
+print("spectra", flush=True)
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["12", "24", "48", "48", "80"]
+    assert done.stdout.split() == ["12", "24", "48", "48", "80", "spectra"]

@@ -21,5 +21,9 @@ class TrainingError(LatflowError):
     """A training that cannot go on, for example because the loss is not finite any more."""
 
 
+class ConvergenceError(LatflowError):
+    """An iteration that has not come as close to its result as was asked for."""
+
+
 class NearSingularWarning(UserWarning):
     """A matrix so close to a singular one that its determinant and inverse have few correct digits."""

@@ -1,5 +1,10 @@
 """Exact results to hold samplers against: closed forms, and sums that converge to any accuracy."""
 
+from latflow.exact.fermions import (
+    free_fermion_condensate,
+    free_fermion_log_det,
+    free_fermion_pion_correlator,
+)
 from latflow.exact.free_field import (
     free_field_action,
     free_field_log_z,
@@ -16,6 +21,9 @@ from latflow.exact.u1 import u1_charge_distribution, u1_charge_squared, u1_log_z
 __all__ = [
     "Converged",
     "ToyVariance",
+    "free_fermion_condensate",
+    "free_fermion_log_det",
+    "free_fermion_pion_correlator",
     "free_field_action",
     "free_field_log_z",
     "free_field_lowest_mode",
@@ -25,6 +33,7 @@ __all__ = [
     "free_field_zero_mode",
     "phi4_log_z",
     "phi4_phi_squared",
+    "spins_enumerated",
     "toy_gradient",
     "toy_kl",
     "toy_variance",

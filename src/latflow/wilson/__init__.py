@@ -1,6 +1,28 @@
 """The Wilson operator D of two-dimensional fermions in a U(1) gauge field, and its determinant."""
 
-from latflow.wilson.determinant import dense_log_abs_det, log_abs_det
+from latflow.wilson.determinant import (
+    DeterminantAndCondensate,
+    dense_log_abs_det,
+    determinant_and_condensate,
+    log_abs_det,
+)
+from latflow.wilson.noise import solve, stochastic_condensate
 from latflow.wilson.operator import Boundary, apply, dense, hops
+from latflow.wilson.propagator import slice_norms
+from latflow.wilson.spectrum import hermitian_spectrum, spectrum
 
-__all__ = ["Boundary", "apply", "dense", "dense_log_abs_det", "hops", "log_abs_det"]
+__all__ = [
+    "Boundary",
+    "DeterminantAndCondensate",
+    "apply",
+    "dense",
+    "dense_log_abs_det",
+    "determinant_and_condensate",
+    "hermitian_spectrum",
+    "hops",
+    "log_abs_det",
+    "slice_norms",
+    "solve",
+    "spectrum",
+    "stochastic_condensate",
+]

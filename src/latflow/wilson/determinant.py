@@ -1,40 +1,39 @@
-"""log|det D| of the Wilson operator: reduced in time at a cost of L0 L1³, or dense, at V³.
-
-In the spin basis where σ_0 = diag(1, −1), and with the sites of a time slice together, D is cyclic
-block-tridiagonal:
-
-    A_t  on the diagonal, 2 L1 rows      F_t  from slice t to t+1      B_t  from slice t to t−1
-
-F has entries in the lower spin component alone and B in the upper one, each an L1 × L1 block f or b.
-Eliminating the slice o between its neighbours e = o−1 and e' = o+1, with G = A_o⁻¹ and its spin blocks G_ss',
-leaves det D = det A_o · det D', where D' has
-
-    f'_e  = −f_e G_11 f_o         A'_e  = A_e  − f_e G_10 b_o     (in the spin block 10)
-    b'_e' = −b_e' G_00 b_o        A'_e' = A_e' − b_e' G_01 f_o    (in the spin block 01)
-
-so the hops keep their spin, and the diagonal spin blocks of A never change. Every second slice goes at each
-level, all of them and all configurations in one batched factorisation, until the last one wraps onto itself:
-A + F + B. An odd number of slices keeps two neighbours, whose hops stay as they are.
-"""
+"""det D of the Wilson operator, its slope, and Tr D⁻¹: reduced at a cost of L0 L1³, or dense, at V³."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from latflow.errors import NearSingularWarning
 from latflow.types import Links, LogProb
-from latflow.wilson.linear_algebra import Determinant, inverse_and_determinant, slogdet
+from latflow.wilson.elimination import eliminate
+from latflow.wilson.linear_algebra import inverse_and_determinant, slogdet
 from latflow.wilson.operator import Boundary, dense, hops
+from latflow.wilson.parts import Results, in_parts, judged
+from latflow.wilson.restoration import neighbours
+
+
+class DeterminantAndCondensate(NamedTuple):
+    """What one elimination tells of each configuration, (batch,) and without a graph."""
+
+    log_abs: LogProb
+    """log|det D|."""
+    sign: LogProb
+    """The sign of det D, which is real."""
+    condensate: LogProb
+    """V⁻¹ Re Tr D⁻¹, over sites and spins."""
 
 
 def log_abs_det(links: Links, kappa: float, boundary: Boundary = "antiperiodic") -> tuple[LogProb, LogProb]:
     """(log|det D|, sign det D) of each configuration, by block-cyclic reduction.
 
     The lattice is reduced along its longer side. log|det D| is differentiable with respect to the links, as
-    often as wanted; the sign has no gradient. A configuration in which an eliminated block is close to
-    singular, as may happen when κ is large, is done again by `dense_log_abs_det`.
+    often as wanted; the sign has no gradient. Where a gradient can be asked for it is computed at once, from
+    the same elimination, and a batch is done in parts: the graph holds one node, and no blocks. A
+    configuration in which an eliminated block is close to singular, and all of them from |κ| = ½ on, where a
+    free slice may be, are done by `dense_log_abs_det`.
 
     Args:
         links: angles θ, (batch, 2, L0, L1).
@@ -53,31 +52,25 @@ def log_abs_det(links: Links, kappa: float, boundary: Boundary = "antiperiodic")
         >>> print(f"{log_det.item():.10f}", sign.item())
         2.2491731772 1.0
     """
-    phases = hops(links, boundary)
-    if links.shape[3] > links.shape[2]:
-        # a spin rotation exchanges σ_0 and σ_1, so relabelled axes have the same determinant
-        phases = phases.flip(1).transpose(2, 3)
-    whole, eliminated_ratio = _reduced(phases, kappa)
-    weak = ~(eliminated_ratio > torch.finfo(links.dtype).eps ** 0.5)
-    any_weak, near_singular = torch.stack((weak.any(), _is_near_singular(whole).any())).tolist()
-    if any_weak:
-        return _with_dense(weak, links, kappa, boundary)
-    if near_singular:
-        _warn(kappa)
-    return whole.log_abs, _sign(whole)
-
-
-def _with_dense(weak: Tensor, links: Links, kappa: float, boundary: Boundary) -> tuple[LogProb, LogProb]:
-    """The weak configurations by the dense operator, the others reduced without them.
-
-    Nothing is selected from a reduction of all: a gradient that is not finite would spoil the others'.
-    """
-    order = torch.cat((weak.nonzero()[:, 0], (~weak).nonzero()[:, 0])).argsort()
-    parts = [dense_log_abs_det(links[weak], kappa, boundary)]
-    if len(parts[0][0]) < len(links):
-        parts.append(log_abs_det(links[~weak], kappa, boundary))
-    log_abs, sign = (torch.cat(part)[order] for part in zip(*parts, strict=True))
+    if torch.is_grad_enabled() and links.requires_grad:
+        log_abs, sign, singular = _LogAbsDet.apply(links, kappa, boundary)  # pyright: ignore[reportGeneralTypeIssues]
+    else:
+        (log_abs, sign), singular = _evaluated(links, kappa, boundary, derivatives=False)
+    warn_if_any(singular, kappa)
     return log_abs, sign
+
+
+def determinant_and_condensate(
+    links: Links, kappa: float, boundary: Boundary = "antiperiodic"
+) -> DeterminantAndCondensate:
+    """log|det D|, its sign, and V⁻¹ Re Tr D⁻¹ of each configuration, at the cost of log|det D| and its slope.
+
+    Arguments, warning and exceptions are those of `log_abs_det`.
+    """
+    with torch.no_grad():
+        (log_abs, sign, condensate, _), singular = _evaluated(links, kappa, boundary, derivatives=True)
+    warn_if_any(singular, kappa)
+    return DeterminantAndCondensate(log_abs, sign, condensate)
 
 
 def dense_log_abs_det(
@@ -87,114 +80,82 @@ def dense_log_abs_det(
 
     Arguments and warning are those of `log_abs_det`; the cost grows as V³ and the memory as V².
     """
-    determinant = slogdet(dense(links, kappa, boundary))
-    if bool(_is_near_singular(determinant).any()):
-        _warn(kappa)
-    return determinant.log_abs, _sign(determinant)
+    (log_abs, sign), singular = judged(links, lambda all_: _dense(all_, kappa, boundary, derivatives=False))
+    warn_if_any(singular, kappa)
+    return log_abs, sign
 
 
-class _Slices(NamedTuple):
-    """D at one level: n slices, in spin blocks of L1 × L1."""
+class _LogAbsDet(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, links: Tensor, kappa: float, boundary: Boundary) -> tuple[Tensor, ...]:
+        (log_abs, sign, _, slope), singular = _evaluated(links, kappa, boundary, derivatives=True)
+        ctx.save_for_backward(links, slope)
+        ctx.arguments = kappa, boundary
+        ctx.mark_non_differentiable(sign, singular)
+        return log_abs, sign, singular
 
-    diagonal: Tensor
-    """A_00 = A_11, (batch, n, L1, L1)."""
-    upper: Tensor
-    """A_01."""
-    lower: Tensor
-    """A_10."""
-    forward: Tensor
-    """f, in the spin block 11."""
-    backward: Tensor
-    """b, in the spin block 00."""
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        links, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the slope itself is to be differentiated
+            (log_abs, _), _ = _evaluated(links, *ctx.arguments, derivatives=False)
+            (slope,) = torch.autograd.grad(log_abs.sum(), links, create_graph=True)
+        return gradients[0][:, None, None, None] * slope, None, None
 
 
-def _slices(phases: Tensor, kappa: float) -> _Slices:
-    """The slices of D, after the rotation σ_0 = σ_x → σ_z, σ_1 = σ_y → −σ_y."""
-    in_time, in_space = phases.unbind(1)
-    sides = phases.shape[-1]
-    identity = torch.eye(sides, dtype=phases.dtype, device=phases.device)
-    hop = in_space[..., None] * identity.roll(1, 1)  # U_1(x) δ_{x+1,x'}
-    upper = 1j * kappa * (hop - hop.mH)
-    return _Slices(
-        diagonal=identity - kappa * (hop + hop.mH),
-        upper=upper,
-        lower=-upper,
-        forward=torch.diag_embed(-2 * kappa * in_time),
-        backward=torch.diag_embed(-2 * kappa * in_time.roll(1, 1).conj()),
+def _evaluated(links: Tensor, kappa: float, boundary: Boundary, derivatives: bool) -> tuple[Results, Tensor]:
+    """log|det D|, sign, with derivatives V⁻¹ Re Tr D⁻¹ and the slope ∂ log|det D|/∂θ; where D is singular.
+
+    Derivatives carry no graph; without them log|det D| may.
+    """
+    hops(links[:1], boundary)  # raises what is to be raised
+    return in_parts(
+        links,
+        kappa,
+        reduced=lambda part, span: _reduced(part, kappa, boundary, derivatives, span),
+        dense=lambda part: _dense(part, kappa, boundary, derivatives),
     )
 
 
-def _reduced(phases: Tensor, kappa: float) -> tuple[Determinant, Tensor]:
-    """det D, its pivot ratio that of the last slice, and the least pivot ratio of the eliminated slices."""
-    slices = _slices(phases, kappa)
-    log_abs = phases.real.new_zeros(len(phases))
-    phase = phases.new_ones(len(phases))
-    ratio = phases.real.new_ones(len(phases))
-    while slices.diagonal.shape[1] > 1:
-        slices, eliminated = _halved(slices)
-        log_abs = log_abs + eliminated.log_abs.sum(1)
-        phase = phase * eliminated.phase.prod(1)
-        ratio = torch.minimum(ratio, eliminated.pivot_ratio.amin(1))
-    diagonal, upper, lower, forward, backward = slices
-    last = slogdet(_assembled(diagonal + backward, upper, lower, diagonal + forward)[:, 0])
-    return Determinant(log_abs + last.log_abs, phase * last.phase, last.pivot_ratio), ratio
+def _reduced(
+    links: Tensor, kappa: float, boundary: Boundary, derivatives: bool, span: int | None
+) -> tuple[Results, Tensor]:
+    phases = hops(links, boundary)
+    turned = links.shape[3] > links.shape[2]
+    if turned:
+        # a spin rotation exchanges σ_0 and σ_1, so relabelled axes have the same determinant
+        phases = phases.flip(1).transpose(2, 3)
+    elimination = eliminate(phases, kappa, span)
+    results = elimination.log_abs, elimination.sign
+    if derivatives:
+        near = neighbours(elimination)
+        in_time, in_space = phases.unbind(1)
+        by_time, by_space = 2 * (in_time * near.hop).imag, (in_space * near.adjacent).imag
+        slope = 2 * kappa * torch.stack((by_time, by_space), 1)
+        condensate = near.diagonal.real.mean((1, 2))
+        results = *results, condensate, slope.transpose(2, 3).flip(1) if turned else slope
+    return results, elimination.pivot_ratio
 
 
-def _halved(slices: _Slices) -> tuple[_Slices, Determinant]:
-    """Eliminate the slices 1, 3, …: what is left, and the determinants of the eliminated blocks."""
-    count = slices.diagonal.shape[1]
-    pairs = count // 2
-    odd, before, kept = slice(1, 2 * pairs, 2), slice(0, 2 * pairs, 2), slice(0, None, 2)
-
-    def after(block: Tensor) -> Tensor:
-        return block.roll(-1, 1)[:, odd]
-
-    diagonal, upper, lower, forward, backward = slices
-    blocks = _assembled(diagonal[:, odd], upper[:, odd], lower[:, odd], diagonal[:, odd])
-    inverse, determinant = inverse_and_determinant(blocks)
-    sides = diagonal.shape[-1]
-    g_upper, g_lower = inverse.split(sides, -2)  # [G_00 G_01] and [G_10 G_11]
-    f_o, b_o = forward[:, odd], backward[:, odd]
-    b_g00, b_g01 = (after(backward) @ g_upper).split(sides, -1)
-    f_g10, f_g11 = (forward[:, before] @ g_lower).split(sides, -1)
-
-    # of an odd number of slices the last one has no eliminated slice after it, and the first none before it
-    lone_forward, lone_backward = forward[:, 2 * pairs :], backward[:, : count - 2 * pairs]
-    nothing = torch.zeros_like(lone_forward)
-    at_before = _joined(f_g10 @ b_o, nothing)
-    at_after = _joined(b_g01 @ f_o, nothing).roll(1, 1)
-    remaining = _Slices(
-        diagonal=diagonal[:, kept],
-        upper=upper[:, kept] - at_after,
-        lower=lower[:, kept] - at_before,
-        forward=_joined(-(f_g11 @ f_o), lone_forward),
-        backward=_joined(-(b_g00 @ b_o), lone_backward).roll(1, 1),
-    )
-    return remaining, determinant
+def _dense(links: Tensor, kappa: float, boundary: Boundary, derivatives: bool) -> tuple[Results, Tensor]:
+    if not derivatives:
+        determinant = slogdet(dense(links, kappa, boundary))
+        return (determinant.log_abs, torch.sgn(determinant.phase.real)), determinant.pivot_ratio
+    with torch.enable_grad():
+        leaf = links.detach().requires_grad_()
+        inverse, determinant = inverse_and_determinant(dense(leaf, kappa, boundary))
+        (slope,) = torch.autograd.grad(determinant.log_abs.sum(), leaf)
+    trace = inverse.detach().diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    log_abs, sign = determinant.log_abs.detach(), torch.sgn(determinant.phase.real)
+    return (log_abs, sign, trace / links.shape[2:].numel(), slope), determinant.pivot_ratio
 
 
-def _joined(eliminated: Tensor, lone: Tensor) -> Tensor:
-    return torch.cat((eliminated, lone), 1)
-
-
-def _assembled(upper_left: Tensor, upper_right: Tensor, lower_left: Tensor, lower_right: Tensor) -> Tensor:
-    upper, lower = torch.cat((upper_left, upper_right), -1), torch.cat((lower_left, lower_right), -1)
-    return torch.cat((upper, lower), -2)
-
-
-def _sign(determinant: Determinant) -> Tensor:
-    return torch.sgn(determinant.phase.real)
-
-
-def _is_near_singular(determinant: Determinant) -> Tensor:
-    """Where a quarter of the digits of det D, or fewer, are right; nan counts too."""
-    return ~(determinant.pivot_ratio > torch.finfo(determinant.log_abs.dtype).eps ** 0.75)
-
-
-def _warn(kappa: float) -> None:
-    warnings.warn(
-        f"nearly singular Wilson operator at kappa = {kappa}: "
-        "log|det D| and its gradient have few correct digits",
-        NearSingularWarning,
-        stacklevel=3,
-    )
+def warn_if_any(singular: Tensor, kappa: float) -> None:
+    """Warn the caller's caller."""
+    if bool(singular.any()):
+        warnings.warn(
+            f"nearly singular Wilson operator at kappa = {kappa}: "
+            "log|det D| and its gradient have few correct digits",
+            NearSingularWarning,
+            stacklevel=3,
+        )

@@ -1,9 +1,10 @@
-"""The one place through which every LU factorisation goes.
+"""The one place through which every factorisation goes: LU, and eigenvalues.
 
 PyTorch 2.13's CPU build never returns from a batched LU (`slogdet`, `lu_factor`, `inv`, `solve`) of matrices
 of 160 rows or more when the batch holds two of them and more than one thread is set; with another code path
 forced it returns wrong numbers. One matrix at a time is right. Hence nothing else in this library calls
-`torch.linalg` for a factorisation, an inverse or a determinant.
+`torch.linalg` for a factorisation, an inverse or a determinant. Eigenvalues do not hang: there is no LU in
+them, and LAPACK gets one matrix at a time.
 """
 
 from typing import Any, NamedTuple
@@ -46,6 +47,16 @@ def inverse_and_determinant(matrix: Tensor) -> tuple[Tensor, Determinant]:
     """
     inverse, *determinant = _InverseAndDeterminant.apply(matrix)  # pyright: ignore[reportGeneralTypeIssues]
     return inverse, Determinant(*determinant)
+
+
+def eigenvalues(matrix: Tensor) -> Tensor:
+    """The eigenvalues of each matrix of a batch (*batch, n, n), complex and in no order."""
+    return torch.linalg.eigvals(matrix)
+
+
+def hermitian_eigenvalues(matrix: Tensor) -> Tensor:
+    """The real eigenvalues of each Hermitian matrix of a batch (*batch, n, n), in ascending order."""
+    return torch.linalg.eigvalsh(matrix)
 
 
 class _InverseAndDeterminant(torch.autograd.Function):
