@@ -7,29 +7,46 @@ from latflow.flows.files import BUILDERS, build_flow, load_flow, save_flow
 from latflow.flows.fourier import FourierLayer
 from latflow.flows.gauge import GaugeCoupling
 from latflow.flows.gauge_presets import gauge_flow
+from latflow.flows.interpolation import (
+    ChainPrior,
+    EverySecondSite,
+    Interleaved,
+    OnSublattices,
+    interleave,
+    refined,
+    separate,
+)
 from latflow.flows.link_patterns import LinkPattern
+from latflow.flows.minimal import MinimalNetwork, kernel_for, minimal_flow
 from latflow.flows.networks import ConvNet, Z2ConvNet
 from latflow.flows.presets import affine_flow, spline_flow
 from latflow.flows.priors import Normal, Prior, UniformLinks
+from latflow.flows.pullback import Pullback
 from latflow.flows.scalar_maps import Affine, RealMap, ScalarMap, Spline
 
 __all__ = [
     "BUILDERS",
     "Affine",
     "Bijection",
+    "ChainPrior",
     "CircularMap",
     "CircularSpline",
     "Compose",
     "ConvNet",
     "Coupling",
+    "EverySecondSite",
     "Flow",
     "FourierLayer",
     "GaugeCoupling",
+    "Interleaved",
     "Inverse",
     "LinkPattern",
+    "MinimalNetwork",
     "Normal",
+    "OnSublattices",
     "Prior",
     "ProjectionMixture",
+    "Pullback",
     "RealMap",
     "ScalarMap",
     "Scale",
@@ -40,7 +57,12 @@ __all__ = [
     "affine_flow",
     "build_flow",
     "gauge_flow",
+    "interleave",
+    "kernel_for",
     "load_flow",
+    "minimal_flow",
+    "refined",
     "save_flow",
+    "separate",
     "spline_flow",
 ]

@@ -10,14 +10,19 @@ from latflow.samplers.base import (
     thermalisation_time,
     thermalise,
 )
-from latflow.samplers.hmc import HMC, HMCInfo, HMCState, tune_step_size
+from latflow.samplers.cycle import Cycle, CycleInfo, CycleState
+from latflow.samplers.flowed import FlowedHMC, FlowedState, flowed_hmc
+from latflow.samplers.hmc import HMC, HMCInfo, HMCState
 from latflow.samplers.integrators import INTEGRATORS, LEAPFROG, OMELYAN, Integrator, integrate
+from latflow.samplers.kinetic import FourierMass
 from latflow.samplers.metropolis import (
     IndependenceInfo,
     IndependenceMetropolis,
     IndependenceState,
     metropolis_scan,
 )
+from latflow.samplers.sector import SectorHop, SectorInfo, SectorState, constant_flux
+from latflow.samplers.tuning import TrajectoryCost, tune_cost, tune_step_size
 
 __all__ = [
     "HMC",
@@ -26,6 +31,12 @@ __all__ = [
     "OMELYAN",
     "Block",
     "Chain",
+    "Cycle",
+    "CycleInfo",
+    "CycleState",
+    "FlowedHMC",
+    "FlowedState",
+    "FourierMass",
     "HMCInfo",
     "HMCState",
     "IndependenceInfo",
@@ -34,11 +45,18 @@ __all__ = [
     "Integrator",
     "Observe",
     "Sampler",
+    "SectorHop",
+    "SectorInfo",
+    "SectorState",
+    "TrajectoryCost",
+    "constant_flux",
+    "flowed_hmc",
     "integrate",
     "metropolis_scan",
     "run",
     "run_blocks",
     "thermalisation_time",
     "thermalise",
+    "tune_cost",
     "tune_step_size",
 ]

@@ -12,13 +12,13 @@ from latflow.types import Field
 
 @dataclass(frozen=True)
 class Integrator:
-    """A symmetric composition of kicks and drifts that follows H = ½ Σ π² + S(x).
+    """A symmetric composition of kicks and drifts that follows H = ½ π M⁻¹ π + S(x), where M is 1 or a mass.
 
     One step of size ε is
 
         kick(a_0 ε) drift(b_1 ε) kick(a_1 ε) … drift(b_n ε) kick(a_n ε)
 
-        kick(h): π ← π + h F(x), F = −∂S/∂x        drift(h): x ← x + h π
+        kick(h): π ← π + h F(x), F = −∂S/∂x        drift(h): x ← x + h M⁻¹ π
 
     Symmetry makes it reversible, and with sums of one it is of second order at least.
 
@@ -80,8 +80,9 @@ def integrate(
     initial_force: Field,
     step_size: float | Tensor,
     n_steps: int,
+    velocity: Callable[[Field], Field] | None = None,
 ) -> tuple[Field, Field, Field]:
-    """Follow Hamilton's equations ẋ = π, π̇ = F(x) for `n_steps` steps of `step_size`.
+    """Follow Hamilton's equations ẋ = M⁻¹π, π̇ = F(x) for `n_steps` steps of `step_size`.
 
     Args:
         integrator: the table of coefficients.
@@ -92,6 +93,7 @@ def integrate(
         step_size: ε, in units of the molecular-dynamics time; a negative one goes backwards. One number, or
             one for each chain, (batch, 1, …).
         n_steps: N ≥ 1.
+        velocity: M⁻¹, as a function of π; the identity if None.
 
     Returns:
         x, π and F(x) at the end of the trajectory.
@@ -100,7 +102,7 @@ def integrate(
     acting = initial_force
     momentum = _moved(momentum, acting, first_kick, step_size)
     for drift, kick in rest:
-        x = _moved(x, momentum, drift, step_size)
+        x = _moved(x, velocity(momentum) if velocity else momentum, drift, step_size)
         acting = force(x)
         momentum = _moved(momentum, acting, kick, step_size)
     return x, momentum, acting

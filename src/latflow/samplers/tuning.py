@@ -1,0 +1,176 @@
+"""Tuning of hybrid Monte Carlo: the step size to an acceptance, the trajectory length to a cost."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor
+
+from latflow.errors import LatflowError
+from latflow.samplers.base import run
+from latflow.samplers.hmc import HMC, HMCState
+from latflow.types import Field, LogProb
+
+Hybrid = TypeVar("Hybrid", bound=HMC)
+
+
+def tune_step_size(
+    hmc: Hybrid,
+    state: HMCState,
+    generator: Generator,
+    target: float = 0.8,
+    rounds: int = 16,
+    trajectories: int = 10,
+    max_steps: int = 1000,
+) -> tuple[Hybrid, HMCState]:
+    """Find the step size with a given acceptance, at the trajectory length of `hmc`.
+
+    On large lattices ΔH is Gaussian with ⟨exp(−ΔH)⟩ = 1, so the acceptance is erfc(½ √⟨ΔH⟩), and √⟨ΔH⟩ goes
+    as ε^p for an integrator of order p. Each round measures the acceptance a at its ε and corrects
+
+        log ε ← log ε + g · p⁻¹ log( erfc⁻¹(target) / erfc⁻¹(a) ),        g = 1 / (1 + turns),
+
+    where a correction is log 2 at most, and `turns` counts how often its sign has changed: long steps on the
+    way, short ones about the solution, which the rounds find wherever a falls with ε, also where the law does
+    not hold. The geometric mean of ε over the second half of the rounds is the result, shortened until a
+    whole number of steps makes a trajectory: its acceptance is the target or somewhat more.
+
+    Sources: Gupta, Irbäck, Karsch, Petersson, Physics Letters B 242 (1990) 437, for the law; Kesten,
+    Accelerated stochastic approximation, Annals of Mathematical Statistics 29 (1958) 41, for the steps.
+
+    Args:
+        hmc: where the search starts; its trajectory length is kept.
+        state: the chains, whose transitions here are thermalisation: they are not to be measured.
+        generator: the source of randomness.
+        target: the acceptance to reach, in (0, 1).
+        rounds: how often the step size is corrected.
+        trajectories: transitions of every chain in a round.
+        max_steps: the largest number of steps in a trajectory that is tried.
+
+    Returns:
+        The tuned sampler, and the chains as they stand.
+
+    Raises:
+        ValueError: for a target outside (0, 1), or no rounds, trajectories or steps.
+        LatflowError: when all trajectories of the last round are rejected.
+    """
+    if not 0 < target < 1:
+        raise ValueError(f"expected a target acceptance between 0 and 1, got {target}")
+    if min(rounds, trajectories, max_steps) < 1:
+        raise ValueError(f"expected at least one of each, got {rounds=}, {trajectories=}, {max_steps=}")
+    length, order = hmc.trajectory_length, hmc.scheme.order
+    shortest, longest = math.log(length / max_steps), math.log(length)
+    log_step = min(max(math.log(hmc.step_size), shortest), longest)
+    acceptance, turns, last, visited = 0.0, 0, 0.0, []
+    for _ in range(rounds):
+        # these trajectories may be half a step too long or short: so their acceptance is continuous in ε
+        n_steps = round(length / math.exp(log_step))
+        trial = dataclasses.replace(hmc, step_size=math.exp(log_step), n_steps=n_steps)
+        state, acceptance = _acceptance(trial, state, trajectories, generator)
+        correction = _correction(target, acceptance, order)
+        turns, last = turns + (correction * last < 0), correction
+        log_step = min(max(log_step + correction / (1 + turns), shortest), longest)
+        visited.append(log_step)
+    if acceptance == 0:
+        raise LatflowError(
+            f"no trajectory of length {length} was accepted, down to ε = {math.exp(log_step):.2g}"
+        )
+    n_steps = min(math.ceil(length / math.exp(fmean(visited[rounds // 2 :]))), max_steps)
+    return dataclasses.replace(hmc, step_size=length / n_steps, n_steps=n_steps), state
+
+
+def _acceptance(hmc: HMC, state: HMCState, trajectories: int, generator: Generator) -> tuple[HMCState, float]:
+    total = torch.zeros((), dtype=torch.float64, device=state.x.device)
+    for _ in range(trajectories):
+        state, info = hmc.step(state, generator)
+        total += info.acceptance_probability.mean(dtype=torch.float64)
+    return state, float(total) / trajectories
+
+
+def _correction(target: float, acceptance: float, order: int) -> float:
+    """The change of log ε from one acceptance to another by the Gaussian law, at most log 2 either way."""
+    # erfc⁻¹(y) = −Φ⁻¹(y/2)/√2 is 0 or infinite at the ends, where rounds without a rejection or a move lie
+    wanted, found = (NormalDist().inv_cdf(min(max(y, 1e-6), 1 - 1e-6) / 2) for y in (target, acceptance))
+    return max(-math.log(2), min(math.log(2), math.log(wanted / found) / order))
+
+
+@dataclass(frozen=True)
+class TrajectoryCost:
+    """What an independent configuration costs with trajectories of one length.
+
+    Attributes:
+        trajectory_length: τ_MD.
+        n_steps: that reach the target acceptance.
+        acceptance: as measured.
+        tau: integrated autocorrelation time, ½ + Σ ρ(t), in trajectories.
+        force_evaluations: 2 τ_int times those of a trajectory.
+    """
+
+    trajectory_length: float
+    n_steps: int
+    acceptance: float
+    tau: float
+    force_evaluations: float
+
+
+def tune_cost(
+    hmc: Hybrid,
+    state: HMCState,
+    generator: Generator,
+    observe: Callable[[Field], LogProb],
+    lengths: Sequence[float],
+    target: float = 0.8,
+    trajectories: int = 200,
+) -> tuple[Hybrid, HMCState, list[TrajectoryCost]]:
+    """Find the trajectory length with the fewest force evaluations for each independent configuration.
+
+        cost = 2 τ_int · (force evaluations of a trajectory)
+
+    For each length the step size is tuned to the target acceptance, then τ_int of one slow observable is
+    measured from the spread of the chains' means, τ_int = N Var(mean of N steps) / (2 Var(O)). That needs no
+    window, but many chains (its relative error is √(2 / chains)) and N ≫ τ_int, else it is too small.
+
+    Args:
+        hmc: where the search starts; everything but step size and number of steps is kept.
+        state: the chains, thermalised; at least two. Their transitions here are not to be measured.
+        generator: the source of randomness.
+        observe: the slow observable O, one number for each chain, for example the magnetisation.
+        lengths: the trajectory lengths that are tried, in this order.
+        target: the acceptance to reach.
+        trajectories: N, transitions of every chain at each length.
+
+    Returns:
+        The sampler of the lowest cost, the chains as they stand, and what each length cost.
+
+    Raises:
+        ValueError: for no lengths or one that is not positive, fewer than two chains or trajectories, and as
+            `tune_step_size`.
+        LatflowError: as `tune_step_size`.
+    """
+    if not lengths or not min(lengths) > 0 or len(state.action) < 2 or trajectories < 2:
+        raise ValueError(
+            f"expected positive lengths, and at least 2 chains and trajectories, got {lengths=}, "
+            f"{len(state.action)} chains and {trajectories=}"
+        )
+    tried: list[tuple[TrajectoryCost, Hybrid]] = []
+    for length in lengths:
+        n_steps = max(1, round(length / hmc.step_size))
+        first = dataclasses.replace(hmc, step_size=length / n_steps, n_steps=n_steps)
+        tuned, state = tune_step_size(first, state, generator, target)
+        chain = run(tuned, state, trajectories, lambda x: {"observable": observe(x)}, generator)
+        state, tau = chain.state, _tau_of_means(chain.series["observable"])
+        acceptance = float(chain.series["accepted"].double().mean())
+        cost = 2 * tau * tuned.force_evaluations
+        tried.append((TrajectoryCost(length, tuned.n_steps, acceptance, tau, cost), tuned))
+    best = min(tried, key=lambda one: one[0].force_evaluations)
+    return best[1], state, [cost for cost, _ in tried]
+
+
+def _tau_of_means(series: Tensor) -> float:
+    """τ_int of (step, chain) from the variance of the means over steps."""
+    values = series.double()
+    return float(len(values) * values.mean(0).var() / (2 * values.var()))

@@ -1,0 +1,285 @@
+"""Kernels in turn on one chain, and hops between topological sectors."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cases import perturbed
+from latflow import exact, observables
+from latflow.actions import Phi4, Schwinger, U1Gauge, plaquette_angles
+from latflow.flows import FourierLayer, affine_flow, gauge_flow
+from latflow.lattice import wrapped
+from latflow.samplers import (
+    HMC,
+    Cycle,
+    IndependenceMetropolis,
+    Sampler,
+    SectorHop,
+    constant_flux,
+    flowed_hmc,
+    run,
+    thermalise,
+)
+from latflow.storage import load_tree, save_tree
+
+LATTICE = (4, 6)
+ACTION = Phi4(LATTICE, m2=1.25, lam=0.0)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
+
+
+def moments(x: Tensor) -> dict[str, Tensor]:
+    sites = x.flatten(1).double()
+    return {"phi_squared": (sites**2).mean(1), "V_m_squared": sites.shape[1] * sites.mean(1) ** 2}
+
+
+def links(x: Tensor) -> dict[str, Tensor]:
+    charge = observables.topological_charge(x)
+    return {"plaquette": observables.plaquette(x), "charge": charge, "charge_squared": charge**2}
+
+
+def deviation(series: Tensor, expected: float) -> float:
+    """In sigma, of the mean of (step, chain); the spread is that of the means of independent chains."""
+    means = series.double().mean(0)
+    return abs(float(means.mean()) - expected) / (float(means.std()) / math.sqrt(len(means)))
+
+
+def scalar_cycle(dtype: torch.dtype = torch.float64, **options) -> Cycle:
+    """Proposals of a flow near the free field, HMC, and HMC through another flow."""
+    proposing = affine_flow(LATTICE, layers=0, fourier=True)
+    for layer in proposing.modules():
+        if isinstance(layer, FourierLayer):
+            layer.exponent.data.fill_(1.0)
+            layer.log_scale.data.fill_(-0.3)
+    latent = perturbed(affine_flow(LATTICE, layers=2, hidden=(4,), z2=True), 0.1)
+    kernels: list[Sampler] = [
+        IndependenceMetropolis(proposing.to(dtype), ACTION),
+        HMC(ACTION, 0.35, 2),
+        flowed_hmc(latent.to(dtype), ACTION, 0.3, 2),
+    ]
+    return Cycle(kernels, **options)
+
+
+# --- the cycle ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("steps", [1, (2, 1, 3)], ids=str)
+def test_a_cycle_is_exact(steps: int | tuple[int, ...], dtype: torch.dtype) -> None:
+    cycle = scalar_cycle(dtype, steps=steps)
+    chain = run(cycle, 0.5 * normal(200, *LATTICE, seed=1, dtype=dtype), 50, moments, seeded(2), 10)
+    assert chain.state.x.dtype == dtype
+    for name in cycle.names:
+        assert 0.1 < float(chain.series[f"accepted_{name}"].mean()) < 0.98
+    assert deviation(chain.series["phi_squared"], exact.free_field_phi_squared(LATTICE, 1.25)) < 5
+    assert deviation(chain.series["V_m_squared"], exact.free_field_zero_mode(1.25)) < 5
+
+
+def test_each_kernel_reports_under_its_name() -> None:
+    chain = run(scalar_cycle(steps=(3, 1, 2)), normal(7, *LATTICE, seed=1), 5, moments, seeded(2))
+    expected = {
+        "phi_squared",
+        "V_m_squared",
+        "accepted",
+        "accepted_independence_metropolis",
+        "log_weight_independence_metropolis",
+        "accepted_hmc",
+        "delta_h_hmc",
+        "accepted_flowed_hmc",
+        "delta_h_flowed_hmc",
+    }
+    assert set(chain.series) == expected
+    assert chain.series["accepted"].dtype == torch.bool
+    assert all(values.shape == (5, 7) for values in chain.series.values())
+    thirds = 3 * chain.series["accepted_independence_metropolis"]
+    torch.testing.assert_close(thirds, thirds.round())
+    kernels = [chain.series[f"accepted_{name}"] for name in scalar_cycle().names]
+    assert torch.equal(chain.series["accepted"], torch.stack(kernels).sum(0) > 0)
+
+
+def test_a_cycle_of_one_kernel_is_that_kernel() -> None:
+    hmc = HMC(ACTION, 0.35, 2)
+    start = normal(6, *LATTICE, seed=3)
+    alone = run(hmc, start, 12, moments, seeded(4))
+    cycled = run(Cycle([hmc], steps=3), start, 4, moments, seeded(4))
+    assert torch.equal(cycled.series["phi_squared"], alone.series["phi_squared"][2::3])
+    torch.testing.assert_close(
+        cycled.series["accepted_hmc"], alone.series["accepted"].double().unflatten(0, (4, 3)).mean(1)
+    )
+
+
+def test_what_a_kernel_knows_belongs_to_the_field_it_is_handed() -> None:
+    """At the start of its turn each kernel stands at the field of the chain, with its action and weight."""
+    cycle = scalar_cycle()
+    state = thermalise(cycle, cycle.init(normal(32, *LATTICE, seed=5)), 5, seeded(6))
+    flow_state, hmc_state, _ = state.kernels
+    assert 0 < int(state.stale[:, 0].sum()) < 32, "both kinds of chains are wanted here"
+    assert not bool(state.stale[:, 2].any()), "the last kernel has just moved the chains"
+    for i, (kernel, inner) in enumerate(zip(cycle.kernels, state.kernels, strict=True)):
+        same = ~state.stale[:, i]
+        torch.testing.assert_close(kernel.field(inner)[same], state.x[same], rtol=0, atol=1e-12)
+    fresh = ~state.stale[:, 0]
+    expected = cycle.kernels[0].init(state.x).log_weight
+    torch.testing.assert_close(flow_state.log_weight[fresh], expected[fresh])
+    fresh = ~state.stale[:, 1]
+    torch.testing.assert_close(hmc_state.action[fresh], ACTION(state.x)[fresh])
+
+
+class Counting(HMC):
+    """Counts the chains that it has to start anew."""
+
+    started = 0
+
+    def init(self, x: Tensor):
+        Counting.started += len(x)
+        return super().init(x)
+
+
+def test_kernels_start_anew_only_where_the_others_have_moved_the_chain() -> None:
+    never_accepts = HMC(ACTION, 3.0, 20)
+    cycle = Cycle([Counting(ACTION, 0.35, 2), never_accepts])
+    state = cycle.init(normal(8, *LATTICE, seed=7))
+    Counting.started = 0
+    thermalise(cycle, state, 4, seeded(8))
+    assert Counting.started == 0
+    partner = HMC(ACTION, 0.35, 2)
+    cycle = Cycle([Counting(ACTION, 0.35, 2), partner])
+    state = cycle.init(normal(8, *LATTICE, seed=7))
+    Counting.started = 0
+    chain = run(cycle, state, 20, moments, seeded(8))
+    moved = int(chain.series["accepted_hmc"][:-1].sum())
+    assert 0 < Counting.started == moved < 19 * 8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_an_interrupted_cycle_goes_on_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    cycle = scalar_cycle(dtype, steps=(1, 2, 1))
+    start = normal(5, *LATTICE, seed=9, dtype=dtype)
+    whole = run(cycle, start, 8, moments, seeded(10))
+    generator = seeded(10)
+    first = run(cycle, start, 4, moments, generator)
+    tree = {"state": cycle.state_dict(first.state), "generator": generator.get_state()}
+    save_tree(tmp_path / "chain", tree)
+    tree = load_tree(tmp_path / "chain")
+    assert all(isinstance(values, Tensor) for values in tree["state"].values())
+    resumed = torch.Generator()
+    resumed.set_state(tree["generator"])
+    second = run(cycle, cycle.state_from_dict(tree["state"]), 4, moments, resumed)
+    for name, values in whole.series.items():
+        assert torch.equal(values, torch.cat([first.series[name], second.series[name]])), name
+
+
+def test_cycles_nest() -> None:
+    inner = Cycle([HMC(ACTION, 0.35, 2), HMC(ACTION, 0.2, 3)], names=("long", "short"))
+    outer = Cycle([inner, HMC(ACTION, 0.3, 2)])
+    state = thermalise(outer, outer.init(normal(1, *LATTICE, seed=11)), 3, seeded(12))
+    again = outer.state_from_dict(outer.state_dict(state))
+    chain = run(outer, again, 2, moments, seeded(13))
+    assert {"accepted_cycle", "accepted_long_cycle", "accepted_hmc"} <= set(chain.series)
+
+
+def test_impossible_cycles_are_refused() -> None:
+    hmc = HMC(ACTION, 0.35, 2)
+    for options in (
+        {"kernels": []},
+        {"kernels": [hmc], "steps": 0},
+        {"kernels": [hmc, hmc], "steps": (1,)},
+        {"kernels": [hmc, hmc], "names": ("a", "a")},
+        {"kernels": [hmc, hmc], "names": ("a",)},
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            Cycle(**options)
+    assert Cycle([hmc, hmc, hmc]).names == ("hmc", "hmc_2", "hmc_3")
+
+
+# --- hops between sectors -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lattice", [(2, 5), (4, 4), (6, 4), (3, 7)])
+@pytest.mark.parametrize("charge", [-3, -1, 0, 1, 2])
+def test_fields_of_constant_flux(lattice: tuple[int, int], charge: int) -> None:
+    field = constant_flux(lattice, charge)[None]
+    flux = torch.full((1, *lattice), 2 * math.pi * charge / math.prod(lattice), dtype=torch.float64)
+    torch.testing.assert_close(wrapped(plaquette_angles(field) - flux), torch.zeros_like(flux))
+    assert float(observables.topological_charge(field)) == charge
+
+
+def test_a_hop_changes_the_charge_by_one() -> None:
+    action = U1Gauge((6, 4), beta=2.0)
+    start = wrapped(constant_flux((6, 4), 0)[None] + 0.2 * normal(200, 2, 6, 4, seed=14))
+    hop = SectorHop(action)
+    before = hop.init(start)
+    after, info = hop.step(before, seeded(15))
+    change = observables.topological_charge(after.x) - observables.topological_charge(start)
+    assert 20 < int(info.accepted.sum()) < 180
+    assert torch.equal(change.abs() == 1, info.accepted)
+    assert set(change[info.accepted].tolist()) == {-1.0, 1.0}
+    assert torch.equal(after.x[~info.accepted], start[~info.accepted])
+    torch.testing.assert_close(after.action, action(after.x), rtol=0, atol=1e-10)
+    assert float(after.x.abs().max()) <= math.pi
+
+
+def test_hops_obey_detailed_balance() -> None:
+    """From x with exp(−S) to x′ as often as back: among 200 000 chains at x, and as many at x′."""
+    action, hop = U1Gauge((4, 4), beta=1.0), SectorHop(U1Gauge((4, 4), beta=1.0))
+    lower = constant_flux((4, 4), 0)[None] + 0.3 * normal(1, 2, 4, 4, seed=16)
+    upper = wrapped(lower + constant_flux((4, 4), 1))
+    rates = []
+    for here, there in ((lower, upper), (upper, lower)):
+        after, _ = hop.step(hop.init(here.repeat(200_000, 1, 1, 1)), seeded(17))
+        reached = wrapped(after.x - there).abs().flatten(1).amax(1) < 1e-6
+        rates.append(float(reached.double().mean()))
+    odds = float(torch.exp(action(lower) - action(upper)))
+    assert abs(odds - 1) > 0.3
+    # each rate has an error of less than 0.0012
+    assert abs(rates[0] - rates[1] * odds) < 5 * 0.0012 * (1 + odds)
+    assert max(rates) == pytest.approx(0.5, abs=0.006)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_hmc_with_hops_finds_the_charge_where_hmc_alone_is_frozen(dtype: torch.dtype) -> None:
+    lattice, beta = (6, 4), 8.0
+    action = U1Gauge(lattice, beta)
+    hmc = HMC(action, 0.12, 6, jitter=0.2)
+    start = 0.1 * normal(150, 2, *lattice, seed=18, dtype=dtype)
+    expected = exact.u1_charge_squared(lattice, beta)
+    alone = run(hmc, start, 30, links, seeded(19), thermalisation=30)
+    assert float(alone.series["charge_squared"].mean()) < 0.2 * expected
+    cycle = Cycle([hmc, SectorHop(action)], steps=(1, 2))
+    chain = run(cycle, start, 120, links, seeded(20), thermalisation=30)
+    assert chain.state.x.dtype == dtype
+    assert deviation(chain.series["charge_squared"], expected) < 5
+    assert deviation(chain.series["charge"], 0.0) < 5
+    assert deviation(chain.series["plaquette"], exact.u1_plaquette(lattice, beta)) < 5
+
+
+def test_a_cycle_with_proposals_of_a_gauge_flow() -> None:
+    lattice, beta = (4, 4), 1.0
+    action = U1Gauge(lattice, beta)
+    flow = perturbed(gauge_flow(lattice, layers=8, bins=4, hidden=(4,), dilation=1).double(), 0.03)
+    cycle = Cycle([IndependenceMetropolis(flow, action), HMC(action, 0.3, 3), SectorHop(action)])
+    chain = run(cycle, 0.3 * normal(150, 2, *lattice, seed=21), 40, links, seeded(22), thermalisation=10)
+    assert 0.001 < float(chain.series["accepted_independence_metropolis"].mean()) < 0.9
+    assert deviation(chain.series["charge_squared"], exact.u1_charge_squared(lattice, beta)) < 5
+    assert deviation(chain.series["plaquette"], exact.u1_plaquette(lattice, beta)) < 5
+
+
+def test_hops_of_the_schwinger_model_keep_the_fermions_action() -> None:
+    action = Schwinger((4, 4), beta=1.0, kappa=0.2)
+    hop = SectorHop(action)
+    state = hop.init(0.5 * normal(20, 2, 4, 4, seed=23))
+    for seed in range(3):
+        state, info = hop.step(state, seeded(seed))
+    assert bool(info.accepted.any())
+    torch.testing.assert_close(state.action, action(state.x), rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="expected a theory of links, got a field of kind 'scalar'"):
+        SectorHop(ACTION)
