@@ -25,7 +25,7 @@ def test_every_experiment_runs_and_goes_on_from_its_parts(name, tmp_path):
     assert "nan" not in text
 
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
-    assert len(said) == len(parts) > 0
+    assert len(said) >= len(parts) > 0
     again = Bench(tmp_path, experiment.quick, seed=3)
     again.write(experiment.title, experiment.run(again, experiment.quick))
     assert page.read_text() == text

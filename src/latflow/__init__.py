@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from latflow import (
         actions,
         analysis,
+        autoregressive,
         errors,
         estimators,
         exact,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _MODULES = (
     "actions",
     "analysis",
+    "autoregressive",
     "config",
     "errors",
     "estimators",
@@ -50,6 +52,7 @@ __all__ = [
     "__version__",
     "actions",
     "analysis",
+    "autoregressive",
     "errors",
     "estimators",
     "exact",

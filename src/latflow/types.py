@@ -9,6 +9,9 @@ Lattice = tuple[int, ...]
 Field = Float[Tensor, "batch *lattice"]
 """A batch of real scalar fields."""
 
+Spins = Float[Tensor, "batch *lattice"]
+"""A batch of Ising spins, ±1 as floating-point numbers: estimators and samplers need no special case."""
+
 Links = Float[Tensor, "batch 2 L0 L1"]
 """A batch of two-dimensional U(1) gauge fields: the angle of each link, direction first, direction 0 time."""
 

@@ -2,6 +2,7 @@
 
 from latflow.actions.base import Action, Scaled, Sum
 from latflow.actions.fermions import Schwinger, WilsonFermions, fermions_of
+from latflow.actions.ising import Ising, ising_of
 from latflow.actions.phi4 import HoppingPhi4, Phi4
 from latflow.actions.toy import Exponential
 from latflow.actions.u1 import U1Gauge, gauge_transformed, plaquette_angles
@@ -10,6 +11,7 @@ __all__ = [
     "Action",
     "Exponential",
     "HoppingPhi4",
+    "Ising",
     "Phi4",
     "Scaled",
     "Schwinger",
@@ -18,5 +20,6 @@ __all__ = [
     "WilsonFermions",
     "fermions_of",
     "gauge_transformed",
+    "ising_of",
     "plaquette_angles",
 ]

@@ -14,12 +14,25 @@ from latflow.exact.free_field import (
     free_field_two_point,
     free_field_zero_mode,
 )
+from latflow.exact.ising import (
+    Enumerated,
+    MagnetizationDistribution,
+    ising_energy,
+    ising_entropy,
+    ising_log_z,
+    ising_magnetization,
+    ising_specific_heat,
+    spin_states,
+    spins_enumerated,
+)
 from latflow.exact.phi4 import Converged, phi4_log_z, phi4_phi_squared
 from latflow.exact.toy import ToyVariance, toy_gradient, toy_kl, toy_variance
 from latflow.exact.u1 import u1_charge_distribution, u1_charge_squared, u1_log_z, u1_plaquette
 
 __all__ = [
     "Converged",
+    "Enumerated",
+    "MagnetizationDistribution",
     "ToyVariance",
     "free_fermion_condensate",
     "free_fermion_log_det",
@@ -31,8 +44,14 @@ __all__ = [
     "free_field_propagator",
     "free_field_two_point",
     "free_field_zero_mode",
+    "ising_energy",
+    "ising_entropy",
+    "ising_log_z",
+    "ising_magnetization",
+    "ising_specific_heat",
     "phi4_log_z",
     "phi4_phi_squared",
+    "spin_states",
     "spins_enumerated",
     "toy_gradient",
     "toy_kl",

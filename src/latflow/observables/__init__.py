@@ -13,14 +13,17 @@ from latflow.observables.scalar import (
     susceptibility,
     two_point,
 )
+from latflow.observables.spins import bond_energy, entropy, specific_heat
 
 __all__ = [
     "RECORDED",
     "binder_cumulant",
+    "bond_energy",
     "chiral_condensate",
     "correlation_length",
     "determinant_sign",
     "effective_mass",
+    "entropy",
     "lowest_mode",
     "magnetization",
     "phi_squared",
@@ -28,6 +31,7 @@ __all__ = [
     "plaquette",
     "polyakov_loop",
     "recorded",
+    "specific_heat",
     "susceptibility",
     "topological_charge",
     "two_point",

@@ -2,10 +2,14 @@
 
 from typing import Any
 
-from latflow.papers import toy
+from latflow.papers import toy, variance
 from latflow.papers.bench import Bench, Experiment, Findings, Table
 
-EXPERIMENTS: dict[str, Experiment[Any]] = {"toy": toy.EXPERIMENT}
+EXPERIMENTS: dict[str, Experiment[Any]] = {
+    "toy": toy.EXPERIMENT,
+    "phi4-variance": variance.PHI4,
+    "ising-variance": variance.ISING,
+}
 """By the name on the command line."""
 
 __all__ = ["EXPERIMENTS", "Bench", "Experiment", "Findings", "Table"]

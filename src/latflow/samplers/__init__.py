@@ -22,6 +22,7 @@ from latflow.samplers.metropolis import (
     metropolis_scan,
 )
 from latflow.samplers.sector import SectorHop, SectorInfo, SectorState, constant_flux
+from latflow.samplers.spins import SingleSpin, SpinInfo, SpinState, SwendsenWang, Wolff
 from latflow.samplers.tuning import TrajectoryCost, tune_cost, tune_step_size
 
 __all__ = [
@@ -48,7 +49,12 @@ __all__ = [
     "SectorHop",
     "SectorInfo",
     "SectorState",
+    "SingleSpin",
+    "SpinInfo",
+    "SpinState",
+    "SwendsenWang",
     "TrajectoryCost",
+    "Wolff",
     "constant_flux",
     "flowed_hmc",
     "integrate",

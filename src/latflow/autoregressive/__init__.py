@@ -1,0 +1,21 @@
+"""Autoregressive networks: densities of spins that are drawn exactly, site by site or block by block."""
+
+from latflow.autoregressive.base import Conditional, Level, SpinNetwork
+from latflow.autoregressive.convolution import ConvolutionalConditional
+from latflow.autoregressive.dense import DenseConditional
+from latflow.autoregressive.hierarchy import NeighbourConditional, divisions
+from latflow.autoregressive.presets import BUILDERS, convolutional_spins, dense_spins, hierarchical_spins
+
+__all__ = [
+    "BUILDERS",
+    "Conditional",
+    "ConvolutionalConditional",
+    "DenseConditional",
+    "Level",
+    "NeighbourConditional",
+    "SpinNetwork",
+    "convolutional_spins",
+    "dense_spins",
+    "divisions",
+    "hierarchical_spins",
+]
