@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from latflow.actions import Schwinger, U1Gauge
 from latflow.config import differences, load_config, parse_config, preset_names, to_toml
-from latflow.config.schema import (
+from latflow.config.schema import EstimatorName, ScheduleConfig, TrainingConfig
+from latflow.config.theories import (
     AffineFlowConfig,
-    EstimatorName,
+    GaugeFlowConfig,
     HoppingPhi4Config,
     Phi4Config,
-    ScheduleConfig,
+    SchwingerConfig,
     SplineFlowConfig,
-    TrainingConfig,
+    U1Config,
 )
 from latflow.errors import ConfigError
 from latflow.estimators import ESTIMATORS
@@ -60,7 +62,10 @@ def test_a_file_is_named_after_itself(tmp_path):
     assert load_config(str(path), ["name=yours"]).name == "yours"
 
 
-@pytest.mark.parametrize(("builder", "section"), [("affine", AffineFlowConfig), ("spline", SplineFlowConfig)])
+@pytest.mark.parametrize(
+    ("builder", "section"),
+    [("affine", AffineFlowConfig), ("spline", SplineFlowConfig), ("gauge", GaugeFlowConfig)],
+)
 def test_flow_sections_are_the_arguments_of_the_builders(builder, section):
     signature = inspect.signature(BUILDERS[builder]).parameters
     defaults = {name: p.default for name, p in signature.items() if name not in ("lattice", "generator")}
@@ -85,6 +90,68 @@ def test_sections_build_actions():
     assert (phi4.lattice, phi4.m2, phi4.lam) == ((4, 6), 1.0, 0.5)
     hopping = HoppingPhi4Config(type="hopping_phi4", lattice=(4, 6), beta=0.6, lam=0.5).build()
     assert (hopping.beta, hopping.lam) == (0.6, 0.5)
+    assert U1Config(type="u1", lattice=(4, 8), beta=2.0).build() == U1Gauge((4, 8), 2.0)
+    arguments = {"lattice": (4, 8), "beta": 2.0, "kappa": 0.2, "flavours": 1, "boundary": "periodic"}
+    assert SchwingerConfig(type="schwinger", **arguments).build() == Schwinger(**arguments)
+    assert SchwingerConfig(type="schwinger", lattice=(4, 4), beta=2.0, kappa=0.2).build() == Schwinger(
+        (4, 4), 2.0, 0.2
+    )
+
+
+LINKS = """
+[action]
+type = "u1"
+lattice = [4, 8]
+beta = 2
+[flow]
+type = "gauge"
+layers = 1
+hidden = [4]
+kernel = [3, 1]
+dilation = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["flow.type=affine"], "flow.masks: unknown key"),
+        (["action.lattice=[4, 6]"], "flow: "),
+        (["action.lattice=[4, 4, 4]"], "action: expected a lattice of two sides"),
+        (["action.kappa=0.2"], "action.kappa: unknown key"),
+        (["flow.rectangles=some"], "flow.rectangles: expected 'none', 'frozen' or 'all', got 'some'"),
+        (["reference.magnetization='0.0(1)'"], "reference: expected names out of log_z, plaquette, charge"),
+        (["action.type=schwinger"], "action.kappa: expected a value, got none"),
+        (["action.type=schwinger", "action.kappa=0.2", "action.flavours=0"], "action.flavours: expected "),
+        (["action.type=schwinger", "action.kappa=0.2", "action.boundary=open"], "action.boundary: expected "),
+    ],
+)
+def test_what_is_wrong_with_links_is_named(tmp_path, overrides, message):
+    path = tmp_path / "links.toml"
+    path.write_text(LINKS + 'masks = "stripes"\n')
+    assert load_config(path).flow.masks == "stripes"
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert message in str(caught.value)
+
+
+def test_flows_are_for_their_kind_of_field(tmp_path):
+    path = tmp_path / "mixed.toml"
+    action, flow = LINKS.split("[flow]")
+    path.write_text(action + SMALLEST[SMALLEST.index("[flow]") :])
+    with pytest.raises(
+        ConfigError, match="flow: expected a flow of links for the action u1, got affine, a flow of a scalar"
+    ):
+        load_config(path)
+    path.write_text(SMALLEST[: SMALLEST.index("[flow]")] + "[flow]" + flow)
+    with pytest.raises(ConfigError, match="flow: expected a flow of a scalar field for the action phi4, got"):
+        load_config(path)
+
+
+def test_references_are_names_of_the_kind(tmp_path):
+    path = tmp_path / "links.toml"
+    path.write_text(LINKS + '[reference]\ncharge_squared = "1.24(1)"\npion_mass_1 = "0.5(1)"\n')
+    assert set(load_config(path).reference) == {"charge_squared", "pion_mass_1"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +167,7 @@ def test_sections_build_actions():
         ("training.schedule.floor=2.0", "training.schedule: expected 0 ≤ floor ≤ 1"),
         ("training.schedule.flor=0.1", "training.schedule.flor: unknown key; did you mean floor?"),
         ("training.estimator=g3", "training.estimator: expected 'score', 'reinforce'"),
-        ("flow.type=splin", "flow: expected type 'affine', 'spline', got 'splin'"),
+        ("flow.type=splin", "flow: expected type 'affine', 'spline', 'gauge', got 'splin'"),
         ("flow.bin=4", "flow.bin: unknown key; did you mean bins?"),
         ("flow.kernel=wide", "flow.kernel: expected a valid integer, got 'wide'"),
         ("flow.activation=cosine", "flow: expected activation"),

@@ -36,6 +36,7 @@ FLOWS = {
     "all rectangles": {"layers": 5, "rectangles": "all", "bins": 4},
     "no rectangles": {"layers": 8, "rectangles": "none", "kernel": (3, 1), "dilation": 1, "hidden": (3,)},
     "projection on stripes": {"layers": 8, "masks": "stripes", "scalar_map": "projection", "bins": 3},
+    "quenched prior": {"layers": 8, "prior_beta": 1.5, "bins": 5},
     "one scaling": {"layers": 6, "scalar_map": "projection", "bins": 1, "rectangles": "all"},
 }
 every_map = pytest.mark.parametrize(
@@ -355,6 +356,16 @@ def test_the_density_of_a_gauge_flow_is_normalised():
     error = (ratio.std() / math.sqrt(n)).item()
     assert error < 0.05
     assert abs(ratio.mean().item() - 1) < 5 * error
+
+
+def test_a_quenched_flow_begins_as_pure_gauge_theory():
+    """Without layers it is that theory: all log-weights are log Z, on any lattice."""
+    flow = gauge_flow((4, 8), layers=0, prior_beta=2.0).double()
+    for lattice in ((4, 8), (8, 4)):
+        x, log_q = flow.on_lattice(lattice).sample(50, Generator().manual_seed(0))
+        expected = u1_log_z(lattice, 2.0) + 64 * math.log(2 * math.pi)
+        weight = -U1Gauge(lattice, beta=2.0)(x) - log_q
+        torch.testing.assert_close(weight, torch.full_like(weight, expected), rtol=0, atol=1e-10)
 
 
 def test_gauge_flows_are_stored_and_read(tmp_path):

@@ -24,10 +24,15 @@ from latflow.exact import free_field_two_point
 from latflow.report import (
     autocorrelation_function,
     chain_history,
+    charge_distribution,
+    charge_history,
     configurations,
     log_weight_histogram,
     magnetization_histogram,
+    plaquette_angles_images,
+    plaquette_histogram,
     rejection_runs,
+    sector_weights,
     training_history,
     two_point_function,
     write_report,
@@ -36,10 +41,11 @@ from latflow.report.circumstances import theory, timing_table
 from latflow.report.material import Material
 from latflow.report.plates import plates
 from latflow.report.style import envelope, running_mean
-from latflow.report.tables import banner, diagnostics_table, verdict_table
+from latflow.report.tables import banner, diagnostics_table, verdict_tables
 from latflow.runs import Run
 from latflow.storage import save_tree
 from latflow.validation import validate
+from small_gauge_runs import SCHWINGER, sampled
 
 FIGURES = [
     "training", "log_weights", "history", "autocorrelation", "two_point", "magnetization", "configurations",
@@ -295,6 +301,29 @@ def test_the_known_free_energy_and_correlator_are_drawn(tmp_path):
     assert any(np.allclose(y, exact * scale**2) for y in drawn)
 
 
+def figures_of_links(rng: np.random.Generator) -> dict:
+    charge, angles = rng.integers(-2, 3, (900, 2)), np.pi * rng.uniform(-1, 1, (3, 4, 6))
+    few, none = Measurement(0.001, 0.001), Measurement(0.0, 0.001)
+    chains, rates = (
+        {"flow chain": charge[:, 0], "HMC": charge[:40, 0]},
+        dict.fromkeys(("flow chain", "HMC"), few),
+    )
+    return {
+        "charge history": charge_history(chains, rates),
+        "short charge history": charge_history({"HMC": charge[:40, 0]}, rates),
+        "charges": charge_distribution(
+            {"HMC": {-1: few, 0: Measurement(0.9, 0.1), 1: none}}, {0: 0.8, 1: 0.1}
+        ),
+        "charges, unknown": charge_distribution({"HMC": {0: Measurement(1.0, 0.0)}}),
+        "sectors": sector_weights(rng.standard_normal((900, 2)), charge),
+        "constant sectors": sector_weights(np.ones(30), np.zeros(30)),
+        "plaquettes": plaquette_histogram({"HMC": angles, "flow chain": angles}, rates, 0.4),
+        "angles": plaquette_angles_images(
+            {"HMC": angles, "flow chain": angles[:2]}, {"HMC": [0, 1, -2]} | {"flow chain": [0, 1]}
+        ),
+    }
+
+
 def some_figures() -> dict:
     nan = float("nan")
     unknown = Measurement(nan, nan)
@@ -315,6 +344,7 @@ def some_figures() -> dict:
         "noise": two_point_function({"HMC": [Measurement(-0.1, 0.2)] * 4}, {"HMC": [unknown] * 2}),
         "magnetisation": magnetization_histogram({"flow chain": m, "HMC": m}),
         "1d": configurations({"HMC": rng.standard_normal((3, 8))}),
+        **figures_of_links(rng),
         "3d": configurations({"HMC": rng.standard_normal((2, 3, 4, 5)), "flow chain": np.ones((1, 3, 4, 5))}),
     }  # fmt: skip
 
@@ -332,7 +362,7 @@ def test_no_panel_is_without_words():
         titled = [
             axes for axes in shown if axes.get_title(loc="left") or axes.get_xlabel() or axes.get_ylabel()
         ]
-        assert len(titled) == len(shown) or name in ("1d", "3d"), name
+        assert len(titled) == len(shown) or name in ("1d", "3d", "angles", "sectors"), name
 
 
 def test_long_runs_of_rejections_are_shaded():
@@ -344,6 +374,55 @@ def test_long_runs_of_rejections_are_shaded():
     assert [(round(box.x0, 1), round(box.x1, 1)) for box in shaded] == [(299.5, 400.5)]
     assert zoom.get_xlim()[0] < 300 < 400 < zoom.get_xlim()[1]
     assert "101" in zoom.get_title(loc="left")
+
+
+def test_every_charge_has_its_place_and_the_exact_line():
+    shares = {
+        "flow chain": {q: Measurement(0.5 * 0.2 ** abs(q), 0.01) for q in (-1, 0, 1)},
+        "HMC": {q: Measurement(0.4 if q == 0 else 0.0, 0.01) for q in (-1, 0, 1)},
+    }
+    (axes,) = charge_distribution(shares, {-1: 0.11, 0: 0.6, 1: 0.11, 2: 0.0}).axes
+    points = {c.get_label(): c.lines[0].get_xydata() for c in axes.containers}
+    np.testing.assert_allclose(points["flow chain"], [[-1.175, 0.1], [-0.175, 0.5], [0.825, 0.1]])
+    np.testing.assert_allclose(points["HMC"], [[0.175, 0.4]])  # what was never seen has no logarithm
+    (exact,) = (lines for lines in axes.collections if lines.get_label() == "exact")
+    assert [segment[0][1] for segment in exact.get_segments()] == [0.11, 0.6, 0.11]
+    assert axes.get_yscale() == "log"
+
+
+def test_weights_are_told_apart_by_sector():
+    """Two sectors, of which the second has twice the weight: ESS 1 within each, shares 1/2 and 2/3."""
+    log_weight, charge = (
+        np.log(np.r_[np.ones(50), np.full(50, 2.0), 1.0]),
+        np.r_[np.zeros(50), np.full(50, -1), 2],
+    )
+    panels = sector_weights(log_weight, charge).axes
+    assert [axes.get_ylabel() for axes in panels] == ["$|Q| = 0$", "$|Q| = 1$"]  # one draw is no histogram
+    texts = [axes.texts[0].get_text() for axes in panels]
+    assert "49.50% of draws\n33.11% of weight" in texts[0]
+    assert "66.23% of weight" in texts[1]
+    assert all("1.000" in text for text in texts)
+    with pytest.raises(ValueError, match="at least 10 draws"):
+        sector_weights(np.ones(3), np.zeros(3))
+
+
+def test_a_sign_keeps_its_two_values_in_view():
+    (axes,) = chain_history({"sign": np.ones(50)}, np.ones(50, dtype=bool)).axes
+    assert axes.get_ylim() == (-1.3, 1.3)
+
+
+def test_many_columns_are_two_tables():
+    m = Measurement(1.0, 0.1)
+    ways = dict.fromkeys(("flow", "nis", "hmc", "quenched", "exact"), m)
+    pulls = dict.fromkeys(("flow-hmc", "nis-hmc", "flow-quenched", "hmc-quenched", "flow-exact"), 0.5)
+    results = {"rows": [{"name": "x", "label": "x", **ways, "pulls": pulls}], "notes": ["A word."]}
+    values, between = verdict_tables(results)
+    assert values.caption.endswith("A word.")
+    assert values.head[1:] == [
+        "flow + Metropolis", "reweighted (NIS)", "HMC", "quenched, reweighted", "exact or reference"
+    ]  # fmt: skip
+    assert between.head[1:4] == ["flow − HMC", "NIS − HMC", "flow − quenched"]
+    assert [len(row) for row in (*values.rows, *between.rows)] == [6, 6]
 
 
 def test_collapse_into_one_sign_shows_in_the_histogram():
@@ -388,8 +467,7 @@ def test_pulls_are_marked(pull, mark):
     results = {
         "rows": [{"name": "x", "label": "x", "flow": Measurement(1.0, 0.1), "pulls": {"flow-hmc": pull}}]
     }
-    table = verdict_table(results)
-    assert table is not None
+    (table,) = verdict_tables(results)
     assert table.rows[0][-1].mark == mark
     assert ("standard deviations" in str(banner(results | {"passed": False}))) == (mark == "bad")
 
@@ -402,7 +480,7 @@ def test_a_doubtful_pareto_index_carries_a_warning():
 
 
 def test_empty_results_give_no_tables():
-    assert verdict_table({}) is None
+    assert verdict_tables({}) == []
     assert diagnostics_table({}) is None
     assert timing_table([], None, {}) is None
     assert banner({}).status == "unknown"
@@ -437,6 +515,12 @@ def test_a_real_run_has_a_whole_report(real_report):
     assert "φ of the flow chain and HMC" in page.text
 
 
+@pytest.fixture(scope="module")
+def gauge_report(tmp_path_factory) -> Path:
+    run = sampled(tmp_path_factory.mktemp("gauge") / "run", "schwinger-8x8", *SCHWINGER)
+    return write_report(run, json.loads(json.dumps(validate(run).as_dict())))
+
+
 WRAPPER = """<!DOCTYPE html><title>wrapper</title><iframe width="{width}" height="900" src="{page}"></iframe>
 <pre id="found"></pre><script>
 addEventListener("load", () => {{
@@ -457,8 +541,10 @@ addEventListener("load", () => {{
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-@pytest.mark.parametrize("which", ["full_report", "real_report"])
-def test_browser_shows_every_figure_without_an_error(request, tmp_path, which, width):
+@pytest.mark.parametrize(
+    ("which", "figures"), [("full_report", len(FIGURES)), ("real_report", len(FIGURES)), ("gauge_report", 10)]
+)
+def test_browser_shows_every_figure_without_an_error(request, tmp_path, which, figures, width):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no Chromium here to look at the page")
@@ -479,7 +565,7 @@ def test_browser_shows_every_figure_without_an_error(request, tmp_path, which, w
     assert "the end of the probe" in console[0]
     (text,) = re.findall(r'<pre id="found">(.*?)</pre>', shown.stdout, re.DOTALL)
     found = json.loads(html.unescape(text))
-    assert found["images"] == found["sound"] == len(FIGURES)
+    assert found["images"] == found["sound"] == figures
     assert found["title"].endswith("latflow report")
     assert found["verdict"] != "rgb(31, 35, 40)"  # the style sheet is in force
     assert found["overflow"] <= 0

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from latflow import exact
-from latflow.actions import HoppingPhi4, Phi4
-from latflow.analysis import LABELS, Measurement
-from latflow.flows import affine_flow, spline_flow
+from latflow.actions import HoppingPhi4, Phi4, Schwinger, U1Gauge, plaquette_angles
+from latflow.analysis import KINDS, Measurement
+from latflow.flows import Bijection, Compose, Flow, QuenchedLinks, affine_flow, gauge_flow, spline_flow
 from latflow.flows.fourier import FourierLayer
-from latflow.observables import recorded
+from latflow.lattice import wrapped
+from latflow.observables import polyakov_loop, recorded
 from latflow.samplers import IndependenceMetropolis, run
-from latflow.validation import flow_checks, known, table
+from latflow.validation import flow_checks, known, quenched_draws, sector_checks, table
+from latflow.validation.quenched import quenched_notes
 from latflow.validation.verdict import Validation, _finite_draws, _sign_checks, _warnings
 
 FREE = Phi4((4, 6), m2=0.8, lam=0.0)
@@ -42,7 +44,7 @@ def series_of(flow, action, steps=400, chains=16, seed=1):
 def test_an_exact_flow_passes_every_row():
     series, draws = series_of(free_flow(), FREE)
     rows = {row.name: row for row in table(FREE, series, draws, {}, known(FREE, {}))}
-    assert set(rows) == set(LABELS)
+    assert set(rows) == set(KINDS["scalar"].labels)
     assert all(row.passed for row in rows.values()), rows
     assert rows["log_z"].exact is not None
     assert rows["log_z"].exact.value == pytest.approx(exact.free_field_log_z((4, 6), 0.8))
@@ -125,6 +127,14 @@ def test_nan_is_never_passed_but_where_noise_may_cause_it():
         row = next(r for r in table(FREE, one, {}, other, {}) if r.name == "correlation_length")
         assert row.passed
         assert not row.pulls
+    # … nor where the average is within the domain, and the noise around it is not
+    edge = series | {
+        "lowest_mode": 24 * np.mean(series["magnetization"] ** 2) * np.ones_like(series["action"])
+    }
+    row = next(r for r in table(FREE, edge, {}, series, {}) if r.name == "correlation_length")
+    assert row.flow is not None
+    assert (np.isfinite(row.flow.value), np.isfinite(row.flow.error)) == (True, False), row.flow
+    assert not row.pulls
 
 
 def test_draws_without_a_finite_weight_are_left_out_and_counted():
@@ -141,3 +151,223 @@ def test_missing_overlap_is_warned_of():
     heavy, single = _warnings({"pareto_k": 0.9, "largest_weight_share": 0.4})
     assert "0.90, above 0.7" in heavy
     assert "40%" in single
+
+
+def test_the_exact_numbers_of_u1():
+    """L = 8, β = 2, from the sums over characters; the measure dθ instead of dθ/2π adds 2V log 2π."""
+    found = {name: m.value for name, m in known(U1Gauge((8, 8), 2.0), {}).items()}
+    expected = {
+        "log_z": 52.735586655 + 128 * math.log(2 * math.pi), "plaquette": 0.697774658011,
+        "action_density": -2 * 0.697774658011, "charge": 0.0, "polyakov": 0.0, "charge_squared": 1.23929891,
+        "topological_susceptibility": 1.23929891 / 64, "P_charge_0": 0.358991, "P_charge_1": 2 * 0.239219,
+        "P_charge_2": 2 * 0.071116, "P_charge_3": 2 * 0.009559,
+    }  # fmt: skip
+    assert found == pytest.approx(expected, abs=2e-6)
+    # every name has its row, and no name of a scalar field is among them
+    assert found.keys() == KINDS["gauge"].labels.keys() - {
+        "condensate", "sign", "pion_mass_1", "pion_mass_2", "pion_mass_3", "pion_mass_4"
+    }  # fmt: skip
+    assert known(Schwinger((8, 8), 2.0, 0.276), {}) == {"charge": Measurement(0.0, 0.0)}
+
+
+@pytest.mark.parametrize(("lattice", "beta"), [((4, 6), 2.0), ((3, 5), 0.5), ((2, 3), 1.0), ((5, 2), 0.0)])
+def test_independent_links_follow_the_exact_solution(lattice, beta):
+    action, steps, chains = U1Gauge(lattice, beta), 1500, 4
+    x = QuenchedLinks(lattice, beta).double().sample(steps * chains, torch.Generator().manual_seed(8))
+    assert x.shape == (steps * chains, 2, *lattice)
+    series = {name: values.reshape(steps, chains).numpy() for name, values in recorded(action)(x).items()}
+    rows = {row.name: row for row in table(action, series, {}, {}, known(action, {}))}
+    assert all(row.passed for row in rows.values()), rows
+    for name in ("plaquette", "charge_squared", "P_charge_0", "P_charge_1", "polyakov", "charge"):
+        assert "flow-exact" in rows[name].pulls
+    # draws with their density: log w = −S − log q is log Z, whatever the configuration
+    log_z = known(action, {})["log_z"].value
+    draws = {name: values.reshape(-1) for name, values in series.items()} | {
+        "log_weight": np.full(steps * chains, log_z)
+    }
+    (row,) = (row for row in table(action, {}, draws, {}, known(action, {})) if row.name == "log_z")
+    assert row.nis == Measurement(log_z, 0.0, n=steps * chains)
+    # both loops around the torus are uniform, and so is each link: |⟨e^{iθ}⟩| is below 5/√N
+    bound = 5 / math.sqrt(steps * chains)
+    for angles in (x[:, 0].sum(1)[:, 0], x[:, 1].sum(2)[:, 0], *x.flatten(1).T):
+        assert torch.exp(1j * angles).mean().abs() < bound
+    assert len(polyakov_loop(x)) == steps * chains
+
+
+def test_the_plaquettes_of_one_lattice_are_independent():
+    """⟨cos P cos P'⟩ = ⟨cos P⟩² but for the constraint, whose effect is of order (I_1/I_0)^V."""
+    x = QuenchedLinks((6, 6), 1.0).double().sample(4000, torch.Generator().manual_seed(9))
+    cosine = torch.cos(plaquette_angles(x)).flatten(1)
+    covariance = torch.cov(cosine.T)
+    apart = covariance - torch.diag(covariance.diagonal())
+    assert apart.abs().max() < 5.5 * covariance.diagonal().max() / math.sqrt(4000)
+    with pytest.raises(ValueError, match="beta of at least 0"):
+        QuenchedLinks((4, 4), -1.0)
+
+
+def test_quenched_draws_without_fermions_have_weight_one():
+    action = Schwinger((4, 3), 1.3, 0.0)
+    series, found = quenched_draws(action, torch.Generator().manual_seed(1))
+    log_z = known(U1Gauge((4, 3), 1.3), {})["log_z"].value
+    np.testing.assert_allclose(series["log_weight"], log_z, rtol=1e-12)
+    assert found["quenched_ess"] == pytest.approx(1)
+    assert quenched_draws(U1Gauge((4, 4), 1.0), torch.Generator()) == ({}, {})
+    assert quenched_draws(2.0 * action, torch.Generator()) == ({}, {})
+    assert quenched_notes({}) == []
+
+
+def test_quenched_draws_are_left_out_where_they_are_few():
+    series, found = quenched_draws(Schwinger((12, 12), 2.0, 0.276), torch.Generator().manual_seed(1))
+    assert series == {}
+    assert found["quenched_ess"] * found["quenched_draws"] < 200 or found["quenched_pareto_k"] > 0.7
+    (note,) = quenched_notes(found)
+    assert note.startswith("Reweighted quenched configurations are left out")
+    assert "trusted from 200 such draws" in note
+
+
+BETA_TWO = U1Gauge((8, 8), 2.0)
+
+
+def exact_charges(steps, chains, seed=3):
+    """Charges from the exact distribution, every step for itself."""
+    q = np.arange(-8, 9)
+    p = exact.u1_charge_distribution((8, 8), 2.0, q)
+    return np.random.default_rng(seed).choice(q, (steps, chains), p=p / p.sum()).astype(float)
+
+
+def test_sectors_that_are_missing_are_found():
+    charge = exact_charges(2000, 4)
+    (sound,) = sector_checks(BETA_TWO, {"HMC": charge})
+    assert sound.passed
+    # P(|Q|) of 8000 draws: 2 · 0.009559 at 3 is expected 153 times; of 2000 draws 38 times
+    assert "|Q| ≤ 3 visited, |Q| ≤ 3 by each of 4 chains" in sound.detail
+    lost = np.where(abs(charge) == 2, 0.0, charge)
+    (check,) = sector_checks(BETA_TWO, {"HMC": lost})
+    assert not check.passed
+    assert "|Q| = 2 never visited" in check.detail
+    stuck = charge.copy()
+    stuck[:, 1] = 1.0
+    (check,) = sector_checks(BETA_TWO, {"HMC": stuck})
+    assert not check.passed
+    assert "1 of 4 chains miss a sector of |Q| ≤ " in check.detail
+    (frozen,) = sector_checks(BETA_TWO, {"HMC": np.zeros((100, 4))})
+    assert not frozen.passed
+
+
+def test_slow_chains_are_asked_for_no_more_than_they_can_have_seen():
+    # one charge held for 100 steps each: 80 independent draws of 0.36, 0.48, 0.14: 29, 38 and 11 of them
+    slow = np.repeat(exact_charges(20, 4), 100, 0)
+    (check,) = sector_checks(BETA_TWO, {"HMC": slow})
+    assert check.passed
+    assert check.detail.startswith(("|Q| ≤ 1 visited", "Q = 0 visited"))
+    (short,) = sector_checks(BETA_TWO, {"HMC": exact_charges(10, 1)})
+    assert short.passed
+    assert "none is expected" in short.detail
+
+
+def test_sectors_are_compared_where_no_exact_result_is_known():
+    action, charge = Schwinger((8, 8), 2.0, 0.276), exact_charges(2000, 4)
+    both = sector_checks(action, {"the flow's chain": charge, "HMC": exact_charges(1000, 2, seed=4)})
+    assert [check.passed for check in both] == [True, True]
+    lost = np.where(abs(charge) >= 2, 0.0, charge)
+    flow, hmc = sector_checks(action, {"the flow's chain": lost, "HMC": charge})
+    assert not flow.passed
+    assert hmc.passed  # it has been wherever the flow has been
+    assert "|Q| = 2 never visited" in flow.detail
+    assert sector_checks(action, {"HMC": charge}) == []
+    assert sector_checks(action, {}) == []
+
+
+def u1_series(charge):
+    shape = charge.shape
+    rng = np.random.default_rng(1)
+    return {
+        "action": rng.standard_normal(shape), "plaquette": rng.standard_normal(shape),
+        "topological_charge": charge, "polyakov": rng.standard_normal(shape),
+    }  # fmt: skip
+
+
+def test_few_counts_are_shown_and_not_compared():
+    """|Q| = 3 is expected 7.6 times in 400 draws: without Gaussian errors that is no number to fail by."""
+    exactly = known(BETA_TWO, {})
+    rows = {row.name: row for row in table(BETA_TWO, u1_series(exact_charges(100, 4)), {}, {}, exactly)}
+    assert rows["P_charge_3"].pulls == {}
+    assert rows["P_charge_3"].flow is not None
+    assert rows["P_charge_1"].pulls.keys() == {"flow-exact"}
+    many = {row.name: row for row in table(BETA_TWO, u1_series(exact_charges(2000, 4)), {}, {}, exactly)}
+    assert abs(many["P_charge_3"].pulls["flow-exact"]) < 5
+    # nan is no small count: it is compared, and does not pass
+    broken = u1_series(np.where(np.arange(100)[:, None] == 3, np.nan, exact_charges(100, 4)))
+    spoilt = {row.name: row for row in table(BETA_TWO, broken, {}, {}, exactly)}
+    assert not spoilt["charge_squared"].passed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("action", [U1Gauge((8, 4), 1.0), Schwinger((4, 8), 1.0, 0.2)])
+def test_sound_flows_of_links_pass_their_checks(dtype, action):
+    flow = perturbed_gauge_flow(action.lattice).to(dtype)
+    checks = list(flow_checks(flow, action))
+    assert all(check.passed for check in checks), checks
+    assert [check.name for check in checks][-2:] == [
+        "gauge equivariance of the flow",
+        "gauge invariance of the density",
+    ]
+
+
+def perturbed_gauge_flow(lattice):
+    flow = gauge_flow(lattice, layers=4, hidden=(4,), dilation=1)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return flow
+
+
+class Pinched(Bijection):
+    """θ + ½ sin θ of every link: a sound bijection, which no gauge transformation commutes with."""
+
+    def forward(self, x):
+        return wrapped(x + 0.5 * torch.sin(x)), torch.log1p(0.5 * torch.cos(x)).flatten(1).sum(1)
+
+    def inverse(self, y):
+        x = y.clone()
+        for _ in range(200):
+            x = y - 0.5 * torch.sin(x)
+        return x, -torch.log1p(0.5 * torch.cos(x)).flatten(1).sum(1)
+
+
+class Turned(Bijection):
+    """The identity of the circle, whose inverse is a whole turn further."""
+
+    def forward(self, x):
+        return x, x.new_zeros(len(x))
+
+    def inverse(self, y):
+        return y + 2 * math.pi, y.new_zeros(len(y))
+
+
+def test_angles_are_compared_on_the_circle():
+    sound = perturbed_gauge_flow((4, 8)).double()
+    turned = Flow(sound.prior, Compose(Turned(), sound.bijection)).double()
+    assert all(check.passed for check in flow_checks(turned, U1Gauge((4, 8), 1.0)))
+
+
+def test_a_flow_that_breaks_gauge_symmetry_is_found():
+    action, sound = U1Gauge((4, 8), 1.0), perturbed_gauge_flow((4, 8)).double()
+    broken = Flow(sound.prior, Compose(sound.bijection, Pinched())).double()
+    failed = {check.name for check in flow_checks(broken, action) if not check.passed}
+    assert failed == {"gauge equivariance of the flow", "gauge invariance of the density"}
+
+
+def test_averages_of_an_odd_number_of_flavours_carry_the_sign():
+    rng = np.random.default_rng(2)
+    charge = rng.choice([0.0, 1.0, -1.0], (500, 4), p=[0.6, 0.2, 0.2])
+    fermions = {"condensate": 1.0 + abs(charge), "sign": 1 - 2 * abs(charge), "pion": np.ones((500, 4, 3))}
+    series = u1_series(charge) | fermions
+    for flavours, expected in ((1, 1 - 0.4 / 0.2), (2, 1.4), (3, 1 - 0.4 / 0.2)):
+        action = Schwinger((8, 8), 2.0, 0.276, flavours)
+        rows = {row.name: row for row in table(action, {}, {}, series, {})}
+        assert rows["condensate"].hmc is not None
+        assert abs(rows["condensate"].hmc.pull(expected)) < 5, flavours
+        assert rows["sign"].hmc is not None
+        assert abs(rows["sign"].hmc.pull(0.2)) < 5

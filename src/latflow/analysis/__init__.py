@@ -2,8 +2,10 @@
 
 from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, derive, derive_vector, measure
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
+from latflow.analysis.gauge_summary import SECTORS
 from latflow.analysis.measurement import Measurement
-from latflow.analysis.summary import LABELS, summary
+from latflow.analysis.summary import KINDS, LABELS, Kind, summary
+from latflow.analysis.topology import charge_displacement, tunnelling_rate
 from latflow.analysis.weights import (
     acceptance,
     effective_sample_size,
@@ -12,16 +14,21 @@ from latflow.analysis.weights import (
     largest_weight_share,
     longest_rejection_run,
     pareto_tail_index,
+    scaled_weight,
     tau_from_weights,
     variational_free_energy,
 )
 
 __all__ = [
+    "KINDS",
     "LABELS",
+    "SECTORS",
     "Autocorrelation",
+    "Kind",
     "Measurement",
     "acceptance",
     "autocorrelation",
+    "charge_displacement",
     "derive",
     "derive_vector",
     "effective_masses",
@@ -33,7 +40,9 @@ __all__ = [
     "longest_rejection_run",
     "measure",
     "pareto_tail_index",
+    "scaled_weight",
     "summary",
     "tau_from_weights",
+    "tunnelling_rate",
     "variational_free_energy",
 ]

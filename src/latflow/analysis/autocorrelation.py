@@ -31,33 +31,46 @@ class Autocorrelation(NamedTuple):
     window: int
 
 
-def measure(series: ArrayLike, log_weight: ArrayLike | None = None, name: str = "the series") -> Measurement:
+def measure(
+    series: ArrayLike,
+    log_weight: ArrayLike | None = None,
+    name: str = "the series",
+    factor: ArrayLike | None = None,
+) -> Measurement:
     """The average of a series, with its error.
 
     Without weights the series is the history of Markov chains, and the error includes their autocorrelation,
     error² = 2τ Γ(0)/N. With weights it holds independent draws from q, and the average is that over the
     target, ⟨O⟩ = Σ w O / Σ w, error² = Σ (w/w̄)² (O − ⟨O⟩)² / (N(N−1)).
 
+    With a factor σ, in a chain as among draws, the average is the ratio ⟨Oσ⟩/⟨σ⟩. Its error is that of the
+    linearised ratio, the mean of σ (O − ⟨O⟩)/⟨σ⟩, so it knows how Oσ and σ vary together.
+
     Args:
         series: (steps,) of one chain, or (steps, chains).
         log_weight: the log of the importance weight of each draw, up to a constant; the shape of `series`.
         name: what the series is, for error messages.
+        factor: σ of each entry, of either sign, such as the sign of a determinant; the shape of `series`.
 
     Raises:
-        ValueError: for a wrong shape or too few steps, and when weights are nan, +inf, or all zero.
+        ValueError: for a wrong shape or too few steps, when weights are nan, +inf, or all zero, and when
+            the factors average to zero.
 
     Example:
         >>> print(measure([0.9, 1.1, 1.0, 0.9, 1.1, 1.0, 0.9, 1.1]))
         1.000(36)
     """
-    average = _average(series, log_weight, name, dimensions=2)
+    average = _average(series, log_weight, factor, name, dimensions=2)
     return _measurement(
         float(average.mean[0]), average.fluctuation[..., 0], independent=log_weight is not None
     )
 
 
 def derive(
-    function: Callable[..., Any], *series: ArrayLike, log_weight: ArrayLike | None = None
+    function: Callable[..., Any],
+    *series: ArrayLike,
+    log_weight: ArrayLike | None = None,
+    factor: ArrayLike | None = None,
 ) -> Measurement:
     """A function of the averages of several series of one history, errors propagated with all correlations.
 
@@ -66,6 +79,7 @@ def derive(
             number.
         series: (steps,), (steps, chains), or (steps, chains, components) each.
         log_weight: as in `measure`.
+        factor: as in `measure`; every average is reweighted with it.
 
     Raises:
         ValueError: as in `measure`, and when the series differ in steps or chains.
@@ -75,15 +89,20 @@ def derive(
         >>> print(derive(lambda m2, m4: 1 - m4 / (3 * m2**2), x**2, x**4))
         0.547(65)
     """
-    (measurement,) = derive_vector(function, *series, log_weight=log_weight)
+    (measurement,) = derive_vector(function, *series, log_weight=log_weight, factor=factor)
     return measurement
 
 
 def derive_vector(
-    function: Callable[..., Any], *series: ArrayLike, log_weight: ArrayLike | None = None
+    function: Callable[..., Any],
+    *series: ArrayLike,
+    log_weight: ArrayLike | None = None,
+    factor: ArrayLike | None = None,
 ) -> list[Measurement]:
     """`derive` for a function that returns an array of numbers, for example the effective masses."""
-    averages = [_average(part, log_weight, f"series {i}", dimensions=3) for i, part in enumerate(series)]
+    averages = [
+        _average(part, log_weight, factor, f"series {i}", dimensions=3) for i, part in enumerate(series)
+    ]
     if len({average.fluctuation.shape[:2] for average in averages}) != 1:
         raise ValueError(f"expected series of one history, got shapes {[np.shape(part) for part in series]}")
     values, gradients = _linearised(function, averages)
@@ -106,7 +125,7 @@ def autocorrelation(series: ArrayLike, max_lag: int | None = None) -> Autocorrel
     Raises:
         ValueError: for a wrong shape, too few steps, or numbers that are not finite.
     """
-    fluctuation = _average(series, None, "the series", dimensions=2).fluctuation[..., 0]
+    fluctuation = _average(series, None, None, "the series", dimensions=2).fluctuation[..., 0]
     scale = float(np.abs(fluctuation).max())
     if not math.isfinite(scale):
         raise ValueError("expected a series of finite numbers, got nan or infinity among them")
@@ -138,7 +157,13 @@ class _Average(NamedTuple):
         return float(mean[0]) if self.scalar else mean
 
 
-def _average(series: ArrayLike, log_weight: ArrayLike | None, name: str, dimensions: int) -> _Average:
+def _average(
+    series: ArrayLike,
+    log_weight: ArrayLike | None,
+    factor: ArrayLike | None,
+    name: str,
+    dimensions: int,
+) -> _Average:
     """The (weighted) average over steps and chains of a series of at most so many dimensions."""
     history = np.asarray(series, dtype=np.float64)
     if not 1 <= history.ndim <= dimensions:
@@ -157,13 +182,23 @@ def _average(series: ArrayLike, log_weight: ArrayLike | None, name: str, dimensi
 
     origin = history[0, 0]  # a constant series then has fluctuations that are exactly zero
     centred = history - origin
-    if log_weight is None:
+    if log_weight is None and factor is None:
         mean = centred.mean((0, 1))
         return _Average(origin + mean, centred - mean, scalar)
-    weight = scaled_weight(log_weight)
-    if (*weight.shape, 1)[:2] != (steps, chains):
-        raise ValueError(f"expected log-weights of shape {(steps, chains)} for {name}, got {weight.shape}")
-    weight = weight.reshape(steps, chains, 1) / weight.mean()
+    weight = np.ones((steps, chains, 1))
+    parts = {
+        "log-weights": None if log_weight is None else scaled_weight(log_weight),
+        "factors": None if factor is None else np.asarray(factor, dtype=np.float64),
+    }
+    for what, part in parts.items():
+        if part is None:
+            continue
+        if (*part.shape, 1)[:2] != (steps, chains):
+            raise ValueError(f"expected {what} of shape {(steps, chains)} for {name}, got {part.shape}")
+        weight = weight * part.reshape(steps, chains, 1)
+    if weight.mean() == 0:
+        raise ValueError(f"expected factors for {name} whose average is not zero")
+    weight = weight / weight.mean()
     mean = (weight * centred).mean((0, 1))
     return _Average(origin + mean, weight * (centred - mean), scalar)
 

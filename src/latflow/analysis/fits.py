@@ -10,17 +10,20 @@ from latflow.analysis.measurement import Measurement
 from latflow.observables import effective_mass
 
 
-def effective_masses(two_point: ArrayLike, log_weight: ArrayLike | None = None) -> list[Measurement]:
+def effective_masses(
+    two_point: ArrayLike, log_weight: ArrayLike | None = None, factor: ArrayLike | None = None
+) -> list[Measurement]:
     """m(t) = arccosh[(C(t−1) + C(t+1)) / (2 C(t))] for t = 1 … T−2, nan where the argument is below 1.
 
     Args:
         two_point: series of C(0), …, C(T−1), (steps, chains, T) or (steps, T) for one chain.
         log_weight: as in `measure`.
+        factor: as in `measure`.
 
     Raises:
         ValueError: for fewer than three times, and as `measure`.
     """
-    return derive_vector(effective_mass, _correlator(two_point), log_weight=log_weight)
+    return derive_vector(effective_mass, _correlator(two_point), log_weight=log_weight, factor=factor)
 
 
 def fitted_correlation_length(

@@ -15,7 +15,7 @@ from latflow.errors import RunFolderError
 from latflow.runs import BlockReport, Run
 from latflow.training import Record
 
-_COLUMNS = {"flow": "flow-MCMC", "nis": "NIS", "hmc": "HMC", "exact": "exact"}
+_COLUMNS = {"flow": "flow-MCMC", "nis": "NIS", "hmc": "HMC", "quenched": "quenched", "exact": "exact"}
 _WIDTH = 120  # where there is no terminal to ask
 
 
@@ -90,15 +90,19 @@ def print_results(run: Run, results: dict[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDTH)
     title = run.config.description or run.config.name
-    table = Table("observable", *_COLUMNS.values(), "largest pull", title=title, box=SIMPLE_HEAD)
+    columns = [column for column in _COLUMNS if any(row[column] for row in results["rows"])]
+    names = (_COLUMNS[column] for column in columns)
+    table = Table("observable", *names, "largest pull", title=title, box=SIMPLE_HEAD)
     for row in results["rows"]:
-        values = (_number(row[column]) for column in _COLUMNS)
+        values = (_number(row[column]) for column in columns)
         table.add_row(row["label"], *values, _largest(row["pulls"]), style=None if row["passed"] else "red")
     console.print(table)
     for check in results["checks"]:
         verdict = "passed" if check["passed"] else "FAILED"
         style = "green" if check["passed"] else "red"
         console.print(f"{verdict}  {check['name']}: {check['detail']}", style=style, markup=False)
+    for note in results["notes"]:
+        console.print(f"note: {note}", markup=False)
     for warning in results["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print("validated" if results["passed"] else "validation FAILED", style="bold")

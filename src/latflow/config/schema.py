@@ -1,11 +1,11 @@
 """What a configuration may hold: one class a table of the file."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -15,8 +15,18 @@ from pydantic import (
     model_validator,
 )
 
-from latflow.actions import Action, HoppingPhi4, Phi4
-from latflow.analysis import LABELS, Measurement
+from latflow.analysis import KINDS, Measurement
+from latflow.config.theories import (
+    FIELDS,
+    AffineFlowConfig,
+    GaugeFlowConfig,
+    HoppingPhi4Config,
+    Phi4Config,
+    SchwingerConfig,
+    Section,
+    SplineFlowConfig,
+    U1Config,
+)
 from latflow.errors import ConfigError
 from latflow.flows import build_flow
 from latflow.training import OptimizerName, PrecisionName, Schedule, ScheduleName
@@ -24,74 +34,11 @@ from latflow.training import OptimizerName, PrecisionName, Schedule, ScheduleNam
 EstimatorName = Literal["score", "reinforce", "reinforce_leave_one_out", "reparametrization", "path_gradient"]
 """The keys of `estimators.ESTIMATORS`."""
 
-Integers = Annotated[tuple[int, ...], Field(strict=False)]
-"""Several whole numbers: a list in TOML."""
+
+Built = TypeVar("Built")
 
 
-class _Section(BaseModel):
-    """A table of the file: no unknown keys, no silent conversions, nothing changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Phi4Config(_Section):
-    """The action `actions.Phi4`."""
-
-    type: Literal["phi4"]
-    lattice: Integers
-    m2: float
-    lam: float
-
-    def build(self) -> Action:
-        """The action itself."""
-        return Phi4(self.lattice, m2=self.m2, lam=self.lam)
-
-
-class HoppingPhi4Config(_Section):
-    """The action `actions.HoppingPhi4`."""
-
-    type: Literal["hopping_phi4"]
-    lattice: Integers
-    beta: float
-    lam: float
-
-    def build(self) -> Action:
-        """The action itself."""
-        return HoppingPhi4(self.lattice, beta=self.beta, lam=self.lam)
-
-
-class AffineFlowConfig(_Section):
-    """The arguments of `flows.affine_flow`."""
-
-    type: Literal["affine"]
-    layers: PositiveInt = 16
-    hidden: Integers = (16, 16, 16)
-    kernel: int | Integers = 3
-    dilation: int | Integers = 1
-    activation: str = "leaky_relu"
-    final: str = "tanh"
-    z2: bool = False
-    fourier: bool = False
-
-
-class SplineFlowConfig(_Section):
-    """The arguments of `flows.spline_flow`."""
-
-    type: Literal["spline"]
-    layers: PositiveInt = 4
-    bins: PositiveInt = 8
-    bound: PositiveFloat = 4.0
-    hidden: Integers = (32, 32)
-    kernel: int | Integers = (5, 1, 1)
-    dilation: int | Integers = 1
-    activation: str = "silu"
-    z2: bool = True
-    fourier: bool = True
-    site_bins: NonNegativeInt = 16
-    scale: PositiveFloat = 1.0
-
-
-class ScheduleConfig(_Section):
+class ScheduleConfig(Section):
     """The arguments of `training.Schedule`."""
 
     name: ScheduleName = "constant"
@@ -111,7 +58,7 @@ class ScheduleConfig(_Section):
         return self
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """The estimator, the arguments of `training.Trainer`, and how often a checkpoint is written."""
 
     estimator: EstimatorName = "reinforce"
@@ -135,7 +82,7 @@ class TrainingConfig(_Section):
         return self
 
 
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """Independence Metropolis with draws of the flow.
 
     Attributes:
@@ -155,7 +102,7 @@ class SamplingConfig(_Section):
     save_fields: bool = False
 
 
-class HMCConfig(_Section):
+class HMCConfig(Section):
     """Hybrid Monte Carlo beside the flow: the reference where nothing exact is known."""
 
     enabled: bool = True
@@ -169,7 +116,7 @@ class HMCConfig(_Section):
     block: PositiveInt = 250
 
 
-class ComputeConfig(_Section):
+class ComputeConfig(Section):
     """Where and how precisely: the one place that names device, precision and threads."""
 
     device: str = "auto"
@@ -208,26 +155,28 @@ class ComputeConfig(_Section):
         return device
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run.
 
     Attributes:
         name: of the run, and of its folder where no other is given.
         description: one line, for people.
         seed: from which every generator of the run is derived.
-        reference: known numbers by the names of `analysis.LABELS`, each "value(error)".
+        reference: known numbers by the names in `analysis.KINDS` for the kind of field, each "value(error)".
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
     description: str = ""
     seed: NonNegativeInt = 1
-    action: Annotated[Phi4Config | HoppingPhi4Config, Field(discriminator="type")]
-    flow: Annotated[AffineFlowConfig | SplineFlowConfig, Field(discriminator="type")]
+    action: Annotated[
+        Phi4Config | HoppingPhi4Config | U1Config | SchwingerConfig, Field(discriminator="type")
+    ]
+    flow: Annotated[AffineFlowConfig | SplineFlowConfig | GaugeFlowConfig, Field(discriminator="type")]
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
     hmc: HMCConfig = HMCConfig()
     compute: ComputeConfig = ComputeConfig()
-    reference: dict[str, str] = {}
+    reference: dict[str, str] = Field(default_factory=dict)
 
     def flow_recipe(self) -> dict[str, Any]:
         """What `flows.build_flow` builds the flow from."""
@@ -236,31 +185,42 @@ class RunConfig(_Section):
     @field_validator("reference")
     @classmethod
     def _readable(cls, reference: dict[str, str]) -> dict[str, str]:
-        if unknown := [name for name in reference if name not in LABELS]:
-            raise ValueError(f"expected names out of {', '.join(LABELS)}, got {', '.join(unknown)}")
         for text in reference.values():
             Measurement.parse(text)
         return reference
 
     @model_validator(mode="after")
     def _buildable(self) -> "RunConfig":
-        for section, build in (
-            ("action", self.action.build),
-            ("flow", lambda: build_flow(self.flow_recipe())),
-        ):
-            try:
-                build()
-            except ValueError as error:
-                raise ValueError(f"{section}: {error}") from error
+        kind = _built("action", self.action.build).kind
+        if self.flow.kind != kind:
+            raise ValueError(
+                f"flow: expected a flow of {FIELDS[kind]} for the action {self.action.type}, "
+                f"got {self.flow.type}, a flow of {FIELDS[self.flow.kind]}"
+            )
+        _built("flow", lambda: build_flow(self.flow_recipe()))
+        names = KINDS[kind].labels
+        if unknown := [name for name in self.reference if name not in names]:
+            raise ValueError(f"reference: expected names out of {', '.join(names)}, got {', '.join(unknown)}")
         return self
+
+
+def _built(section: str, build: Callable[[], Built]) -> Built:
+    """What a section describes; what is wrong with it is told with its name."""
+    try:
+        return build()
+    except ValueError as error:
+        raise ValueError(f"{section}: {error}") from error
 
 
 SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): RunConfig,
     ("action", "phi4"): Phi4Config,
     ("action", "hopping_phi4"): HoppingPhi4Config,
+    ("action", "u1"): U1Config,
+    ("action", "schwinger"): SchwingerConfig,
     ("flow", "affine"): AffineFlowConfig,
     ("flow", "spline"): SplineFlowConfig,
+    ("flow", "gauge"): GaugeFlowConfig,
     ("training",): TrainingConfig,
     ("training", "schedule"): ScheduleConfig,
     ("sampling",): SamplingConfig,

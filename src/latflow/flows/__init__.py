@@ -17,10 +17,11 @@ from latflow.flows.interpolation import (
     separate,
 )
 from latflow.flows.link_patterns import LinkPattern
+from latflow.flows.link_priors import QuenchedLinks, UniformLinks
 from latflow.flows.minimal import MinimalNetwork, kernel_for, minimal_flow
 from latflow.flows.networks import ConvNet, Z2ConvNet
 from latflow.flows.presets import affine_flow, spline_flow
-from latflow.flows.priors import Normal, Prior, UniformLinks
+from latflow.flows.priors import Normal, Prior
 from latflow.flows.pullback import Pullback
 from latflow.flows.scalar_maps import Affine, RealMap, ScalarMap, Spline
 
@@ -47,6 +48,7 @@ __all__ = [
     "Prior",
     "ProjectionMixture",
     "Pullback",
+    "QuenchedLinks",
     "RealMap",
     "ScalarMap",
     "Scale",

@@ -9,8 +9,8 @@ from latflow.flows.base import Compose, Flow
 from latflow.flows.circular_maps import CircularMap, CircularSpline, ProjectionMixture
 from latflow.flows.gauge import GaugeCoupling
 from latflow.flows.link_patterns import LinkPattern, check_tiling
+from latflow.flows.link_priors import QuenchedLinks, UniformLinks
 from latflow.flows.networks import ConvNet
-from latflow.flows.priors import UniformLinks
 from latflow.flows.recipe import recipe_of
 
 _MAPS: dict[str, type[CircularSpline] | type[ProjectionMixture]] = {
@@ -31,9 +31,10 @@ def gauge_flow(
     kernel: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = (1, 2, 3),
     activation: str = "leaky_relu",
+    prior_beta: float = 0.0,
     generator: Generator | None = None,
 ) -> Flow:
-    """Gauge-equivariant couplings of U(1) links over uniform angles. The defaults are those of the source.
+    """Gauge-equivariant couplings of U(1) links. The defaults are those of the source.
 
     Eight layers update every link exactly once. With the defaults a layer has 54 873 parameters, 48 layers
     have 2 633 904.
@@ -54,6 +55,8 @@ def gauge_flow(
         kernel: side of the kernels, one number or one for each convolution.
         dilation: likewise.
         activation: between the convolutions, a name in `networks.ACTIVATIONS`.
+        prior_beta: β of the pure gauge theory that is mapped; 0 for uniform angles as in the source. With the
+            β of the Schwinger model a flow begins as its quenched approximation.
         generator: draws the initial weights; a new one with seed 0 if None.
 
     Raises:
@@ -61,7 +64,7 @@ def gauge_flow(
             network that do not fit.
     """
     recipe = recipe_of("gauge", gauge_flow, locals())
-    prior = UniformLinks(lattice)
+    prior = QuenchedLinks(lattice, prior_beta) if prior_beta else UniformLinks(lattice)
     check_tiling(prior.lattice)
     if scalar_map not in _MAPS:
         raise ValueError(f"expected scalar_map to be one of {', '.join(_MAPS)}, got {scalar_map!r}")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from latflow.lattice import checked_lattice, checked_plane
-from latflow.types import Field, Lattice, Links, LogProb
+from latflow.lattice import checked_lattice
+from latflow.types import Field, Lattice, LogProb
 
 
 class Prior(nn.Module, ABC):
@@ -46,24 +46,3 @@ class Normal(Prior):
         """log r(z)."""
         sites = z[0].numel()
         return -0.5 * (z * z).flatten(1).sum(1) - 0.5 * sites * math.log(2 * math.pi)
-
-
-class UniformLinks(Prior):
-    """U(1) links in two dimensions, angles uniform on (−π, π]: log r(z) = −2V log 2π, whatever z.
-
-    Raises:
-        ValueError: for a lattice that is not two-dimensional or has a side below 2.
-    """
-
-    def __init__(self, lattice: Sequence[int]) -> None:
-        super().__init__(checked_plane(lattice))
-
-    def sample(self, n: int, generator: Generator) -> Links:
-        """n independent draws, (n, 2, L0, L1)."""
-        shape = (n, 2, *self.lattice)
-        unit = torch.rand(shape, generator=generator, dtype=self.like.dtype, device=self.like.device)
-        return 2 * math.pi * (0.5 - unit)
-
-    def log_prob(self, z: Links) -> LogProb:
-        """log r(z)."""
-        return z.new_full((len(z),), -z[0].numel() * math.log(2 * math.pi))

@@ -8,6 +8,13 @@ from latflow.report.figures import (
     rejection_runs,
     training_history,
 )
+from latflow.report.gauge_figures import (
+    charge_distribution,
+    charge_history,
+    plaquette_angles_images,
+    plaquette_histogram,
+    sector_weights,
+)
 from latflow.report.page import write_report
 from latflow.report.style import STYLE, save
 
@@ -15,11 +22,16 @@ __all__ = [
     "STYLE",
     "autocorrelation_function",
     "chain_history",
+    "charge_distribution",
+    "charge_history",
     "configurations",
     "log_weight_histogram",
     "magnetization_histogram",
+    "plaquette_angles_images",
+    "plaquette_histogram",
     "rejection_runs",
     "save",
+    "sector_weights",
     "training_history",
     "two_point_function",
     "write_report",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latflow.actions import Action, HoppingPhi4, Phi4
+from latflow.actions import Action, HoppingPhi4, Phi4, Sum, U1Gauge, WilsonFermions
 from latflow.report.tables import Cell, Table
 
 
@@ -45,12 +45,24 @@ def theory(action: Action) -> tuple[str, str]:
     lattice = " × ".join(map(str, action.lattice))
     match action:
         case Phi4(m2=m2, lam=lam):
-            text, formula = f"m² = {m2:g}, λ = {lam:g}", "S = Σₓ [ φ(−Δ)φ + m²φ² + λφ⁴ ]"
+            name, text, formula = "φ⁴ theory", f"m² = {m2:g}, λ = {lam:g}", "S = Σₓ [ φ(−Δ)φ + m²φ² + λφ⁴ ]"
         case HoppingPhi4(beta=beta, lam=lam):
-            text, formula = f"β = {beta:g}, λ = {lam:g}", "S = Σₓ [ −β Σ_μ φ(x)φ(x+μ) + φ² + λ(φ²−1)² ]"
+            name, text = "φ⁴ theory", f"β = {beta:g}, λ = {lam:g}"
+            formula = "S = Σₓ [ −β Σ_μ φ(x)φ(x+μ) + φ² + λ(φ²−1)² ]"
+        case U1Gauge(beta=beta):
+            name, text, formula = "U(1) gauge theory", f"β = {beta:g}", "S = −β Σₓ cos P(x)"
+        case Sum(first=U1Gauge(beta=beta), second=WilsonFermions() as fermions):
+            flavours = f"{fermions.flavours} flavour{'' if fermions.flavours == 1 else 's'}"
+            name = "Schwinger model"
+            text = f"β = {beta:g}, κ = {fermions.kappa:g}, {flavours}, {fermions.boundary} in time"
+            formula = f"S = −β Σₓ cos P(x) − {_times(fermions.flavours)}log |det D|"
         case _:
             return f"{type(action).__name__} on {lattice}", ""
-    return f"φ⁴ theory on {lattice}, {text}".replace("-", "−"), formula
+    return f"{name} on {lattice}, {text}".replace("-", "−"), formula
+
+
+def _times(number: int) -> str:
+    return "" if number == 1 else f"{number} "
 
 
 def _duration(seconds: float) -> str:

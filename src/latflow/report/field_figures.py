@@ -24,6 +24,7 @@ def two_point_function(
     correlators: Mapping[str, Sequence[Measurement]],
     masses: Mapping[str, Sequence[Measurement]],
     exact: ArrayLike | None = None,
+    what: str = "Two-point function",
 ) -> Figure:
     """Zero-momentum two-point function C(t), the pulls between its sources, and the effective mass.
 
@@ -31,13 +32,14 @@ def two_point_function(
         correlators: for each source C(0), C(1), ….
         masses: for each source the effective masses at t = 1, 2, …; sources may be missing.
         exact: C(t) where it is known, the reference of the pulls; otherwise "HMC" is.
+        what: the name of C(t).
     """
     known = None if exact is None else np.asarray(exact, dtype=np.float64)
     figure = new_figure(_WIDTH, 3.6)
     grid = figure.add_gridspec(2, 2, height_ratios=[2.6, 1])
     compared = known is not None or ("HMC" in correlators and len(correlators) > 1)
     top = figure.add_subplot(grid[0, 0] if compared else grid[:, 0])
-    _draw_correlators(top, correlators, known)
+    _draw_correlators(top, correlators, known, what)
     if compared:
         bottom = figure.add_subplot(grid[1, 0], sharex=top)
         top.tick_params(labelbottom=False)
@@ -52,6 +54,7 @@ def two_point_function(
         )
     label(right, "Effective mass", r"$t$", r"$m_\mathrm{eff}(t)$")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.set_xlim(0.5, max(map(len, masses.values()), default=1) + 0.5)
     _limit_to_sound(right, [m for values in masses.values() for m in values])
     return figure
 
@@ -162,7 +165,7 @@ def _draw_measurements(axes: Axes, x: np.ndarray, values: Sequence[Measurement],
 
 
 def _draw_correlators(
-    axes: Axes, correlators: Mapping[str, Sequence[Measurement]], exact: np.ndarray | None
+    axes: Axes, correlators: Mapping[str, Sequence[Measurement]], exact: np.ndarray | None, what: str
 ) -> None:
     for shift, (source, values) in zip(_shifts(len(correlators)), correlators.items(), strict=True):
         _draw_measurements(axes, np.arange(len(values)) + shift, values, source)
@@ -173,7 +176,7 @@ def _draw_correlators(
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter("{x:.3g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    label(axes, "Two-point function at zero momentum", r"$t$", r"$C(t)$")
+    label(axes, f"{what} at zero momentum", r"$t$", r"$C(t)$")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")
 

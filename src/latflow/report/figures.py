@@ -18,6 +18,7 @@ from latflow.report.style import (
     GREY,
     INK,
     ORANGE,
+    RED,
     SOURCES,
     envelope,
     label,
@@ -160,8 +161,10 @@ def chain_history(series: Mapping[str, ArrayLike], accepted: ArrayLike, longer_t
             drawn = envelope(time, np.asarray(values)[first:last])
             axes.plot(*drawn, color=BLUE, linewidth=0.6, drawstyle="steps-mid", rasterized=True)
             for run in runs:
-                axes.axvspan(run[0] - 0.5, run[1] + 0.5, color=ORANGE, alpha=0.3, linewidth=0)
+                axes.axvspan(run[0] - 0.5, run[1] + 0.5, color=RED, alpha=0.22, linewidth=0)
             axes.set_xlim(first, max(last - 1, first + 1))
+            if np.all(np.isin(values, (-1, 1))):
+                axes.set_ylim(-1.3, 1.3)
             axes.set_ylabel(name if first == spans[0][0] and axes is row[0] else "")
             axes.locator_params(axis="x", nbins=5)
     length = longest[1] - longest[0] + 1 if not all(np.asarray(accepted, dtype=bool)) else 0

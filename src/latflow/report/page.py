@@ -14,7 +14,8 @@ from markupsafe import Markup, escape
 
 from latflow import __version__
 from latflow.report import circumstances, tables
-from latflow.report.plates import Material, Plate, RunLike, plates
+from latflow.report.material import Material, Plate, RunLike
+from latflow.report.plates import plates
 from latflow.report.style import save
 from latflow.storage import write_text
 from latflow.validation import known
@@ -70,7 +71,7 @@ def _render(material: Material, results: Mapping[str, Any], pictures: list[_Pict
             formula=formula,
             banner=tables.banner(results),
             headline=tables.headline(results),
-            verdict=tables.verdict_table(results),
+            verdicts=tables.verdict_tables(results),
             checks=tables.check_table(results),
             diagnostics=tables.diagnostics_table(results),
             timing=circumstances.timing_table(material.history, run.config.training.batch, _chains(material)),

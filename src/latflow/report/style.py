@@ -20,6 +20,9 @@ Arguments = ParamSpec("Arguments")
 BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#7A7A7A"
 """Colours that stay apart for the colour-blind: M. Okabe, K. Ito, Color Universal Design (2008)."""
 
+RED = "#C1121F"
+"""For what is wrong with a chain; never beside another colour that must be told from it."""
+
 SOURCES = {"flow chain": (BLUE, "o"), "HMC": (ORANGE, "s"), "flow proposals": (GREEN, "D")}
 """The colour and the marker by which each source of numbers is known in every figure."""
 

@@ -6,14 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from latflow.analysis import Measurement
-from latflow.validation import MAX_PULL, PARETO_WARNING
+from latflow.validation import MAX_PULL, PAIRS, PARETO_WARNING
 
 Mark = Literal["", "good", "warn", "bad"]
 
 _REMARKABLE_PULL = 3.0
-_WAYS = {"flow": "flow + Metropolis", "nis": "reweighted (NIS)", "hmc": "HMC", "exact": "exact or reference"}
-_SHORT = {"flow": "flow", "nis": "NIS", "hmc": "HMC", "exact": "exact"}
-_PAIRS = ("flow-hmc", "nis-hmc", "flow-exact", "nis-exact", "hmc-exact")
+_WAYS = {
+    "flow": "flow + Metropolis",
+    "nis": "reweighted (NIS)",
+    "hmc": "HMC",
+    "quenched": "quenched, reweighted",
+    "exact": "exact or reference",
+}
+_SHORT = {"flow": "flow", "nis": "NIS", "hmc": "HMC", "quenched": "quenched", "exact": "exact"}
+_ORDER = [f"{one}-{other}" for one, other in PAIRS]
+_MOST_COLUMNS = 9
+_TAUS = {"abs_magnetization": "τ of |M|, flow chain", "condensate": "τ of the condensate, flow chain"} | {
+    "charge_squared": "τ of Q², flow chain"
+}
+"""The observables whose autocorrelation time tells most, the first of them that a run has."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ def banner(results: Mapping[str, Any]) -> Banner:
 
 
 def headline(results: Mapping[str, Any]) -> list[Cell]:
-    """The numbers that one wants first, each with a name as its note: log Z, ESS, acceptance, τ of |M|."""
+    """The numbers that one wants first, each with a name as its note: log Z, ESS, acceptance, τ."""
     rows = {row["name"]: row for row in results.get("rows", [])}
     diagnostics = results.get("diagnostics", {})
     cells = []
@@ -101,36 +112,55 @@ def headline(results: Mapping[str, Any]) -> list[Cell]:
         cells.append(Cell(f"{diagnostics['ess']:.3f}", "effective sample size"))
     if "acceptance" in diagnostics:
         cells.append(Cell(f"{diagnostics['acceptance']:.3f}", "acceptance"))
-    tau = measurement(rows.get("abs_magnetization", {}).get("flow"))
+    slowest = next((name for name in _TAUS if name in rows), "")
+    tau = measurement(rows.get(slowest, {}).get("flow"))
     if tau is not None and tau.tau_int is not None:
-        cells.append(
-            Cell(printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0)), "τ of |M|, flow chain")
-        )
+        cells.append(Cell(printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0)), _TAUS[slowest]))
     return cells
 
 
-def verdict_table(results: Mapping[str, Any]) -> Table | None:
-    """Each observable from every source, and the pulls between them; None without any."""
+def verdict_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Each observable from every source, and the pulls between them; none without any observable.
+
+    They stand side by side where the page is wide enough for that, otherwise one below the other.
+    """
     rows = results.get("rows", [])
     if not rows:
-        return None
+        return []
     ways = [way for way in _WAYS if any(row.get(way) is not None for row in rows)]
     found = dict.fromkeys(pair for row in rows for pair in row["pulls"])
-    pairs = sorted(found, key=lambda pair: _PAIRS.index(pair) if pair in _PAIRS else len(_PAIRS))
-    body = []
-    for row in rows:
-        cells = [Cell(row.get("label", row["name"]))]
-        cells += [_value_cell(measurement(row.get(way))) for way in ways]
-        cells += [_pull_cell(row["pulls"].get(pair)) for pair in pairs]
-        body.append(cells)
-    head = ["observable", *(_WAYS[way] for way in ways), *(_pair(pair) for pair in pairs)]
-    caption = (
-        "Expectation values with their errors; τ is the integrated autocorrelation time in steps. Pulls are "
-        f"differences in standard deviations, amber beyond {_REMARKABLE_PULL:.0f}, red beyond {MAX_PULL:.0f} "
-        "where the validation fails. Flow and NIS share their draws and are not compared."
+    pairs = sorted(found, key=lambda pair: _ORDER.index(pair) if pair in _ORDER else len(_ORDER))
+    names = [Cell(row.get("label", row["name"])) for row in rows]
+    values = [[_value_cell(measurement(row.get(way))) for way in ways] for row in rows]
+    pulls = [[_pull_cell(row["pulls"].get(pair)) for pair in pairs] for row in rows]
+    measured = "Expectation values with their errors; τ is the integrated autocorrelation time in steps."
+    compared = (
+        f"Pulls are differences in standard deviations, amber beyond {_REMARKABLE_PULL:.0f}, red beyond "
+        f"{MAX_PULL:.0f} where the validation fails. Flow and NIS share their draws and are not compared."
     )
-    groups = [("", 1), ("expectation values", len(ways)), ("pulls [σ]", len(pairs))]
-    return Table(caption, head, body, [group for group in groups if group[1]])
+    notes = results.get("notes", [])
+    value_head, pull_head = [_WAYS[way] for way in ways], [_pair(pair) for pair in pairs]
+    value_group, pull_group = ("expectation values", len(ways)), ("pulls [σ]", len(pairs))
+    if len(ways) + len(pairs) > _MOST_COLUMNS:
+        return [
+            _table([measured, *notes], names, value_head, values, [value_group]),
+            _table([compared], names, pull_head, pulls, [pull_group]),
+        ]
+    both = [one + other for one, other in zip(values, pulls, strict=True)]
+    return [
+        _table([measured, compared, *notes], names, value_head + pull_head, both, [value_group, pull_group])
+    ]
+
+
+def _table(
+    caption: list[str],
+    names: list[Cell],
+    head: list[str],
+    body: list[list[Cell]],
+    groups: list[tuple[str, int]],
+) -> Table:
+    rows = [[name, *cells] for name, cells in zip(names, body, strict=True)]
+    return Table(" ".join(caption), ["observable", *head], rows, [("", 1), *(g for g in groups if g[1])])
 
 
 def check_table(results: Mapping[str, Any]) -> Table | None:
@@ -183,6 +213,11 @@ _DIAGNOSTICS: dict[str, tuple[str, str, _Format]] = {
     "f_q": ("Variational free energy F_q", "−⟨log w⟩", _general),
     "free_energy": ("Free energy F", "−log Z = −log⟨w⟩", _general),
     "hmc_acceptance": ("Acceptance of HMC", "of its trajectories", _share),
+    "tunnelling_rate": ("Tunnelling of the flow chain", "share of steps at which Q changes", _general),
+    "hmc_tunnelling_rate": ("Tunnelling of HMC", "share of trajectories at which Q changes", _general),
+    "quenched_draws": ("Quenched draws", "exact draws of the pure gauge theory", _count),
+    "quenched_ess": ("ESS of quenched draws", "weighted with the determinant", _general),
+    "quenched_pareto_k": ("Pareto tail index k̂ of quenched draws", "of the largest weights", _general),
     "hmc_exp_minus_delta_h": ("⟨exp(−ΔH)⟩ of HMC", "is 1 in equilibrium", _share),
 }
 

@@ -4,20 +4,26 @@ import math
 from collections.abc import Callable
 
 from latflow import exact
-from latflow.actions import Action, HoppingPhi4, Phi4
-from latflow.analysis import Measurement
+from latflow.actions import Action, HoppingPhi4, Phi4, U1Gauge
+from latflow.analysis import KINDS, SECTORS, Measurement
 from latflow.lattice import volume
+
+_ODD = ("magnetization", "sign_of_magnetization", "charge")
+"""What changes its sign where S(−x) = S(x), a reflection of φ or charge conjugation of links."""
 
 
 def known(action: Action, reference: dict[str, str]) -> dict[str, Measurement]:
     """What is known of a theory, by the names of the verdict table; `reference` overrides."""
     found: dict[str, Measurement] = {}
     if action.z2_symmetric:
-        found["magnetization"] = found["sign_of_magnetization"] = Measurement(0.0, 0.0)
+        odd = (name for name in _ODD if name in KINDS[action.kind].labels)
+        found |= dict.fromkeys(odd, Measurement(0.0, 0.0))
     if isinstance(action, Phi4):
         found |= _known_phi4(action)
     elif isinstance(action, HoppingPhi4) and action.beta > 0:
         found |= _known_hopping(action)
+    elif isinstance(action, U1Gauge) and action.beta >= 0:
+        found |= _known_u1(action)
     return found | {name: Measurement.parse(text) for name, text in reference.items()}
 
 
@@ -53,3 +59,27 @@ def _known_hopping(action: HoppingPhi4) -> dict[str, Measurement]:
         name: Measurement(scales[name](m.value), m.error / (c**2 if name in ("phi_squared",) else 1.0))
         for name, m in found.items()
     }
+
+
+def charge_probability(action: Action, charge: int) -> float | None:
+    """P(|Q| = n) of U(1) gauge theory; None for other theories."""
+    if not isinstance(action, U1Gauge) or action.beta < 0:
+        return None
+    single = exact.u1_charge_distribution(action.lattice, action.beta, charge)
+    return float(single) * (2 if charge else 1)
+
+
+def _known_u1(action: U1Gauge) -> dict[str, Measurement]:
+    """From the exact solution; no loop that winds around the torus has an expectation value."""
+    lattice, beta, sites = action.lattice, action.beta, volume(action.lattice)
+    plaquette, squared = exact.u1_plaquette(lattice, beta), exact.u1_charge_squared(lattice, beta)
+    shares = {f"P_charge_{n}": charge_probability(action, n) or 0.0 for n in SECTORS}
+    numbers = {
+        "log_z": exact.u1_log_z(lattice, beta) + 2 * sites * math.log(2 * math.pi),
+        "plaquette": plaquette,
+        "charge_squared": squared,
+        "topological_susceptibility": squared / sites,
+        "polyakov": 0.0,
+        "action_density": -beta * plaquette,
+    }
+    return {name: Measurement(value, 0.0) for name, value in (numbers | shares).items()}

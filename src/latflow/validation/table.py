@@ -5,14 +5,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from latflow.actions import Action
-from latflow.analysis import LABELS, Measurement, free_energy, measure, summary
+from latflow.actions import Action, fermions_of
+from latflow.analysis import KINDS, LABELS, Kind, Measurement, free_energy, measure, summary
 
 MAX_PULL = 5.0
 """A difference of more standard deviations fails the validation."""
 
-_MAY_BE_UNDEFINED = ("correlation_length", "effective_mass_1")
-"""Functions of averages which are nan where the noise carries these out of their domain."""
+_FEW_COUNTS = 0.2
+"""An average that rare configurations decide, and of these less than 25, has no Gaussian error: it is shown
+and not compared. The relative error of 25 counts is this."""
+
+PAIRS = (
+    ("flow", "hmc"),
+    ("nis", "hmc"),
+    ("flow", "quenched"),
+    ("nis", "quenched"),
+    ("hmc", "quenched"),
+    ("flow", "exact"),
+    ("nis", "exact"),
+    ("hmc", "exact"),
+    ("quenched", "exact"),
+)
+"""The ways to know a number that are independent of each other."""
 
 Series = dict[str, np.ndarray]
 
@@ -21,13 +35,15 @@ Series = dict[str, np.ndarray]
 class Row:
     """One observable: from the flow's Markov chain, its weighted draws (NIS), HMC, and exact where known.
 
-    `pulls` holds the difference of each pair in standard deviations, by names such as "flow-hmc".
+    Theories with fermions have it from weighted quenched draws, too, where these are trusted. `pulls` holds
+    the difference of each pair in standard deviations, by names such as "flow-hmc".
     """
 
     name: str
     flow: Measurement | None = None
     nis: Measurement | None = None
     hmc: Measurement | None = None
+    quenched: Measurement | None = None
     exact: Measurement | None = None
     pulls: dict[str, float] = field(default_factory=dict)
 
@@ -43,42 +59,67 @@ class Row:
 
 
 def table(
-    action: Action, chain: Series, draws: Series, hmc: Series, exactly: dict[str, Measurement]
+    action: Action,
+    chain: Series,
+    draws: Series,
+    hmc: Series,
+    exactly: dict[str, Measurement],
+    quenched: Series | None = None,
 ) -> list[Row]:
-    """The rows of the verdict table; the series of the chain, the draws and HMC may each be empty."""
-    lattice = action.lattice
-    by_flow = _measured(chain, lattice, None) if chain else {}
-    by_nis = _measured(draws, lattice, draws["log_weight"]) if draws else {}
-    by_hmc = _measured(hmc, lattice, None) if hmc else {}
-    if draws:
-        f = free_energy(draws["log_weight"])
-        by_nis["log_z"] = Measurement(-f.value, f.error, n=f.n)
-    names = [name for name in LABELS if any(name in part for part in (by_flow, by_nis, by_hmc))]
+    """The rows of the verdict table; the series of the chain, the draws, HMC and quenched draws may be empty.
+
+    Draws of either sort have a series "log_weight".
+    """
+    sampled = {"flow": chain, "nis": draws, "hmc": hmc, "quenched": quenched or {}}
+    entries = {
+        way: _measured(action, series, weighted=way in ("nis", "quenched"))
+        for way, series in sampled.items()
+        if series
+    }
+    entries["exact"] = exactly
+    kind = KINDS[action.kind]
+    names = [name for name in kind.labels if any(name in entries[way] for way in entries if way != "exact")]
     rows = []
     for name in names:
-        entries = {"flow": by_flow, "nis": by_nis, "hmc": by_hmc, "exact": exactly}
         values = {way: part[name] for way, part in entries.items() if name in part}
-        rows.append(Row(name, **values, pulls=_pulls(name, values)))
+        comparable = {way: m for way, m in values.items() if _comparable(name, m, kind)}
+        rows.append(Row(name, **values, pulls=_pulls(comparable)))
     return rows
 
 
-def _measured(
-    series: Series, lattice: tuple[int, ...], log_weight: np.ndarray | None
-) -> dict[str, Measurement]:
-    found = summary(series, lattice, log_weight)
-    found["sign_of_magnetization"] = measure(np.sign(series["magnetization"]), log_weight, "the sign of M")
+def sign_of(action: Action, series: Series) -> np.ndarray | None:
+    """The factor with which averages are reweighted: the sign of det D for an odd number of flavours."""
+    fermions = fermions_of(action)
+    return series["sign"] if fermions is not None and fermions.flavours % 2 else None
+
+
+def _measured(action: Action, series: Series, weighted: bool) -> dict[str, Measurement]:
+    log_weight = series["log_weight"] if weighted else None
+    found = summary(series, action.lattice, log_weight, action.kind, sign_of(action, series))
+    if "magnetization" in series:
+        signs = np.sign(series["magnetization"])
+        found["sign_of_magnetization"] = measure(signs, log_weight, "the sign of M")
+    if log_weight is not None:
+        f = free_energy(log_weight)
+        found["log_z"] = Measurement(-f.value, f.error, n=f.n)
     return found
 
 
-def _pulls(name: str, values: dict[str, Measurement]) -> dict[str, float]:
-    """Differences in standard deviations. Flow and NIS share their draws and are not compared.
+def _comparable(name: str, m: Measurement, kind: Kind) -> bool:
+    """Whether a number is to be held against others.
 
-    A number that is nan gives a pull of nan, which does not pass, unless noise alone can make it undefined.
+    One that is nan is, and does not pass, unless noise alone can make it undefined; one that rests on rare
+    configurations is, once it has seen enough of them.
     """
-    pairs = [("flow", "hmc"), ("nis", "hmc"), ("flow", "exact"), ("nis", "exact"), ("hmc", "exact")]
-    known = [way for way, m in values.items() if name not in _MAY_BE_UNDEFINED or math.isfinite(m.value)]
+    if name in kind.may_be_undefined:
+        return math.isfinite(m.value) and math.isfinite(m.error)
+    return name not in kind.rests_on or not m.error > _FEW_COUNTS * kind.rests_on[name](m.value)
+
+
+def _pulls(values: dict[str, Measurement]) -> dict[str, float]:
+    """Differences in standard deviations. Flow and NIS share their draws and are not compared."""
     return {
         f"{a}-{b}": values[a].pull(values[b].value, values[b].error)
-        for a, b in pairs
-        if a in known and b in known
+        for a, b in PAIRS
+        if {a, b} <= set(values)
     }

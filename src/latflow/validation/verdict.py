@@ -1,9 +1,10 @@
 """The verdict on a run, with the diagnostics of its weights and chains."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Generator
 
 from latflow.analysis import (
     acceptance,
@@ -13,14 +14,19 @@ from latflow.analysis import (
     largest_weight_share,
     longest_rejection_run,
     pareto_tail_index,
+    tunnelling_rate,
     variational_free_energy,
 )
 from latflow.validation.checks import Check, flow_checks
 from latflow.validation.known import known
+from latflow.validation.quenched import quenched_draws, quenched_notes
+from latflow.validation.sectors import sector_checks
 from latflow.validation.table import MAX_PULL, Row, Series, table
 
 if TYPE_CHECKING:
     from latflow.runs import Run
+
+_CHARGE = "topological_charge"
 
 PARETO_WARNING = 0.7
 """Above this tail index of the weights, averages over the flow's draws cannot be trusted."""
@@ -28,12 +34,16 @@ PARETO_WARNING = 0.7
 
 @dataclass(frozen=True)
 class Validation:
-    """The verdict: rows of observables, checks, diagnostics of the weights and chains, warnings in words."""
+    """The verdict: rows of observables, checks, diagnostics of the weights and chains, words to it.
+
+    Warnings say why numbers may not be trusted, notes what the table holds and what it does not.
+    """
 
     rows: list[Row]
     checks: list[Check]
     diagnostics: dict[str, float]
     warnings: list[str]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -48,6 +58,7 @@ class Validation:
             "checks": [asdict(check) for check in self.checks],
             "diagnostics": self.diagnostics,
             "warnings": self.warnings,
+            "notes": self.notes,
             "passed": self.passed,
         }
 
@@ -63,7 +74,8 @@ def validate(run: "Run") -> Validation:
     """
     chain, draws, hmc = (run.series(group) for group in ("flow", "proposals", "hmc"))
     finite, n_bad = _finite_draws(draws)
-    rows = table(run.action, chain, finite, hmc, known(run.action, run.config.reference))
+    quenched, found = quenched_draws(run.action, Generator().manual_seed(run.config.seed))
+    rows = table(run.action, chain, finite, hmc, known(run.action, run.config.reference), quenched)
     checks = list(flow_checks(run.flow(), run.action))
     if n_bad:
         checks.append(
@@ -71,8 +83,10 @@ def validate(run: "Run") -> Validation:
         )
     if run.action.z2_symmetric:
         checks += _sign_checks(rows)
-    diagnostics = _diagnostics(chain, finite, hmc)
-    return Validation(rows, checks, diagnostics, _warnings(diagnostics))
+    charges = {name: part.get(_CHARGE) for name, part in (("the flow's chain", chain), ("HMC", hmc))}
+    checks += sector_checks(run.action, {name: q for name, q in charges.items() if q is not None})
+    diagnostics = _diagnostics(chain, finite, hmc) | found
+    return Validation(rows, checks, diagnostics, _warnings(diagnostics), quenched_notes(found))
 
 
 def _sign_checks(rows: list[Row]) -> list[Check]:
@@ -126,6 +140,10 @@ def _diagnostics(chain: Series, draws: Series, hmc: Series) -> dict[str, float]:
     if hmc:
         found["hmc_acceptance"] = acceptance(hmc["accepted"]).value
         found["hmc_exp_minus_delta_h"] = float(np.exp(-np.clip(hmc["delta_h"], -50, None)).mean())
+    for prefix, part in (("", chain), ("hmc_", hmc)):
+        if _CHARGE in part:
+            rate = tunnelling_rate(part[_CHARGE])
+            found |= {f"{prefix}tunnelling_rate": rate.value, f"{prefix}tunnelling_rate_error": rate.error}
     return found
 
 

@@ -1,0 +1,130 @@
+"""What a configuration may hold of theories and flows: one class a type."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from latflow.actions import Action, HoppingPhi4, Phi4, Schwinger, U1Gauge
+
+FIELDS = {"scalar": "a scalar field", "gauge": "links"}
+"""What each kind of field is, in messages."""
+
+Integers = Annotated[tuple[int, ...], Field(strict=False)]
+"""Several whole numbers: a list in TOML."""
+
+
+class Section(BaseModel):
+    """A table of the file: no unknown keys, no silent conversions, nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Phi4Config(Section):
+    """The action `actions.Phi4`."""
+
+    type: Literal["phi4"]
+    lattice: Integers
+    m2: float
+    lam: float
+
+    def build(self) -> Action:
+        """The action itself."""
+        return Phi4(self.lattice, m2=self.m2, lam=self.lam)
+
+
+class HoppingPhi4Config(Section):
+    """The action `actions.HoppingPhi4`."""
+
+    type: Literal["hopping_phi4"]
+    lattice: Integers
+    beta: float
+    lam: float
+
+    def build(self) -> Action:
+        """The action itself."""
+        return HoppingPhi4(self.lattice, beta=self.beta, lam=self.lam)
+
+
+class U1Config(Section):
+    """The action `actions.U1Gauge`."""
+
+    type: Literal["u1"]
+    lattice: Integers
+    beta: float
+
+    def build(self) -> Action:
+        """The action itself."""
+        return U1Gauge(self.lattice, self.beta)
+
+
+class SchwingerConfig(Section):
+    """The action `actions.Schwinger`."""
+
+    type: Literal["schwinger"]
+    lattice: Integers
+    beta: float
+    kappa: float
+    flavours: PositiveInt = 2
+    boundary: Literal["antiperiodic", "periodic"] = "antiperiodic"
+
+    def build(self) -> Action:
+        """The action itself."""
+        return Schwinger(self.lattice, self.beta, self.kappa, self.flavours, self.boundary)
+
+
+class AffineFlowConfig(Section):
+    """The arguments of `flows.affine_flow`."""
+
+    kind: ClassVar[str] = "scalar"
+    type: Literal["affine"]
+    layers: PositiveInt = 16
+    hidden: Integers = (16, 16, 16)
+    kernel: int | Integers = 3
+    dilation: int | Integers = 1
+    activation: str = "leaky_relu"
+    final: str = "tanh"
+    z2: bool = False
+    fourier: bool = False
+
+
+class SplineFlowConfig(Section):
+    """The arguments of `flows.spline_flow`."""
+
+    kind: ClassVar[str] = "scalar"
+    type: Literal["spline"]
+    layers: PositiveInt = 4
+    bins: PositiveInt = 8
+    bound: PositiveFloat = 4.0
+    hidden: Integers = (32, 32)
+    kernel: int | Integers = (5, 1, 1)
+    dilation: int | Integers = 1
+    activation: str = "silu"
+    z2: bool = True
+    fourier: bool = True
+    site_bins: NonNegativeInt = 16
+    scale: PositiveFloat = 1.0
+
+
+class GaugeFlowConfig(Section):
+    """The arguments of `flows.gauge_flow`."""
+
+    kind: ClassVar[str] = "gauge"
+    type: Literal["gauge"]
+    layers: PositiveInt = 48
+    masks: Literal["diagonal", "stripes"] = "diagonal"
+    scalar_map: Literal["spline", "projection"] = "spline"
+    bins: PositiveInt = 8
+    rectangles: Literal["none", "frozen", "all"] = "frozen"
+    hidden: Integers = (64, 64)
+    kernel: int | Integers = 3
+    dilation: int | Integers = (1, 2, 3)
+    activation: str = "leaky_relu"
+    prior_beta: NonNegativeFloat = 0.0

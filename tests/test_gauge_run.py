@@ -1,0 +1,154 @@
+"""Runs of theories of links, from the configuration to the report."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from latflow import cli
+from latflow.actions import Schwinger
+from latflow.config import load_config
+from latflow.report import write_report
+from latflow.report.circumstances import theory
+from latflow.report.material import Material
+from latflow.report.plates import plates
+from latflow.runs import Run
+from latflow.validation import validate
+from small_gauge_runs import SCHWINGER, SMALL_LINKS, U1, sampled
+
+OF_LINKS = [
+    "training", "log_weights", "sectors", "history", "topology", "charge_distribution", "autocorrelation",
+    "plaquette", "configurations",
+]  # fmt: skip
+OF_FERMIONS = [*OF_LINKS[:-1], "pion", "configurations"]
+
+
+@pytest.fixture(scope="module")
+def u1(tmp_path_factory):
+    run = sampled(tmp_path_factory.mktemp("u1") / "run", "u1", *U1)
+    return run, validate(run)
+
+
+@pytest.fixture(scope="module")
+def schwinger(tmp_path_factory):
+    run = sampled(tmp_path_factory.mktemp("schwinger") / "run", "schwinger-8x8", *SCHWINGER)
+    return run, validate(run)
+
+
+@pytest.fixture(scope="module")
+def one_flavour(tmp_path_factory):
+    """One flavour at a large κ, where many determinants are negative."""
+    changes = ["action.lattice=[4, 4]", "action.beta=0.5", "action.kappa=0.4", "action.flavours=1"]
+    run = sampled(tmp_path_factory.mktemp("one") / "run", "schwinger-8x8", *changes)
+    return run, validate(run)
+
+
+def test_a_run_of_links_agrees_with_the_exact_solution(u1):
+    run, verdict = u1
+    assert verdict.passed, verdict
+    rows = {row.name: row for row in verdict.rows}
+    assert {"flow-exact", "nis-exact", "hmc-exact", "flow-hmc"} <= rows["charge_squared"].pulls.keys()
+    assert rows["log_z"].pulls.keys() == {"nis-exact"}
+    assert rows["plaquette"].quenched is None
+    names = [check.name for check in verdict.checks]
+    assert "gauge equivariance of the flow" in names
+    assert "topological sectors of the flow's chain, by exact P(|Q|)" in names
+    assert verdict.diagnostics["ess"] > 0.1
+    assert 0 < verdict.diagnostics["tunnelling_rate"] < 1
+    assert 0 < verdict.diagnostics["hmc_tunnelling_rate"] < 1
+    assert not verdict.notes
+    # the check is no formality: another β has another ⟨cos P⟩
+    shifted = run.config.model_copy(update={"action": run.config.action.model_copy(update={"beta": 0.6})})
+    assert not validate(Run(run.path, shifted)).passed
+
+
+def test_fermions_have_three_independent_opinions(schwinger):
+    _, verdict = schwinger
+    assert verdict.passed, verdict
+    rows = {row.name: row for row in verdict.rows}
+    assert {"flow-quenched", "nis-quenched", "hmc-quenched", "flow-hmc"} <= rows["condensate"].pulls.keys()
+    assert rows["log_z"].pulls.keys() == {"nis-quenched"}
+    assert rows["charge"].exact is not None
+    assert rows["charge_squared"].exact is None
+    assert "pion_mass_1" in rows
+    assert verdict.diagnostics["quenched_ess"] > 0.3
+    assert len(verdict.notes) == 1
+    assert "exact draws of the pure gauge theory" in verdict.notes[0]
+
+
+def test_an_odd_number_of_flavours_is_reweighted(one_flavour):
+    run, verdict = one_flavour
+    rows = {row.name: row for row in verdict.rows}
+    sign = run.series("hmc")["sign"]
+    assert -0.9 < sign.mean() < 0.9  # the sign matters
+    plaquette = run.series("hmc")["plaquette"]
+    assert rows["plaquette"].hmc.value == pytest.approx((plaquette * sign).mean() / sign.mean(), rel=1e-4)
+    assert rows["sign"].hmc.value == pytest.approx(sign.mean(), rel=1e-6)
+    # quenched draws know the sign as well: the three opinions meet on reweighted averages
+    assert {"hmc-quenched", "nis-quenched"} <= rows["plaquette"].pulls.keys()
+    assert all(row.passed for row in verdict.rows), verdict.rows
+    caption = next(plate.caption for plate in plates(Material(run)) if plate.name == "charge_distribution")
+    assert "Signs of the determinant are not counted here" in caption
+
+
+@pytest.mark.parametrize(("which", "expected"), [("u1", OF_LINKS), ("schwinger", OF_FERMIONS)])
+def test_every_plate_is_drawn(request, which, expected):
+    made = plates(Material(request.getfixturevalue(which)[0]))
+    assert [plate.name for plate in made] == expected
+    for plate in made:
+        assert plate.figure is not None, plate.caption
+        assert len(plate.alt) > 40
+        assert plate.caption.endswith(".")
+        assert not re.search("magneti|φ", plate.caption + plate.alt + plate.title)
+
+
+@pytest.mark.parametrize("which", ["u1", "schwinger"])
+def test_the_page_speaks_of_links(request, which):
+    run, verdict = request.getfixturevalue(which)
+    results = json.loads(json.dumps(verdict.as_dict()))
+    text = write_report(run, results).read_text(encoding="utf-8")
+    assert not re.search("agneti[sz]|⟨M⟩|No figure", re.sub('base64,[^"]*', "", text))
+    for expected in ("P(|Q| = 1)", "Topological charge", "Tunnelling of HMC", "figures/sectors.pdf"):
+        assert expected in text
+    assert ("quenched, reweighted" in text) == (which != "u1")
+    assert "Signs of the determinant are not counted here" not in text
+    assert text.count("pulls [σ]") == 1  # with the quenched column in a table of their own
+
+
+def test_the_theory_is_named(u1, schwinger):
+    heading, formula = theory(u1[0].action)
+    assert heading == "U(1) gauge theory on 4 × 8, β = 0.5"
+    assert formula == "S = −β Σₓ cos P(x)"
+    heading, formula = theory(schwinger[0].action)
+    assert heading == "Schwinger model on 4 × 4, β = 0.5, κ = 0.2, 2 flavours, antiperiodic in time"
+    assert formula.endswith("− 2 log |det D|")
+    heading, formula = theory(Schwinger((4, 4), 2.0, 0.2, flavours=1, boundary="periodic"))
+    assert heading.endswith("1 flavour, periodic in time")
+    assert formula.endswith("− log |det D|")
+
+
+def test_links_are_kept_on_request(tmp_path):
+    run = sampled(tmp_path / "run", "u1", *U1, "sampling.save_fields=true", "training.steps=2")
+    assert run.series("flow")["field"].shape == (150, 16, 2, 4, 8)
+    made = {plate.name: plate for plate in plates(Material(run))}
+    assert made["configurations"].figure is not None
+
+
+def test_stages_that_are_missing_leave_a_sentence(tmp_path):
+    run = Run.create(tmp_path / "run", load_config("schwinger-8x8", [*SMALL_LINKS, *SCHWINGER]))
+    run.sample_hmc()
+    made = {plate.name: plate for plate in plates(Material(run))}
+    assert list(made) == OF_FERMIONS
+    drawn = {name for name, plate in made.items() if plate.figure is not None}
+    assert drawn == {"topology", "charge_distribution", "autocorrelation", "plaquette", "pion"}
+    assert "The flow has not been sampled" in made["pion"].caption
+
+
+def test_the_command_line_shows_the_third_opinion(schwinger):
+    result = CliRunner().invoke(cli.app, ["validate", str(schwinger[0].path)])
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.stdout.split())
+    assert "NIS HMC quenched exact" in words
+    assert "note: The column “quenched”" in words
+    assert "condensate" in words
