@@ -37,3 +37,24 @@ def test_a_collapsed_flow_is_reported_and_never_passed(tmp_path):
     failed = {check.name for check in verdict.checks if not check.passed}
     assert "signs of M balance in the flow's chain" in failed
     assert not verdict.passed
+
+
+def test_u1_reaches_what_it_promises(tmp_path):
+    """ESS of at least 0.3, with log Z, plaquette, ⟨Q²⟩ and P(Q) at their exact values."""
+    verdict = judged(tmp_path, "u1")
+    assert verdict.passed, verdict
+    assert verdict.diagnostics["ess"] > 0.3
+    rows = {row.name: row for row in verdict.rows}
+    assert "nis-exact" in rows["log_z"].pulls
+    for name in ("plaquette", "charge_squared", "P_charge_0", "P_charge_1", "P_charge_2"):
+        assert {"flow-exact", "nis-exact", "hmc-exact"} <= set(rows[name].pulls)
+
+
+def test_the_schwinger_model_reaches_what_it_promises(tmp_path):
+    """Condensate, plaquette and ⟨Q²⟩ of the flow's chain agree with HMC and with quenched configurations."""
+    verdict = judged(tmp_path, "schwinger-8x8")
+    assert verdict.passed, verdict
+    assert verdict.diagnostics["ess"] > 0.15
+    rows = {row.name: row for row in verdict.rows}
+    for name in ("condensate", "plaquette", "charge_squared"):
+        assert {"flow-hmc", "flow-quenched", "hmc-quenched"} <= set(rows[name].pulls)

@@ -15,8 +15,8 @@ class WilsonFermions(LinkTheory):
         S(θ) = −N_f log |det D(θ)|
 
     The fermions are integrated out. The sign of det D, which is real, is left out: an even number of flavours
-    has none, and averages for an odd number are reweighted with it. The force is the automatic derivative of
-    the reduced determinant. Source: Białas, Korcyl, Stebel, Training normalizing flows with computationally
+    has none, and averages for an odd number are reweighted with it. The force comes from the same elimination
+    as the determinant. Source: Białas, Korcyl, Stebel, Training normalizing flows with computationally
     intensive target probability distributions, section 5.
 
     Args:
