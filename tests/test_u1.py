@@ -51,6 +51,7 @@ def every_observable(links: Tensor) -> dict[str, Tensor]:
     return {
         "plaquette": observables.plaquette(links),
         "wilson_loop": observables.wilson_loop(links, links.shape[2] - 1, 2),
+        "closed_loop": observables.closed_loop(links, [(0, 1), (1, -1), (0, 1), (1, 2), (0, -2), (1, -1)]),
         "polyakov_loop": observables.polyakov_loop(links),
         "topological_charge": observables.topological_charge(links),
     }
@@ -295,6 +296,31 @@ def test_the_exact_solution_is_the_average_over_uniform_links(lattice, beta):
     ):
         draws = values * weight / z
         assert abs(float(draws.mean()) - expected) < 5 * float(draws.std()) / math.sqrt(len(draws))
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_closed_loops_are_rectangles_and_loops_around_time_and_the_sum_of_what_they_enclose(lattice):
+    links = hot(lattice)
+    for r0, r1 in ((1, 1), (2, 1), (1, 2)):
+        rectangle = observables.closed_loop(links, [(0, r0), (1, r1), (0, -r0), (1, -r1)])
+        torch.testing.assert_close(rectangle, observables.wilson_loop(links, r0, r1))
+    around = observables.closed_loop(links, [(0, lattice[0])])
+    torch.testing.assert_close(around, observables.polyakov_loop(links).real)
+    # an L of three plaquettes, and a figure of eight, whose two halves are passed in opposite senses
+    p = plaquette_angles(links)
+    corner = observables.closed_loop(links, [(0, 2), (1, 1), (0, -1), (1, 1), (0, -1), (1, -2)])
+    enclosed = p + p.roll(-1, 1) + p.roll(-1, 2)
+    torch.testing.assert_close(corner, enclosed.cos().flatten(1).mean(1))
+    there, back = [(0, 1), (1, 1), (0, -1), (1, -1)], [(0, 1), (1, -1), (0, -1), (1, 1)]
+    eight = observables.closed_loop(links, there + back)
+    difference = p - p.roll(1, 2)
+    torch.testing.assert_close(eight, difference.cos().flatten(1).mean(1))
+
+
+@pytest.mark.parametrize("path", [[(0, 1), (1, 1)], [(2, 1)], [], [(0, 0)]])
+def test_paths_that_are_no_loops_are_refused(path):
+    with pytest.raises(ValueError, match="expected"):
+        observables.closed_loop(hot((4, 6)), path)
 
 
 def _wilson_loop(sites: int, beta: float, area: int) -> float:

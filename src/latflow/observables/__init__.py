@@ -1,7 +1,13 @@
 """Observables: what is measured on each configuration, and what is made of the expectation values."""
 
 from latflow.observables.fermions import chiral_condensate, determinant_sign, pion_correlator
-from latflow.observables.gauge import plaquette, polyakov_loop, topological_charge, wilson_loop
+from latflow.observables.gauge import (
+    closed_loop,
+    plaquette,
+    polyakov_loop,
+    topological_charge,
+    wilson_loop,
+)
 from latflow.observables.recording import RECORDED, recorded
 from latflow.observables.scalar import (
     binder_cumulant,
@@ -20,6 +26,7 @@ __all__ = [
     "binder_cumulant",
     "bond_energy",
     "chiral_condensate",
+    "closed_loop",
     "correlation_length",
     "determinant_sign",
     "effective_mass",

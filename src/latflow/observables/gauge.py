@@ -1,6 +1,7 @@
 """Observables of a two-dimensional U(1) gauge field: gauge-invariant functions of each configuration."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Complex, Float
@@ -35,6 +36,45 @@ def wilson_loop(links: Links, r0: int, r1: int) -> LogProb:
     time, space = _line(links[:, 0], 1, r0), _line(links[:, 1], 2, r1)
     loop = time + space.roll(-r0, 1) - time.roll(-r1, 2) - space
     return torch.cos(loop).flatten(1).mean(1)
+
+
+def closed_loop(links: Links, path: Sequence[tuple[int, int]]) -> LogProb:
+    """The mean over x of cos W(x) of each configuration, W the angle along any closed path that starts at x.
+
+    Links are added where the path goes forward along their direction, and subtracted where it goes back. A
+    path may cross itself, and may close around the torus.
+
+    Args:
+        links: link angles.
+        path: (direction, length) of each straight piece; a negative length goes back.
+
+    Raises:
+        ValueError: for a direction that is neither 0 nor 1, a path without links, or one that is not closed.
+
+    Example:
+        >>> links = torch.rand(2, 2, 4, 6)
+        >>> square = closed_loop(links, [(0, 1), (1, 1), (0, -1), (1, -1)])
+        >>> torch.allclose(square, plaquette(links))
+        True
+    """
+    lattice, end = tuple(links.shape[2:]), [0, 0]
+    angle = torch.zeros_like(links[:, 0])
+    if not any(length for _, length in path) or any(direction not in (0, 1) for direction, _ in path):
+        raise ValueError(f"expected pieces of the directions 0 and 1 with links on them, got {list(path)}")
+    for direction, length in path:
+        for _ in range(abs(length)):
+            if length < 0:
+                end[direction] -= 1
+            # the value at x of the link that the path meets, when it starts at x
+            step = links[:, direction].roll([-coordinate for coordinate in end], (1, 2))
+            angle = angle + step if length > 0 else angle - step
+            if length > 0:
+                end[direction] += 1
+    if any(coordinate % side for coordinate, side in zip(end, lattice, strict=True)):
+        raise ValueError(
+            f"expected a closed path, got one that ends {tuple(end)} from its start: {list(path)}"
+        )
+    return torch.cos(angle).flatten(1).mean(1)
 
 
 def polyakov_loop(links: Links) -> Complex[Tensor, "batch"]:
