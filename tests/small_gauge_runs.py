@@ -26,7 +26,13 @@ SMALL_LINKS = [
 """Changes to the presets u1 and schwinger-8x8."""
 
 U1 = ["action.lattice=[4, 8]", "action.beta=0.5", "name=links"]
-SCHWINGER = ["action.lattice=[4, 4]", "action.beta=0.5", "action.kappa=0.2", "name=fermions"]
+SCHWINGER = [
+    "action.lattice=[4, 4]",
+    "action.beta=0.5",
+    "action.kappa=0.2",
+    "flow.prior_beta=0.5",
+    "name=fermions",
+]
 
 
 def sampled(path: Path, preset: str, *changes: str) -> Run:

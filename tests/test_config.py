@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from latflow.actions import Schwinger, U1Gauge
+from latflow.actions import Ising, Schwinger, U1Gauge
+from latflow.autoregressive import DENSITIES, build_density
 from latflow.config import differences, load_config, parse_config, preset_names, to_toml
-from latflow.config.schema import EstimatorName, ScheduleConfig, TrainingConfig
+from latflow.config.stages import AnnealConfig, EstimatorName, ScheduleConfig, TrainingConfig
 from latflow.config.theories import (
     AffineFlowConfig,
+    ConvolutionalConfig,
+    DenseConfig,
     GaugeFlowConfig,
+    HierarchicalConfig,
     HoppingPhi4Config,
+    IsingConfig,
     Phi4Config,
     SchwingerConfig,
     SplineFlowConfig,
@@ -21,8 +26,8 @@ from latflow.config.theories import (
 )
 from latflow.errors import ConfigError
 from latflow.estimators import ESTIMATORS
-from latflow.flows import BUILDERS, build_flow
-from latflow.training import Schedule, Trainer
+from latflow.samplers import SingleSpin, SwendsenWang, Wolff
+from latflow.training import Anneal, Schedule, Trainer
 
 SMALLEST = """
 [action]
@@ -42,7 +47,7 @@ def test_presets_describe_runs(name):
     config = load_config(name)
     assert config.name == name
     assert config.description
-    assert build_flow(config.flow_recipe()).lattice == config.action.build().lattice
+    assert build_density(config.flow_recipe()).lattice == config.action.build().lattice
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -64,16 +69,20 @@ def test_a_file_is_named_after_itself(tmp_path):
 
 @pytest.mark.parametrize(
     ("builder", "section"),
-    [("affine", AffineFlowConfig), ("spline", SplineFlowConfig), ("gauge", GaugeFlowConfig)],
-)
+    [
+        ("affine", AffineFlowConfig), ("spline", SplineFlowConfig), ("gauge", GaugeFlowConfig),
+        ("dense", DenseConfig), ("convolutional", ConvolutionalConfig), ("hierarchical", HierarchicalConfig),
+    ],
+)  # fmt: skip
 def test_flow_sections_are_the_arguments_of_the_builders(builder, section):
-    signature = inspect.signature(BUILDERS[builder]).parameters
+    signature = inspect.signature(DENSITIES[builder]).parameters
     defaults = {name: p.default for name, p in signature.items() if name not in ("lattice", "generator")}
     assert section(type=builder).model_dump(exclude={"type"}) == defaults
 
 
 def test_training_sections_are_the_arguments_of_the_trainer():
     assert ScheduleConfig().model_dump() == dataclasses.asdict(Schedule())
+    assert AnnealConfig(start=0.5, steps=3).build() == Anneal(0.5, 3)
     signature = inspect.signature(Trainer).parameters
     fields = TrainingConfig.model_fields
     assert set(fields) - {"checkpoint_every"} == set(signature) - {"density", "action", "generator"}
@@ -96,6 +105,80 @@ def test_sections_build_actions():
     assert SchwingerConfig(type="schwinger", lattice=(4, 4), beta=2.0, kappa=0.2).build() == Schwinger(
         (4, 4), 2.0, 0.2
     )
+
+
+def test_couplings_are_nested_lists(tmp_path):
+    couplings = [[[1.0, -0.5], [0.25, 2.0]], [[1.0, 1.0], [1.0, -1.0]]]
+    config = load_config("ising-8x8", ["action.lattice=[2, 2]", f"action.couplings={couplings}"])
+    assert config.action.build() == Ising((2, 2), 0.44068679, couplings=couplings)
+    again = parse_config(tomllib.loads(to_toml(config)))
+    assert again == config
+    assert IsingConfig(type="ising", lattice=(4,), beta=0.3, field=0.2).build() == Ising((4,), 0.3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ("wolff", Wolff), ("swendsen_wang", SwendsenWang),
+        ("heat_bath", lambda action: SingleSpin(action, "heat_bath")),
+        ("metropolis", lambda action: SingleSpin(action, "metropolis")),
+    ],
+)  # fmt: skip
+def test_spins_have_a_classical_chain_beside_them(algorithm, expected):
+    config = load_config("ising-8x8", [f"classical.algorithm={algorithm}"])
+    action = config.action.build()
+    assert config.beside is config.classical
+    assert config.hmc is None
+    assert config.classical.build(action) == expected(action)
+    assert "[hmc]" not in to_toml(config)
+    assert "[classical]" not in to_toml(load_config("u1"))
+    assert load_config("u1").beside is not None
+    assert parse_config(tomllib.loads(SMALLEST) | {"name": "x"}).beside.target_acceptance == 0.8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["hmc.steps=3"],
+            "hmc: spins have no force: the chain beside the action ising is set in [class",
+        ),
+        (
+            ["training.estimator=path_gradient"],
+            "training: spins have no derivative: expected an estimator",
+        ),
+        (["training.estimator=reparametrization"], "score, reinforce, reinforce_leave_one_out, got reparam"),
+        (["flow.type=gauge"], "flow: expected a network of spins for the action ising, got gauge, a flow of"),
+        (["flow.type=dense", "flow.coupling=0.3"], "flow.coupling: unknown key"),
+        (["action.lattice=[8]"], "flow: expected a lattice of two sides"),
+        (["action.lattice=[1, 8]"], "action: expected sides of at least 2 for spins"),
+        (
+            ["action.couplings=[[1.0]]"],
+            "action: expected finite couplings of shape (2, 8, 8), got",
+        ),
+        (["action.field=0.1"], "flow: expected z2 = false for an action with an external field"),
+        (["classical.algorithm=glauber"], "classical.algorithm: expected 'wolff', 'swendsen_wang'"),
+        (["classical.algoritm=wolff"], "classical.algoritm: unknown key; did you mean algorithm?"),
+        (
+            ["classical.algorithm=heat_bath", "action.lattice=[3, 4]"],
+            "classical: a checkerboard needs even sides",
+        ),
+        (["training.anneal.steps=2000"], "training: expected fewer steps of annealing than of training"),
+        (["training.anneal.steps=5", "training.anneal.start=1.0"], "training.anneal: expected 0 ≤ start < 1"),
+        (["reference.phi_squared='1.0(1)'"], "reference: expected names out of log_z, free_energy_density"),
+    ],
+)
+def test_what_is_wrong_with_spins_is_named(overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config("ising-8x8", overrides)
+    assert message in str(caught.value)
+
+
+def test_a_classical_chain_is_for_spins_alone():
+    with pytest.raises(ConfigError, match=r"classical: it is for spins alone: .* u1 is set in \[hmc\]"):
+        load_config("u1", ["classical.steps=3"])
+    odd = ["action.lattice=[3, 4]", "classical.algorithm=heat_bath", "classical.enabled=false"]
+    assert load_config("ising-8x8", odd).classical.enabled is False
 
 
 LINKS = """
@@ -167,7 +250,7 @@ def test_references_are_names_of_the_kind(tmp_path):
         ("training.schedule.floor=2.0", "training.schedule: expected 0 ≤ floor ≤ 1"),
         ("training.schedule.flor=0.1", "training.schedule.flor: unknown key; did you mean floor?"),
         ("training.estimator=g3", "training.estimator: expected 'score', 'reinforce'"),
-        ("flow.type=splin", "flow: expected type 'affine', 'spline', 'gauge', got 'splin'"),
+        ("flow.type=splin", "flow: expected type 'affine', 'spline', 'gauge', 'dense'"),
         ("flow.bin=4", "flow.bin: unknown key; did you mean bins?"),
         ("flow.kernel=wide", "flow.kernel: expected a valid integer, got 'wide'"),
         ("flow.activation=cosine", "flow: expected activation"),

@@ -54,7 +54,7 @@ def test_the_schwinger_model_reaches_what_it_promises(tmp_path):
     """Condensate, plaquette and ⟨Q²⟩ of the flow's chain agree with HMC and with quenched configurations."""
     verdict = judged(tmp_path, "schwinger-8x8")
     assert verdict.passed, verdict
-    assert verdict.diagnostics["ess"] > 0.15
+    assert verdict.diagnostics["ess"] > 0.12
     rows = {row.name: row for row in verdict.rows}
     for name in ("condensate", "plaquette", "charge_squared"):
         assert {"flow-hmc", "flow-quenched", "hmc-quenched"} <= set(rows[name].pulls)

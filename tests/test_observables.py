@@ -127,5 +127,6 @@ def test_an_unknown_kind_of_field_is_refused():
     class Unknown(Phi4):
         kind = "unheard-of"
 
-    with pytest.raises(ValueError, match="expected a field of kind scalar or gauge, got 'unheard-of'"):
+    expected = "expected a field of kind scalar or gauge or spin, got 'unheard-of'"
+    with pytest.raises(ValueError, match=expected):
         observables.recorded(Unknown((4,), m2=1.0, lam=0.0))

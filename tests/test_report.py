@@ -38,10 +38,11 @@ from latflow.report import (
     write_report,
 )
 from latflow.report.circumstances import theory, timing_table
+from latflow.report.diagnostics import diagnostics_table
 from latflow.report.material import Material
 from latflow.report.plates import plates
 from latflow.report.style import envelope, running_mean
-from latflow.report.tables import banner, diagnostics_table, verdict_tables
+from latflow.report.tables import banner, verdict_tables
 from latflow.runs import Run
 from latflow.storage import save_tree
 from latflow.validation import validate

@@ -18,7 +18,7 @@ from latflow.config import load_config
 from latflow.errors import CheckpointError, RunFolderError
 from latflow.flows import load_flow
 from latflow.observables import magnetization
-from latflow.runs import Interrupted, Run, chains, sampling, training
+from latflow.runs import Interrupted, Run, chains, growth, training
 from latflow.runs.interrupts import deferred_signals
 from latflow.storage import load_tree, save_tree
 from latflow.training import Record
@@ -299,8 +299,8 @@ def test_sampling_goes_on_after_a_kill_while_writing(trained, expected, monkeypa
         )
     else:
         # the first checkpoint comes with the end of the thermalisation
-        stop, save = after(block + 1), sampling.save_tree
-        monkeypatch.setattr(sampling, "save_tree", lambda *arguments: stop() or save(*arguments))
+        stop, save = after(block + 1), growth.save_tree
+        monkeypatch.setattr(growth, "save_tree", lambda *arguments: stop() or save(*arguments))
     with pytest.raises(Killed):
         trained.sample()
     monkeypatch.undo()
@@ -477,7 +477,7 @@ def test_sampling_waits_for_the_training(tmp_path):
         run.train(on_record=after(8))
     with pytest.raises(RunFolderError, match="trained for 6 of 20 steps: `latflow train"):
         run.sample()
-    with pytest.raises(CheckpointError, match="no trained flow"):
+    with pytest.raises(CheckpointError, match="no trained weights"):
         new_run(tmp_path / "other").flow()
 
 

@@ -14,7 +14,7 @@ class Action(ABC):
 
     lattice: Lattice
     kind: ClassVar[str]
-    """What the field is: "scalar" for one real number a site, "gauge" for one angle a link."""
+    """What the field is: "scalar" (a number a site), "gauge" (an angle a link), "spin" (±1 a site)."""
 
     @abstractmethod
     def __call__(self, x: Field) -> LogProb:

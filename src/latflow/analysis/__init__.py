@@ -9,6 +9,7 @@ from latflow.analysis.topology import charge_displacement, tunnelling_rate
 from latflow.analysis.weights import (
     acceptance,
     effective_sample_size,
+    entropy,
     expected_acceptance,
     free_energy,
     largest_weight_share,
@@ -33,6 +34,7 @@ __all__ = [
     "derive_vector",
     "effective_masses",
     "effective_sample_size",
+    "entropy",
     "expected_acceptance",
     "fitted_correlation_length",
     "free_energy",

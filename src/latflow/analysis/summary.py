@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latflow.analysis import gauge_summary, scalar_summary
+from latflow.analysis import gauge_summary, scalar_summary, spin_summary
 from latflow.analysis.measurement import Measurement
 
 _Summary = Callable[
@@ -52,6 +52,14 @@ KINDS = {
         gauge_summary.RESTS_ON,
         gauge_summary.gauge_summary,
     ),
+    "spin": Kind(
+        spin_summary.LABELS,
+        spin_summary.NEEDED,
+        (),
+        spin_summary.MAY_BE_UNDEFINED,
+        {},
+        spin_summary.spin_summary,
+    ),
 }
 """Each kind of field, by `Action.kind`."""
 
@@ -86,6 +94,10 @@ def summary(
         For links "plaquette" ⟨cos P⟩, "charge" ⟨Q⟩, "charge_squared" ⟨Q²⟩, "topological_susceptibility"
         ⟨Q²⟩/V, "P_charge_0" to "P_charge_3" the probabilities of |Q|, "polyakov", "action_density"; with
         fermions "condensate", "sign", and the effective masses "pion_mass_1", … of the pion.
+
+        For spins "energy" ⟨E⟩/V of all bonds, "action_density", "specific_heat", and "abs_magnetization" to
+        "binder_cumulant" and "correlation_length" as for a scalar field; of weighted draws
+        "free_energy_density" −log Z/V and "entropy" log Z + ⟨S⟩, too.
 
     Raises:
         ValueError: for an unknown kind, when a series is missing, and as `measure`.

@@ -57,6 +57,22 @@ def variational_free_energy(log_weight: ArrayLike) -> Measurement:
     return Measurement(-float(exponent.mean()), _standard_error(exponent), n=exponent.size)
 
 
+def entropy(log_weight: ArrayLike, action: ArrayLike) -> Measurement:
+    """−Σ p log p = log Z + ⟨S⟩ of the target, from independent draws of q. Raises as `scaled_weight`.
+
+    With r = w/⟨w⟩ the error is that of the mean of r − 1 + r (S − ⟨S⟩), in which log Z and ⟨S⟩ vary together.
+
+    Args:
+        log_weight: −S − log q of each draw.
+        action: S of each draw, in the same order.
+    """
+    weight = scaled_weight(log_weight).ravel()
+    ratio, s = weight / weight.mean(), np.asarray(action, dtype=np.float64).ravel()
+    mean = float(ratio @ s / ratio.size)
+    error = _standard_error(ratio - 1 + ratio * (s - mean))
+    return Measurement(-free_energy(log_weight).value + mean, error, n=weight.size)
+
+
 def largest_weight_share(log_weight: ArrayLike) -> float:
     """max(w) / Σw: how much of every weighted average one draw decides. Raises as `scaled_weight`."""
     return float(1 / scaled_weight(log_weight).sum())

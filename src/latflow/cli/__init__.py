@@ -59,7 +59,7 @@ def _options(
 @app.command()
 @explained
 def run(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Train, sample, run HMC beside it, validate and report; go on where an earlier call stopped."""
+    """Train, sample, run HMC or clusters beside it, validate, report; go on where an earlier call stopped."""
     from latflow.cli import stages
 
     opened = stages.open_or_create(source, override or (), out)
@@ -75,7 +75,7 @@ def run(source: Source, override: Overrides = None, out: Out = None) -> None:
 @app.command()
 @explained
 def train(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Train the flow to the end of its steps."""
+    """Train the flow or the network to the end of its steps."""
     from latflow.cli import stages
 
     opened = stages.open_or_create(source, override or (), out)
@@ -86,7 +86,7 @@ def train(source: Source, override: Overrides = None, out: Out = None) -> None:
 @app.command()
 @explained
 def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Sample with the flow and with HMC; train first where that is not done."""
+    """Sample with what was trained and with HMC or clusters; train first where that is not done."""
     from latflow.cli import stages
 
     opened = stages.open_or_create(source, override or (), out)
@@ -98,7 +98,7 @@ def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
 @app.command()
 @explained
 def validate(source: Existing) -> None:
-    """Print the verdict on what is sampled so far: flow-MCMC, NIS, HMC and exact numbers, with pulls."""
+    """Print the verdict on what is sampled so far: Neural MCMC, NIS, HMC or clusters, exact numbers."""
     from latflow.cli import stages
 
     opened = stages.open_run(source)

@@ -15,7 +15,14 @@ from latflow.errors import RunFolderError
 from latflow.runs import BlockReport, Run
 from latflow.training import Record
 
-_COLUMNS = {"flow": "flow-MCMC", "nis": "NIS", "hmc": "HMC", "quenched": "quenched", "exact": "exact"}
+_COLUMNS = {
+    "flow": "{model}-MCMC",
+    "nis": "NIS",
+    "hmc": "{beside}",
+    "classical": "{beside}",
+    "quenched": "quenched",
+    "exact": "exact",
+}
 _WIDTH = 120  # where there is no terminal to ask
 
 
@@ -46,16 +53,24 @@ def train(run: Run) -> None:
 
 
 def sample(run: Run) -> None:
-    """Grow the chains of the flow and of HMC to their lengths."""
-    config = run.config
-    for what, steps, stage in (
-        ("sample", config.sampling.steps, run.sample),
-        ("HMC", config.hmc.steps, run.sample_hmc),
+    """Grow the chains of the flow and of the sampler beside it to their lengths."""
+    from latflow.validation import names_of
+
+    config, spins = run.config, run.config.classical is not None
+    beside = run.sample_classical if spins else run.sample_hmc
+    for what, steps, stage, share in (
+        ("sample", config.sampling.steps, run.sample, "acceptance"),
+        (
+            names_of(run.action, config).beside,
+            config.beside.steps,
+            beside,
+            "changed" if spins else "acceptance",
+        ),
     ):
         with progress(what, steps) as advance:
 
-            def show(report: BlockReport) -> None:
-                advance(report.step, _note(report))
+            def show(report: BlockReport, share: str = share) -> None:
+                advance(report.step, _note(report, share))
 
             stage(on_block=show)
 
@@ -91,11 +106,12 @@ def print_results(run: Run, results: dict[str, Any]) -> None:
         console = Console(width=_WIDTH)
     title = run.config.description or run.config.name
     columns = [column for column in _COLUMNS if any(row[column] for row in results["rows"])]
-    names = (_COLUMNS[column] for column in columns)
+    names = (_COLUMNS[column].format(**results["names"]) for column in columns)
     table = Table("observable", *names, "largest pull", title=title, box=SIMPLE_HEAD)
     for row in results["rows"]:
         values = (_number(row[column]) for column in columns)
-        table.add_row(row["label"], *values, _largest(row["pulls"]), style=None if row["passed"] else "red")
+        largest = _largest(row["pulls"], results["names"])
+        table.add_row(row["label"], *values, largest, style=None if row["passed"] else "red")
     console.print(table)
     for check in results["checks"]:
         verdict = "passed" if check["passed"] else "FAILED"
@@ -108,22 +124,23 @@ def print_results(run: Run, results: dict[str, Any]) -> None:
     console.print("validated" if results["passed"] else "validation FAILED", style="bold")
 
 
-def _largest(pulls: dict[str, float]) -> str:
+def _largest(pulls: dict[str, float], names: dict[str, str]) -> str:
     if not pulls:
         return ""
     between = max(pulls, key=lambda pair: abs(pulls[pair]))
-    return f"{pulls[between]:+.1f}  {between}"
+    words = {"flow": names["model"], "classical": names["beside"]}
+    return f"{pulls[between]:+.1f}  {'-'.join(words.get(way, way) for way in between.split('-'))}"
 
 
 def _number(measurement: dict[str, Any] | None) -> str:
     return "" if measurement is None else str(Measurement(measurement["value"], measurement["error"]))
 
 
-def _note(report: BlockReport) -> str:
+def _note(report: BlockReport, share: str) -> str:
     if report.step == 0:
         return "thermalising"
     ess = "" if report.ess is None else f"  ESS {report.ess:.3f}"
-    return f"acceptance {report.acceptance:.3f}{ess}"
+    return f"{share} {report.acceptance:.3f}{ess}"
 
 
 def _is_folder(source: str) -> bool:

@@ -1,158 +1,41 @@
-"""What a configuration may hold: one class a table of the file."""
+"""What a whole configuration may hold, and what must fit together in it."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
-import torch
-from pydantic import (
-    BaseModel,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, NonNegativeInt, field_validator, model_validator
 
+from latflow.actions import Action
 from latflow.analysis import KINDS, Measurement
+from latflow.autoregressive import build_density
+from latflow.config.stages import (
+    AnnealConfig,
+    ClassicalConfig,
+    ComputeConfig,
+    HMCConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 from latflow.config.theories import (
-    FIELDS,
+    DENSITIES_OF,
     AffineFlowConfig,
+    ConvolutionalConfig,
+    DenseConfig,
     GaugeFlowConfig,
+    HierarchicalConfig,
     HoppingPhi4Config,
+    IsingConfig,
     Phi4Config,
     SchwingerConfig,
     Section,
     SplineFlowConfig,
     U1Config,
 )
-from latflow.errors import ConfigError
-from latflow.flows import build_flow
-from latflow.training import OptimizerName, PrecisionName, Schedule, ScheduleName
-
-EstimatorName = Literal["score", "reinforce", "reinforce_leave_one_out", "reparametrization", "path_gradient"]
-"""The keys of `estimators.ESTIMATORS`."""
-
+from latflow.estimators import ESTIMATORS, ScoreFunction
 
 Built = TypeVar("Built")
-
-
-class ScheduleConfig(Section):
-    """The arguments of `training.Schedule`."""
-
-    name: ScheduleName = "constant"
-    warmup: NonNegativeInt = 0
-    floor: NonNegativeFloat = 0.0
-    factor: PositiveFloat = 0.5
-    every: PositiveInt = 1000
-    patience: PositiveInt = 200
-
-    def build(self) -> Schedule:
-        """The schedule itself."""
-        return Schedule(**self.model_dump())
-
-    @model_validator(mode="after")
-    def _buildable(self) -> "ScheduleConfig":
-        self.build()
-        return self
-
-
-class TrainingConfig(Section):
-    """The estimator, the arguments of `training.Trainer`, and how often a checkpoint is written."""
-
-    estimator: EstimatorName = "reinforce"
-    steps: PositiveInt = 1000
-    batch: PositiveInt = 1024
-    sub_batch: PositiveInt | None = None
-    learning_rate: PositiveFloat = 1e-3
-    betas: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 0.999)
-    optimizer: OptimizerName = "adam"
-    weight_decay: NonNegativeFloat = 0.0
-    clip: PositiveFloat | None = None
-    schedule: ScheduleConfig = ScheduleConfig()
-    precision: PrecisionName = "full"
-    max_skipped: NonNegativeInt = 20
-    checkpoint_every: PositiveInt = 100
-
-    @model_validator(mode="after")
-    def _decay_is_read(self) -> "TrainingConfig":
-        if self.weight_decay and self.optimizer != "adamw":
-            raise ValueError(f"expected weight_decay with optimizer adamw alone, got {self.optimizer}")
-        return self
-
-
-class SamplingConfig(Section):
-    """Independence Metropolis with draws of the flow.
-
-    Attributes:
-        steps: recorded steps of each chain.
-        chains: how many chains run side by side.
-        thermalisation: steps of each chain that come first and are thrown away.
-        batch: proposals drawn at once, over all chains.
-        block: steps that are written at a time.
-        save_fields: whether the configurations themselves are written, of this chain and of that of HMC.
-    """
-
-    steps: PositiveInt = 1000
-    chains: PositiveInt = 64
-    thermalisation: NonNegativeInt = 100
-    batch: PositiveInt = 1024
-    block: PositiveInt = 250
-    save_fields: bool = False
-
-
-class HMCConfig(Section):
-    """Hybrid Monte Carlo beside the flow: the reference where nothing exact is known."""
-
-    enabled: bool = True
-    steps: PositiveInt = 1000
-    chains: PositiveInt = 64
-    thermalisation: NonNegativeInt = 500
-    trajectory_length: PositiveFloat = 1.0
-    target_acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    integrator: Literal["leapfrog", "omelyan", "minimum_norm"] = "leapfrog"
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    block: PositiveInt = 250
-
-
-class ComputeConfig(Section):
-    """Where and how precisely: the one place that names device, precision and threads."""
-
-    device: str = "auto"
-    dtype: Literal["float32", "float64"] = "float32"
-    threads: PositiveInt | None = None
-
-    @field_validator("device")
-    @classmethod
-    def _known(cls, device: str) -> str:
-        if device != "auto":
-            try:
-                torch.device(device)
-            except RuntimeError:
-                raise ValueError("expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'") from None
-        return device
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The precision of fields and weights."""
-        return getattr(torch, self.dtype)
-
-    def torch_device(self) -> torch.device:
-        """The device; "auto" is CUDA where there is one.
-
-        Raises:
-            ConfigError: when the device is not there.
-        """
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        device = torch.device(self.device)
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                f"compute.device: expected one of the {torch.cuda.device_count()} CUDA devices here, "
-                f"got {self.device!r}"
-            )
-        return device
 
 
 class RunConfig(Section):
@@ -162,6 +45,9 @@ class RunConfig(Section):
         name: of the run, and of its folder where no other is given.
         description: one line, for people.
         seed: from which every generator of the run is derived.
+        flow: the density that is trained: a flow, or for spins an autoregressive network.
+        hmc: beside the flow of a continuous field; None for spins.
+        classical: beside the network of spins; None for continuous fields.
         reference: known numbers by the names in `analysis.KINDS` for the kind of field, each "value(error)".
     """
 
@@ -169,18 +55,50 @@ class RunConfig(Section):
     description: str = ""
     seed: NonNegativeInt = 1
     action: Annotated[
-        Phi4Config | HoppingPhi4Config | U1Config | SchwingerConfig, Field(discriminator="type")
+        Phi4Config | HoppingPhi4Config | U1Config | SchwingerConfig | IsingConfig,
+        Field(discriminator="type"),
     ]
-    flow: Annotated[AffineFlowConfig | SplineFlowConfig | GaugeFlowConfig, Field(discriminator="type")]
+    flow: Annotated[
+        AffineFlowConfig
+        | SplineFlowConfig
+        | GaugeFlowConfig
+        | DenseConfig
+        | ConvolutionalConfig
+        | HierarchicalConfig,
+        Field(discriminator="type"),
+    ]
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
-    hmc: HMCConfig = HMCConfig()
+    hmc: HMCConfig | None = None
+    classical: ClassicalConfig | None = None
     compute: ComputeConfig = ComputeConfig()
     reference: dict[str, str] = Field(default_factory=dict)
 
     def flow_recipe(self) -> dict[str, Any]:
-        """What `flows.build_flow` builds the flow from."""
+        """What `autoregressive.build_density` builds the flow, or the network, from."""
         return self.flow.model_dump() | {"lattice": self.action.lattice}
+
+    @property
+    def beside(self) -> HMCConfig | ClassicalConfig:
+        """The sampler that runs beside the density: each kind of field has one."""
+        settings = self.classical if self.hmc is None else self.hmc
+        assert settings is not None  # one of them is made below
+        return settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_sampler_beside(cls, table: Any) -> Any:
+        action = table.get("action") if isinstance(table, Mapping) else None
+        if not isinstance(action, Mapping):
+            return table
+        spins = action.get("type") == "ising"
+        mine, other = ("classical", "hmc") if spins else ("hmc", "classical")
+        if table.get(other) is not None:
+            why = "spins have no force" if spins else "it is for spins alone"
+            raise ValueError(
+                f"{other}: {why}: the chain beside the action {action.get('type')} is set in [{mine}]"
+            )
+        return {mine: {}, **table}
 
     @field_validator("reference")
     @classmethod
@@ -191,17 +109,33 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _buildable(self) -> "RunConfig":
-        kind = _built("action", self.action.build).kind
-        if self.flow.kind != kind:
+        action = _built("action", self.action.build)
+        if self.flow.kind != action.kind:
             raise ValueError(
-                f"flow: expected a flow of {FIELDS[kind]} for the action {self.action.type}, "
-                f"got {self.flow.type}, a flow of {FIELDS[self.flow.kind]}"
+                f"flow: expected {DENSITIES_OF[action.kind]} for the action {self.action.type}, "
+                f"got {self.flow.type}, {DENSITIES_OF[self.flow.kind]}"
             )
-        _built("flow", lambda: build_flow(self.flow_recipe()))
-        names = KINDS[kind].labels
+        _built("flow", lambda: build_density(self.flow_recipe()))
+        if action.kind == "spin":
+            self._check_spins(action)
+        names = KINDS[action.kind].labels
         if unknown := [name for name in self.reference if name not in names]:
             raise ValueError(f"reference: expected names out of {', '.join(names)}, got {', '.join(unknown)}")
         return self
+
+    def _check_spins(self, action: Action) -> None:
+        """What the other kinds of field allow and spins do not."""
+        name = self.training.estimator
+        if not isinstance(ESTIMATORS[name], ScoreFunction):
+            legal = [other for other, one in ESTIMATORS.items() if isinstance(one, ScoreFunction)]
+            raise ValueError(
+                f"training: spins have no derivative: expected an estimator out of {', '.join(legal)}, "
+                f"got {name}"
+            )
+        if self.flow.model_dump()["z2"] and not action.z2_symmetric:
+            raise ValueError("flow: expected z2 = false for an action with an external field, got true")
+        if self.classical is not None and self.classical.enabled:
+            _built("classical", partial(self.classical.build, action))
 
 
 def _built(section: str, build: Callable[[], Built]) -> Built:
@@ -218,13 +152,19 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("action", "hopping_phi4"): HoppingPhi4Config,
     ("action", "u1"): U1Config,
     ("action", "schwinger"): SchwingerConfig,
+    ("action", "ising"): IsingConfig,
     ("flow", "affine"): AffineFlowConfig,
     ("flow", "spline"): SplineFlowConfig,
     ("flow", "gauge"): GaugeFlowConfig,
+    ("flow", "dense"): DenseConfig,
+    ("flow", "convolutional"): ConvolutionalConfig,
+    ("flow", "hierarchical"): HierarchicalConfig,
     ("training",): TrainingConfig,
     ("training", "schedule"): ScheduleConfig,
+    ("training", "anneal"): AnnealConfig,
     ("sampling",): SamplingConfig,
     ("hmc",): HMCConfig,
+    ("classical",): ClassicalConfig,
     ("compute",): ComputeConfig,
 }
 """Every table by its path in the file, with the type behind where there are several."""

@@ -1,6 +1,6 @@
-"""What a configuration may hold of theories and flows: one class a type."""
+"""What a configuration may hold of theories and densities: one class a type."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,10 +12,14 @@ from pydantic import (
     PositiveInt,
 )
 
-from latflow.actions import Action, HoppingPhi4, Phi4, Schwinger, U1Gauge
+from latflow.actions import Action, HoppingPhi4, Ising, Phi4, Schwinger, U1Gauge
 
-FIELDS = {"scalar": "a scalar field", "gauge": "links"}
-"""What each kind of field is, in messages."""
+DENSITIES_OF = {
+    "scalar": "a flow of a scalar field",
+    "gauge": "a flow of links",
+    "spin": "a network of spins",
+}
+"""The density of each kind of field, in messages."""
 
 Integers = Annotated[tuple[int, ...], Field(strict=False)]
 """Several whole numbers: a list in TOML."""
@@ -80,6 +84,20 @@ class SchwingerConfig(Section):
         return Schwinger(self.lattice, self.beta, self.kappa, self.flavours, self.boundary)
 
 
+class IsingConfig(Section):
+    """The action `actions.Ising`."""
+
+    type: Literal["ising"]
+    lattice: Integers
+    beta: float
+    field: float = 0.0
+    couplings: list[Any] | None = None
+
+    def build(self) -> Action:
+        """The action itself."""
+        return Ising(self.lattice, self.beta, self.field, self.couplings)
+
+
 class AffineFlowConfig(Section):
     """The arguments of `flows.affine_flow`."""
 
@@ -128,3 +146,32 @@ class GaugeFlowConfig(Section):
     dilation: int | Integers = (1, 2, 3)
     activation: str = "leaky_relu"
     prior_beta: NonNegativeFloat = 0.0
+
+
+class DenseConfig(Section):
+    """The arguments of `autoregressive.dense_spins`."""
+
+    kind: ClassVar[str] = "spin"
+    type: Literal["dense"]
+    hidden: Integers = (4,)
+    z2: bool = True
+
+
+class ConvolutionalConfig(Section):
+    """The arguments of `autoregressive.convolutional_spins`."""
+
+    kind: ClassVar[str] = "spin"
+    type: Literal["convolutional"]
+    channels: PositiveInt = 8
+    kernels: Integers = (15, 5)
+    z2: bool = True
+
+
+class HierarchicalConfig(Section):
+    """The arguments of `autoregressive.hierarchical_spins`."""
+
+    kind: ClassVar[str] = "spin"
+    type: Literal["hierarchical"]
+    hidden: Integers = (4,)
+    coupling: float = 0.0
+    z2: bool = True

@@ -8,6 +8,7 @@ from latflow.actions import Action, WilsonFermions, fermions_of
 from latflow.observables.fermions import pion_correlator
 from latflow.observables.gauge import plaquette, polyakov_loop, topological_charge
 from latflow.observables.scalar import lowest_mode, magnetization, phi_squared, two_point
+from latflow.observables.spins import bond_energy
 from latflow.wilson import determinant_and_condensate
 
 RECORDED: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
@@ -21,6 +22,12 @@ RECORDED: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
         "plaquette": plaquette,
         "topological_charge": topological_charge,
         "polyakov": lambda links: polyakov_loop(links).real,
+    },
+    "spin": {
+        "magnetization": magnetization,
+        "energy": bond_energy,
+        "two_point": two_point,
+        "lowest_mode": lowest_mode,
     },
 }
 """For each kind of field the observables that samplers record."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latflow.actions import Action, HoppingPhi4, Phi4, Sum, U1Gauge, WilsonFermions
+from latflow.actions import Action, HoppingPhi4, Ising, Phi4, Sum, U1Gauge, WilsonFermions
 from latflow.report.tables import Cell, Table
 
 
@@ -56,6 +56,10 @@ def theory(action: Action) -> tuple[str, str]:
             name = "Schwinger model"
             text = f"β = {beta:g}, κ = {fermions.kappa:g}, {flavours}, {fermions.boundary} in time"
             formula = f"S = −β Σₓ cos P(x) − {_times(fermions.flavours)}log |det D|"
+        case Ising(beta=beta, field=h, couplings=couplings):
+            name, text = "Ising model", f"β = {beta:.10g}" + (f", h = {h:g}" if h else "")
+            bonds = "s(x)s(x+μ)" if couplings is None else "J_μ(x)s(x)s(x+μ)"
+            formula = f"S = −β Σₓ Σ_μ {bonds}" + (" − h Σₓ s(x)" if h else "")
         case _:
             return f"{type(action).__name__} on {lattice}", ""
     return f"{name} on {lattice}, {text}".replace("-", "−"), formula

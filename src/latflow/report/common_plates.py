@@ -39,16 +39,21 @@ def training(material: Material) -> Built:
     last = history[-max(1, len(history) // 25) :]
     ess, f_q = (float(np.mean([record[name] for record in last])) for name in ("ess", "f_q"))
     skipped = sum(bool(record.get("skipped")) for record in history)
-    figure = figures.training_history(history, material.exact_free_energy)
+    annealed = _annealed(material.run)
+    figure = figures.training_history(history, material.exact_free_energy, annealed)
     alt = (
         f"Effective sample size and variational free energy over {len(history)} training steps, against the "
         f"step and against wall time. They end at an ESS of {ess:.3f} and F_q = {minus(f_q, '.4f')}."
     )
     caption = (
         f"Each batch (faint) and the running mean. At the end ESS ≈ {ess:.3f}, F_q ≈ {minus(f_q, '.4f')}. "
-        "F_q lies above F by the Kullback–Leibler divergence of flow and target; the first steps may lie "
-        "outside its panel."
+        f"F_q lies above F by the Kullback–Leibler divergence of {material.names.model} and target; the "
+        "first steps may lie outside its panel."
     )
+    if annealed:
+        caption += (
+            f" In the first {annealed} steps (shaded) the action was weaker: F_q and ESS belong to it there."
+        )
     if material.exact_free_energy is not None:
         caption += f" The dashed line is the known F = {minus(material.exact_free_energy, '.7g')}."
     if skipped:
@@ -57,20 +62,22 @@ def training(material: Material) -> Built:
 
 
 def weights(material: Material) -> Built:
-    """Histogram of the log-weights of the flow's draws."""
+    """Histogram of the log-weights of the model's draws."""
+    model = material.names.model
     if "log_weight" not in material.proposals:
-        raise NotYetError("the flow has not been sampled yet.")
+        raise NotYetError(f"the {model} has not been sampled yet.")
     log_weight = np.asarray(material.proposals["log_weight"], dtype=np.float64).ravel()
     sound = log_weight[~(np.isnan(log_weight) | np.isposinf(log_weight))]
     deviation, ess = float(sound[np.isfinite(sound)].std()), effective_sample_size(sound)
-    figure = figures.log_weight_histogram(sound)
+    figure = figures.log_weight_histogram(sound, material.names.proposals)
     alt = (
-        f"Histogram of {sound.size} log-weights of the flow's proposals, standard deviation {deviation:.3f}."
+        f"Histogram of {sound.size} log-weights of the {model}'s proposals, "
+        f"standard deviation {deviation:.3f}."
     )
     caption = (
-        f"{sound.size} proposals, σ = {deviation:.3f}, ESS = {ess:.3f}. A perfect flow has all of them at "
+        f"{sound.size} proposals, σ = {deviation:.3f}, ESS = {ess:.3f}. A perfect {model} has all of them at "
         f"log Z; Gaussian log-weights of this width have ESS = exp(−σ²) = {np.exp(-(deviation**2)):.3f}. A "
-        "tail to the right means configurations that the flow proposes too rarely."
+        f"tail to the right means configurations that the {model} proposes too rarely."
     )
     if sound.size < log_weight.size:
         caption += f" {log_weight.size - sound.size} log-weights that are nan or infinite are left out."
@@ -78,42 +85,45 @@ def weights(material: Material) -> Built:
 
 
 def history(material: Material, shown: Mapping[str, str], what: str) -> Built:
-    """Monte Carlo history of the flow chain that stood still for longest.
+    """Monte Carlo history of the model's chain that stood still for longest.
 
     Args:
         material: of the run.
         shown: the series of each panel, by its label.
         what: the panels in words, for the alternative text.
     """
-    series = material.flow
+    series, names = material.flow, material.names
     if "accepted" not in series:
-        raise NotYetError("the flow has not been sampled yet.")
+        raise NotYetError(f"the {names.model} has not been sampled yet.")
     accepted = by_chain(series["accepted"]).astype(bool)
     longest = [longest_rejection_run(chain) for chain in accepted.T]
     chain = int(np.argmax(longest))
     drawn = {axis: by_chain(series[name])[:, chain] for axis, name in shown.items() if name in series}
     marked = sum(len(figures.rejection_runs(one, REMARKABLE_RUN)) for one in accepted.T)
     steps, chains = accepted.shape
-    figure = figures.chain_history(drawn, accepted[:, chain], REMARKABLE_RUN)
+    figure = figures.chain_history(drawn, accepted[:, chain], REMARKABLE_RUN, names.chain)
     which = (
         f"Chain {chain + 1} of {chains}, the one that stood still for longest" if chains > 1 else "The chain"
     )
     alt = (
-        f"{what} of a flow chain against its {steps} steps. "
+        f"{what} of a {names.chain} against its {steps} steps. "
         f"The longest run of rejections is {longest[chain]} steps."
     )
     caption = (
         f"{which}, over {steps} steps. Longest run of rejections: {longest[chain]}. Runs of more than "
         f"{REMARKABLE_RUN} are shaded; all chains together have {marked or 'none'}. A long run is a "
-        "configuration that the flow proposes far too rarely, at which the chain has to wait."
+        f"configuration that the {names.model} proposes far too rarely, at which the chain has to wait."
     )
     return figure, alt, caption
 
 
-def autocorrelations(chains: Mapping[str, np.ndarray], symbol: str, tex: str, words: str) -> Built:
+def autocorrelations(
+    material: Material, chains: Mapping[str, np.ndarray], symbol: str, tex: str, words: str
+) -> Built:
     """Autocorrelation of one observable of the chains.
 
     Args:
+        material: of the run.
         chains: for each source the series.
         symbol: the observable in a sentence, "|M|".
         tex: the same in a figure.
@@ -128,19 +138,39 @@ def autocorrelations(chains: Mapping[str, np.ndarray], symbol: str, tex: str, wo
     alt = f"Autocorrelation function of {words} with its error band: {found}."
     caption = (
         f"Normalised autocorrelation of {symbol} and its error. τ = ½ + Σ ρ(t) is summed up to the dashed "
-        f"line, where the Γ-method balances statistical and systematic error: {found}. A step is one "
-        "proposal of the flow, or one trajectory of HMC."
+        f"line, where the Γ-method balances statistical and systematic error: {found}. {steps_of(material)}."
     )
     return figures.autocorrelation_function(functions, tau, tex), alt, caption
 
 
+def steps_of(material: Material) -> str:
+    """What a step is of each chain, as a sentence."""
+    return f"A step is one proposal of the {material.names.model}, or {material.names.beside_step}"
+
+
 def stored_configurations(material: Material) -> dict[str, np.ndarray]:
-    """A few configurations of each source: of the chains, or fresh draws where there is no flow chain."""
-    run = material.run
-    ways = {"flow chain": ("flow", material.flow), "HMC": ("hmc", material.hmc)}
+    """A few configurations of each source: of the chains, or fresh draws where the model has none."""
+    run, names = material.run, material.names
+    ways = {names.chain: ("flow", material.flow), names.beside_chain: (names.group, material.beside)}
     found = {source: _stored(run, name, series) for source, (name, series) in ways.items()}
     rows = {source: x for source, x in found.items() if x is not None}
-    return rows if "flow chain" in rows else {"flow proposals": _fresh(run), **rows}
+    return rows if names.chain in rows else {names.proposals: _fresh(run), **rows}
+
+
+def missing_chain(material: Material, chains: Iterable[str]) -> str:
+    """A sentence for a comparison that one chain is missing from; empty where none is."""
+    names, there = material.names, list(chains)
+    if len(there) != 1:
+        return ""
+    missing = names.sentence if names.beside_chain not in there else f"the {names.model}"
+    return f" {missing[0].upper()}{missing[1:]} has not been sampled, so there is no comparison."
+
+
+def fresh_draws(material: Material, rows: Iterable[str]) -> str:
+    """A sentence where configurations are draws that no chain has seen."""
+    if material.names.proposals not in rows:
+        return ""
+    return f" Proposals are fresh draws from the trained {material.names.model}, before accept or reject."
 
 
 def named(sources: Iterable[str]) -> str:
@@ -164,6 +194,12 @@ def with_chains(series: np.ndarray) -> np.ndarray:
     return np.asarray(series).reshape(len(series), -1, np.shape(series)[-1])
 
 
+def _annealed(run: RunLike) -> int:
+    """The steps that were trained for a weaker action."""
+    anneal = getattr(run.config.training, "anneal", None)
+    return 0 if anneal is None else anneal.steps
+
+
 def _stored(run: RunLike, name: str, series: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """A few configurations (number, *lattice): from all over the history where it is kept, or its end."""
     if "field" in series:
@@ -177,7 +213,7 @@ def _stored(run: RunLike, name: str, series: Mapping[str, np.ndarray]) -> np.nda
 
 
 def _fresh(run: RunLike) -> np.ndarray:
-    """Draws from the trained flow, always the same ones."""
+    """Draws from the trained density, always the same ones."""
     flow = run.flow()
     device = next(flow.parameters()).device
     with torch.no_grad():

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from latflow.analysis import Measurement
 from latflow.observables import effective_mass
-from latflow.report.style import GREY, INK, SOURCES, label, new_figure, styled
+from latflow.report.style import BLUE, GREY, INK, OF_MODELS, SOURCES, label, new_figure, styled
+from latflow.validation import BESIDE
 
 _WIDTH = 7.2
 
@@ -31,13 +33,13 @@ def two_point_function(
     Args:
         correlators: for each source C(0), C(1), ….
         masses: for each source the effective masses at t = 1, 2, …; sources may be missing.
-        exact: C(t) where it is known, the reference of the pulls; otherwise "HMC" is.
+        exact: C(t) where it is known, the reference of the pulls; otherwise HMC is, or the classical chain.
         what: the name of C(t).
     """
     known = None if exact is None else np.asarray(exact, dtype=np.float64)
     figure = new_figure(_WIDTH, 3.6)
     grid = figure.add_gridspec(2, 2, height_ratios=[2.6, 1])
-    compared = known is not None or ("HMC" in correlators and len(correlators) > 1)
+    compared = known is not None or (_beside(correlators) is not None and len(correlators) > 1)
     top = figure.add_subplot(grid[0, 0] if compared else grid[:, 0])
     _draw_correlators(top, correlators, known, what)
     if compared:
@@ -60,39 +62,58 @@ def two_point_function(
 
 
 @styled
-def magnetization_histogram(magnetization: Mapping[str, ArrayLike]) -> Figure:
+def magnetization_histogram(
+    magnetization: Mapping[str, ArrayLike],
+    exact: tuple[np.ndarray, np.ndarray] | None = None,
+    spacing: float | None = None,
+) -> Figure:
     """Histogram of M for each source; a flow that has collapsed into one sign shows one peak of two.
 
     Args:
         magnetization: for each source ("flow chain", "HMC", …) the values, any shape.
+        exact: the values that M can have and their probabilities, drawn where they are known.
+        spacing: between neighbouring values of M where it is discrete, −1 and 1 among them: each bin then
+            holds equally many of them.
     """
     values = {source: np.asarray(m, dtype=np.float64).ravel() for source, m in magnetization.items()}
     furthest = max(float(np.abs(m).max()) for m in values.values()) or 1.0
     fewest = min(len(m) for m in values.values())
-    bins = np.linspace(-1.05 * furthest, 1.05 * furthest, 2 * int(np.clip(math.sqrt(fewest) / 4, 6, 40)) + 1)
+    number = 2 * int(np.clip(math.sqrt(fewest) / 4, 6, 40))
+    bins = np.linspace(-1.05 * furthest, 1.05 * furthest, number + 1)
+    if spacing is not None:
+        together = max(1, round(2 / number / spacing))
+        bins = np.arange(-1 - spacing / 2, 1 + spacing * together, spacing * together)
     figure = new_figure(_WIDTH, 2.9)
     axes = figure.subplots()
     for source, m in values.items():
         colour, _ = SOURCES.get(source, (INK, "o"))
         density, _ = np.histogram(m, bins, density=True)
         text = f"{source}: {np.mean(m > 0):.1%} with $M > 0$"
-        if source == "flow chain":
+        if source in OF_MODELS:
             axes.stairs(density, bins, fill=True, color=colour, alpha=0.25)
         axes.stairs(density, bins, color=colour, linewidth=1.3, label=text)
+    if exact is not None:
+        density, _ = np.histogram(exact[0], bins, weights=exact[1] / exact[1].sum(), density=True)
+        centre = (bins[1:] + bins[:-1]) / 2
+        axes.plot(centre, density, color=INK, marker=".", markersize=3, linewidth=0.6, label="exact")
     axes.axvline(0, color=GREY, linewidth=0.7)
     axes.set_ylim(0, 1.3 * axes.dataLim.ymax)
-    axes.legend(loc="upper center", ncols=len(values))
+    axes.legend(loc="upper center", ncols=len(values) + (exact is not None))
     label(axes, "Distribution of the magnetisation", r"magnetisation $M$", "density")
     return figure
 
 
 @styled
-def configurations(fields: Mapping[str, ArrayLike], columns: int = 6) -> Figure:
+def configurations(
+    fields: Mapping[str, ArrayLike], columns: int = 6, symbol: str = r"$\phi_x$", spins: bool = False
+) -> Figure:
     """A row of configurations for each source: lines in one dimension, images in two, slices x₀ = 0 in three.
 
     Args:
         fields: for each source configurations (number, *lattice).
         columns: the most that are drawn of each.
+        symbol: what the field is called.
+        spins: whether its values are ±1 alone.
 
     Raises:
         ValueError: for a lattice of no or of more than three dimensions.
@@ -119,15 +140,19 @@ def configurations(fields: Mapping[str, ArrayLike], columns: int = 6) -> Figure:
             _draw_configuration(axes, x, largest, SOURCES.get(source, (INK, "o"))[0])
         for unused in row[len(sample) :]:
             unused.set_visible(False)
-        row[0].set_ylabel(r"$\phi_x$" if dimension == 1 else r"$x_0$" if dimension == 2 else r"$x_1$")
+        row[0].set_ylabel(symbol if dimension == 1 else r"$x_0$" if dimension == 2 else r"$x_1$")
     for column in panels.T:
         lowest = [axes for axes in column if axes.get_visible()][-1]
         lowest.tick_params(labelbottom=True)
         lowest.set_xlabel(r"$x$" if dimension == 1 else r"$x_1$" if dimension == 2 else r"$x_2$")
     if dimension > 1:
-        figure.colorbar(
-            panels[0, 0].images[0], ax=panels, label=r"$\phi_x$", shrink=0.9, pad=0.015, aspect=25
-        )
+        image = panels[0, 0].images[0]
+        bar = figure.colorbar(image, ax=panels, label=symbol, shrink=0.9, pad=0.015, aspect=25)
+        if spins:
+            for drawn in (one for axes in panels.flat for one in axes.images):
+                drawn.set_cmap(ListedColormap([BLUE, "white"]))
+            bar.update_normal(image)
+            bar.set_ticks([-0.5, 0.5], labels=["−1", "+1"])
     return figure
 
 
@@ -184,9 +209,9 @@ def _draw_correlators(
 def _draw_pulls(
     axes: Axes, correlators: Mapping[str, Sequence[Measurement]], exact: np.ndarray | None
 ) -> None:
-    """(source − reference)/σ at each t, the reference exact or HMC."""
-    reference = [Measurement(float(c), 0.0) for c in exact] if exact is not None else correlators["HMC"]
-    name = "exact" if exact is not None else "HMC"
+    """(source − reference)/σ at each t, the reference exact, HMC or a classical chain."""
+    name = "exact" if exact is not None else _beside(correlators) or ""
+    reference = correlators[name] if exact is None else [Measurement(float(c), 0.0) for c in exact]
     compared = {source: values for source, values in correlators.items() if source != name}
     for shift, (source, values) in zip(_shifts(len(compared)), compared.items(), strict=True):
         colour, marker = SOURCES.get(source, (INK, "o"))
@@ -206,6 +231,11 @@ def _draw_pulls(
     )
     axes.set_ylim(-reach, reach)
     label(axes, "", r"$t$", f"pull from\n{name}")
+
+
+def _beside(correlators: Mapping[str, Sequence[Measurement]]) -> str | None:
+    """The established sampler among the sources."""
+    return next((source for source in correlators if source in BESIDE), None)
 
 
 def _limit_to_sound(axes: Axes, values: Sequence[Measurement]) -> None:

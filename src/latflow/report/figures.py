@@ -31,12 +31,15 @@ _WIDTH = 7.2
 
 
 @styled
-def training_history(history: Sequence[Mapping[str, Any]], exact_free_energy: float | None = None) -> Figure:
+def training_history(
+    history: Sequence[Mapping[str, Any]], exact_free_energy: float | None = None, annealed: int = 0
+) -> Figure:
     """ESS and F_q of each training step, against the step and against the wall time.
 
     Args:
         history: records with "step", "seconds", "ess", "f_q".
         exact_free_energy: F = −log Z, drawn as a line where it is known.
+        annealed: how many of the first steps were made for a weaker action; they are shaded.
 
     Raises:
         ValueError: when there is no record.
@@ -61,7 +64,10 @@ def training_history(history: Sequence[Mapping[str, Any]], exact_free_energy: fl
             column[1].axhline(exact_free_energy, color=INK, linestyle="--", linewidth=1, label=r"$F=-\log Z$")
         column[1].legend(loc="upper right")
         column[0].set_ylim(0, 1)
-    panels[1, 0].set_ylim(*_settled_range(f_q, exact_free_energy))
+        if annealed:
+            for axes in column:
+                axes.axvspan(time[0], time[min(annealed, len(time)) - 1], color=GREY, alpha=0.12, linewidth=0)
+    panels[1, 0].set_ylim(*_settled_range(f_q[annealed:] if annealed < len(f_q) else f_q, exact_free_energy))
     label(panels[0, 0], "Effective sample size", "", "ESS")
     label(panels[0, 1], "… against wall time", "", "")
     label(panels[1, 0], "Variational free energy", "training step", r"$F_q$")
@@ -70,13 +76,14 @@ def training_history(history: Sequence[Mapping[str, Any]], exact_free_energy: fl
 
 
 @styled
-def log_weight_histogram(log_weight: ArrayLike) -> Figure:
-    """Histogram of log w of draws from the flow: its bulk, and all of it on a logarithmic scale.
+def log_weight_histogram(log_weight: ArrayLike, source: str = "flow proposals") -> Figure:
+    """Histogram of log w of draws from q: its bulk, and all of it on a logarithmic scale.
 
     The dashed curve is a Gaussian of the same mean and width, the upright line the estimate of log Z.
 
     Args:
         log_weight: log w of each draw, any shape.
+        source: what the draws are called.
 
     Raises:
         ValueError: when weights are nan, +inf, or all zero.
@@ -97,7 +104,7 @@ def log_weight_histogram(log_weight: ArrayLike) -> Figure:
     panels = figure.subplots(1, 2)
     for axes in panels:
         axes.stairs(density, bins, fill=True, color=BLUE, alpha=0.25)
-        axes.stairs(density, bins, color=BLUE, linewidth=1, label="flow proposals")
+        axes.stairs(density, bins, color=BLUE, linewidth=1, label=source)
         axes.plot(grid, gaussian, color=INK, linestyle="--", linewidth=1, label="Gaussian of this width")
         axes.axvline(log_z, color=ORANGE, linewidth=1.1, label=r"estimate of $\log Z$")
     highest = max(density.max(), gaussian.max())
@@ -132,8 +139,13 @@ def rejection_runs(accepted: ArrayLike, longer_than: int = 100) -> list[tuple[in
 
 
 @styled
-def chain_history(series: Mapping[str, ArrayLike], accepted: ArrayLike, longer_than: int = 100) -> Figure:
-    """Monte Carlo history of one flow chain; runs of more than `longer_than` rejections are shaded.
+def chain_history(
+    series: Mapping[str, ArrayLike],
+    accepted: ArrayLike,
+    longer_than: int = 100,
+    source: str = "flow chain",
+) -> Figure:
+    """Monte Carlo history of one chain of proposals; runs of more than `longer_than` rejections are shaded.
 
     A long chain is drawn twice: whole, and around its longest run of rejections.
 
@@ -141,6 +153,7 @@ def chain_history(series: Mapping[str, ArrayLike], accepted: ArrayLike, longer_t
         series: for each panel its label and the values (steps,).
         accepted: (steps,), whether each proposal was accepted.
         longer_than: rejections in a row that are not remarkable yet.
+        source: what the chain is called.
     """
     steps = len(np.asarray(accepted))
     runs = rejection_runs(accepted, longer_than)
@@ -169,7 +182,7 @@ def chain_history(series: Mapping[str, ArrayLike], accepted: ArrayLike, longer_t
             axes.locator_params(axis="x", nbins=5)
     length = longest[1] - longest[0] + 1 if not all(np.asarray(accepted, dtype=bool)) else 0
     number = f"{len(runs) or 'no'} run{'' if len(runs) == 1 else 's'}"
-    panels[0, 0].set_title(f"A flow chain: {number} of more than {longer_than} rejections")
+    panels[0, 0].set_title(f"A {source}: {number} of more than {longer_than} rejections")
     if zoomed:
         panels[0, 1].set_title(f"The longest: {length} rejections")
     for axes in panels[-1]:

@@ -13,7 +13,18 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from latflow.analysis import Measurement, effective_sample_size, scaled_weight
-from latflow.report.style import BLUE, GREY, INK, ORANGE, SOURCES, envelope, label, new_figure, styled
+from latflow.report.style import (
+    BLUE,
+    GREY,
+    INK,
+    OF_MODELS,
+    ORANGE,
+    SOURCES,
+    envelope,
+    label,
+    new_figure,
+    styled,
+)
 
 _WIDTH = 7.2
 _EXCERPT = 300
@@ -177,7 +188,7 @@ def plaquette_histogram(
     for source, p in values.items():
         colour, _ = SOURCES.get(source, (INK, "o"))
         density, _ = np.histogram(p, bins, density=True)
-        if source == "flow chain":
+        if source in OF_MODELS:
             axes.stairs(density, bins, fill=True, color=colour, alpha=0.25)
         axes.stairs(density, bins, color=colour, linewidth=1.3, label=f"{source}: {averages[source]}")
     if exact is not None:

@@ -79,7 +79,7 @@ def _topology(material: Material) -> Built:
     alt = f"Topological charge against the step. It changes at a share of the steps of {found}."
     caption = (
         f"The charge Q of one chain of each. It changes at a share of all steps of {found}; rejected steps "
-        "count. A step is one proposal of the flow, or one trajectory of HMC. These rates belong to the "
+        f"count. {common.steps_of(material)}. These rates belong to the "
         "samplers, not to the theory, and need not agree."
     )
     return figure, alt, caption
@@ -109,7 +109,7 @@ def _charge_distribution(material: Material) -> Built:
     )
     if "flow proposals" in sources:
         caption += " Proposals count without their weights: a sector that they lack is lost to the chain."
-    if sign_of(action, material.flow or material.hmc) is not None:
+    if sign_of(action, material.flow or material.beside) is not None:
         caption += " Signs of the determinant are not counted here; averages in the tables are reweighted."
     return figure, alt, caption
 
@@ -117,9 +117,11 @@ def _charge_distribution(material: Material) -> Built:
 def _autocorrelation(material: Material) -> Built:
     if fermions_of(material.run.action) is not None:
         chains = material.chains("condensate")
-        return common.autocorrelations(chains, "the condensate", "condensate", "the chiral condensate")
+        return common.autocorrelations(
+            material, chains, "the condensate", "condensate", "the chiral condensate"
+        )
     chains = {source: q**2 for source, q in material.chains("topological_charge").items()}
-    return common.autocorrelations(chains, "Q²", r"$Q^2$", "the squared topological charge")
+    return common.autocorrelations(material, chains, "Q²", r"$Q^2$", "the squared topological charge")
 
 
 def _plaquette(material: Material) -> Built:
@@ -153,10 +155,7 @@ def _pion(material: Material) -> Built:
         "Neighbouring times are strongly correlated, so several pulls of one sign are no surprise. The "
         "effective mass is arccosh[(C(t−1) + C(t+1)) / 2C(t)], constant where one state dominates."
     )
-    if len(chains) == 1:
-        missing = "HMC" if "HMC" not in chains else "The flow"
-        caption += f" {missing} has not been sampled, so there is no comparison."
-    return figure, alt, caption
+    return figure, alt, caption + common.missing_chain(material, chains)
 
 
 def _configurations(material: Material) -> Built:
@@ -169,14 +168,12 @@ def _configurations(material: Material) -> Built:
         f"The plaquette angles P(x) in (−π, π] of {named(rows)}, whose sum is 2πQ. The colours close into a "
         "circle, as the angles do."
     )
-    if "flow proposals" in rows:
-        caption += " Proposals are fresh draws from the trained flow, before accept or reject."
-    return figure, alt, caption
+    return figure, alt, caption + common.fresh_draws(material, rows)
 
 
 def _factor(material: Material, source: str) -> np.ndarray | None:
     """The sign of the determinant where averages are reweighted with it."""
-    series = material.hmc if source == "HMC" else material.flow
+    series = material.beside if source == "HMC" else material.flow
     factor = sign_of(material.run.action, series)
     return None if factor is None else by_chain(factor)
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from latflow.actions import Action
 from latflow.errors import LatflowError
+from latflow.validation import Names, names_of
 
 
 @runtime_checkable
@@ -68,19 +69,24 @@ class Material:
         return self.run.history()
 
     @cached_property
+    def names(self) -> Names:
+        """What its parts are called."""
+        return names_of(self.run.action, self.run.config)
+
+    @cached_property
     def flow(self) -> dict[str, np.ndarray]:
-        """The series of the flow chain."""
+        """The series of the chain of the flow, or of the network."""
         return self.run.series("flow")
 
     @cached_property
     def proposals(self) -> dict[str, np.ndarray]:
-        """The raw draws from the flow."""
+        """The raw draws from it."""
         return self.run.series("proposals")
 
     @cached_property
-    def hmc(self) -> dict[str, np.ndarray]:
-        """The series of HMC."""
-        return self.run.series("hmc")
+    def beside(self) -> dict[str, np.ndarray]:
+        """The series of the chain beside it: of HMC, for spins the classical one."""
+        return self.run.series(self.names.group)
 
     def chains(self, name: str) -> dict[str, np.ndarray]:
         """A series of each Markov chain that has it.
@@ -88,10 +94,12 @@ class Material:
         Raises:
             NotYetError: when none has.
         """
-        sources = {"flow chain": self.flow, "HMC": self.hmc}
+        sources = {self.names.chain: self.flow, self.names.beside_chain: self.beside}
         found = {source: series[name] for source, series in sources.items() if name in series}
         if not found:
-            raise NotYetError("neither the flow nor HMC has been sampled yet.")
+            raise NotYetError(
+                f"neither the {self.names.model} nor {self.names.sentence} has been sampled yet."
+            )
         return found
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from latflow import __version__
 from latflow.report import circumstances, tables
+from latflow.report.diagnostics import diagnostics_table
 from latflow.report.material import Material, Plate, RunLike
 from latflow.report.plates import plates
 from latflow.report.style import save
@@ -69,11 +70,12 @@ def _render(material: Material, results: Mapping[str, Any], pictures: list[_Pict
             description=getattr(run.config, "description", ""),
             theory=heading,
             formula=formula,
+            names=material.names,
             banner=tables.banner(results),
             headline=tables.headline(results),
             verdicts=tables.verdict_tables(results),
             checks=tables.check_table(results),
-            diagnostics=tables.diagnostics_table(results),
+            diagnostics=diagnostics_table(results),
             timing=circumstances.timing_table(material.history, run.config.training.batch, _chains(material)),
             origin=circumstances.origin_table(run.info),
             command=run.info.get("command", ""),
@@ -87,7 +89,11 @@ def _render(material: Material, results: Mapping[str, Any], pictures: list[_Pict
 
 def _chains(material: Material) -> dict[str, dict[str, Any]]:
     """Of each chain that has begun what `run.sampling_info` knows, and its number of chains."""
-    found = {"flow + Metropolis": ("flow", material.flow), "HMC": ("hmc", material.hmc)}
+    names = material.names
+    found = {
+        f"{names.model} + Metropolis": ("flow", material.flow),
+        names.beside: (names.group, material.beside),
+    }
     return {
         label: {**material.run.sampling_info(name), "chains": series["accepted"].shape[1]}
         for label, (name, series) in found.items()

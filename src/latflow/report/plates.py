@@ -2,7 +2,7 @@
 
 from latflow.actions import Action
 from latflow.errors import LatflowError
-from latflow.report import gauge_plates, scalar_plates
+from latflow.report import gauge_plates, scalar_plates, spin_plates
 from latflow.report.common_plates import Builder
 from latflow.report.material import Material, Plate
 
@@ -22,4 +22,10 @@ def plates(material: Material) -> list[Plate]:
 
 def _builders(action: Action) -> dict[str, tuple[str, Builder]]:
     """The plates for the kind of field."""
-    return gauge_plates.plates_of(action) if action.kind == "gauge" else scalar_plates.PLATES
+    match action.kind:
+        case "gauge":
+            return gauge_plates.plates_of(action)
+        case "spin":
+            return spin_plates.PLATES
+        case _:
+            return scalar_plates.PLATES

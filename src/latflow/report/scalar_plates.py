@@ -7,7 +7,15 @@ from latflow.analysis import derive_vector, effective_masses
 from latflow.exact import free_field_two_point
 from latflow.report import common_plates as common
 from latflow.report import field_figures
-from latflow.report.common_plates import Builder, Built, named, stored_configurations, with_chains
+from latflow.report.common_plates import (
+    Builder,
+    Built,
+    fresh_draws,
+    missing_chain,
+    named,
+    stored_configurations,
+    with_chains,
+)
 from latflow.report.material import Material
 
 
@@ -18,7 +26,7 @@ def _history(material: Material) -> Built:
 
 def _autocorrelation(material: Material) -> Built:
     chains = {source: np.abs(m) for source, m in material.chains("magnetization").items()}
-    return common.autocorrelations(chains, "|M|", r"$|M|$", "the absolute magnetisation")
+    return common.autocorrelations(material, chains, "|M|", r"$|M|$", "the absolute magnetisation")
 
 
 def _two_point(material: Material) -> Built:
@@ -34,10 +42,7 @@ def _two_point(material: Material) -> Built:
         "so several pulls of one sign are no surprise. The effective mass is "
         "arccosh[(C(t−1) + C(t+1)) / 2C(t)]."
     )
-    if len(correlators) == 1:
-        missing = "HMC" if "HMC" not in correlators else "The flow"
-        caption += f" {missing} has not been sampled, so there is no comparison."
-    return figure, alt, caption
+    return figure, alt, caption + missing_chain(material, correlators)
 
 
 def _magnetization(material: Material) -> Built:
@@ -59,9 +64,11 @@ def _configurations(material: Material) -> Built:
     what = {1: "lines", 2: "images", 3: "slices x₀ = 0"}[dimensions]
     alt = f"Sample configurations as {what}: a row for {named(rows)}."
     caption = f"The field φ of {named(rows)}: {what}, all on one scale."
-    if "flow proposals" in rows:
-        caption += " Proposals are fresh draws from the trained flow, before accept or reject."
-    return field_figures.configurations(rows, columns=common.SAMPLES), alt, caption
+    return (
+        field_figures.configurations(rows, columns=common.SAMPLES),
+        alt,
+        caption + fresh_draws(material, rows),
+    )
 
 
 def _exact_two_point(action: Action) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from latflow.storage import replacing
+from latflow.validation import BESIDE, MODELS
 
 Arguments = ParamSpec("Arguments")
 
@@ -23,7 +24,14 @@ BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#7
 RED = "#C1121F"
 """For what is wrong with a chain; never beside another colour that must be told from it."""
 
-SOURCES = {"flow chain": (BLUE, "o"), "HMC": (ORANGE, "s"), "flow proposals": (GREEN, "D")}
+OF_MODELS = tuple(f"{model} chain" for model in MODELS)
+"""The Markov chains of what was trained, as sources of numbers."""
+
+SOURCES = {
+    **dict.fromkeys(OF_MODELS, (BLUE, "o")),
+    **dict.fromkeys(BESIDE, (ORANGE, "s")),
+    **{f"{model} proposals": (GREEN, "D") for model in MODELS},
+}
 """The colour and the marker by which each source of numbers is known in every figure."""
 
 STYLE: dict[Any, Any] = {

@@ -1,28 +1,38 @@
 """The tables of a report, and its verdict: what `validation` found, as text for the page."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from latflow.analysis import Measurement
-from latflow.validation import MAX_PULL, PAIRS, PARETO_WARNING
+from latflow.validation import MAX_PULL, PAIRS, Names
 
 Mark = Literal["", "good", "warn", "bad"]
 
 _REMARKABLE_PULL = 3.0
 _WAYS = {
-    "flow": "flow + Metropolis",
+    "flow": "{model} + Metropolis",
     "nis": "reweighted (NIS)",
-    "hmc": "HMC",
+    "hmc": "{beside}",
+    "classical": "{beside}",
     "quenched": "quenched, reweighted",
     "exact": "exact or reference",
 }
-_SHORT = {"flow": "flow", "nis": "NIS", "hmc": "HMC", "quenched": "quenched", "exact": "exact"}
+_SHORT = {
+    "flow": "{model}",
+    "nis": "NIS",
+    "hmc": "{beside}",
+    "classical": "{beside}",
+    "quenched": "quenched",
+    "exact": "exact",
+}
 _ORDER = [f"{one}-{other}" for one, other in PAIRS]
 _MOST_COLUMNS = 9
-_TAUS = {"abs_magnetization": "τ of |M|, flow chain", "condensate": "τ of the condensate, flow chain"} | {
-    "charge_squared": "τ of Q², flow chain"
+_TAUS = {
+    "abs_magnetization": "τ of |M|, {model} chain",
+    "condensate": "τ of the condensate, {model} chain",
+    "charge_squared": "τ of Q², {model} chain",
 }
 """The observables whose autocorrelation time tells most, the first of them that a run has."""
 
@@ -76,6 +86,11 @@ def printed(m: Measurement) -> str:
     return (f"{m.value:.8g}" if m.error == 0 else str(m)).replace("-", "−")
 
 
+def names_in(results: Mapping[str, Any]) -> dict[str, str]:
+    """What the model and the sampler beside it are called: "flow" and "HMC" where nothing else is said."""
+    return {"model": Names.model, "beside": Names.beside} | dict(results.get("names", {}))
+
+
 def banner(results: Mapping[str, Any]) -> Banner:
     """The verdict on the run in words."""
     if not results:
@@ -86,7 +101,7 @@ def banner(results: Mapping[str, Any]) -> Banner:
     warnings = list(results.get("warnings", []))
     failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["passed"]]
     failed += [
-        f"{label}: {_pair(pair)} is {pull:+.1f} standard deviations"
+        f"{label}: {_pair(pair, results)} is {pull:+.1f} standard deviations"
         for label, pair, pull in pulls
         if abs(pull) > MAX_PULL
     ]
@@ -95,7 +110,9 @@ def banner(results: Mapping[str, Any]) -> Banner:
     summary = f"{len(checks)} of {len(checks)} checks hold"
     if pulls:
         label, pair, largest = max(pulls, key=lambda entry: abs(entry[2]))
-        summary += f"; the largest of {len(pulls)} pulls is {abs(largest):.1f} ({label}, {_pair(pair)})"
+        summary += (
+            f"; the largest of {len(pulls)} pulls is {abs(largest):.1f} ({label}, {_pair(pair, results)})"
+        )
     return Banner("passed", "Validation passed", [summary + "."], warnings)
 
 
@@ -115,7 +132,8 @@ def headline(results: Mapping[str, Any]) -> list[Cell]:
     slowest = next((name for name in _TAUS if name in rows), "")
     tau = measurement(rows.get(slowest, {}).get("flow"))
     if tau is not None and tau.tau_int is not None:
-        cells.append(Cell(printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0)), _TAUS[slowest]))
+        name = _TAUS[slowest].format(**names_in(results))
+        cells.append(Cell(printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0)), name))
     return cells
 
 
@@ -136,10 +154,12 @@ def verdict_tables(results: Mapping[str, Any]) -> list[Table]:
     measured = "Expectation values with their errors; τ is the integrated autocorrelation time in steps."
     compared = (
         f"Pulls are differences in standard deviations, amber beyond {_REMARKABLE_PULL:.0f}, red beyond "
-        f"{MAX_PULL:.0f} where the validation fails. Flow and NIS share their draws and are not compared."
+        f"{MAX_PULL:.0f} where the validation fails. {names_in(results)['model'].capitalize()} and NIS share "
+        "their draws and are not compared."
     )
     notes = results.get("notes", [])
-    value_head, pull_head = [_WAYS[way] for way in ways], [_pair(pair) for pair in pairs]
+    value_head = [_WAYS[way].format(**names_in(results)) for way in ways]
+    pull_head = [_pair(pair, results) for pair in pairs]
     value_group, pull_group = ("expectation values", len(ways)), ("pulls [σ]", len(pairs))
     if len(ways) + len(pairs) > _MOST_COLUMNS:
         return [
@@ -179,73 +199,6 @@ def check_table(results: Mapping[str, Any]) -> Table | None:
     return Table("Statements that must hold, exactly or to rounding.", ["check", "verdict", "found"], rows)
 
 
-_Format = Callable[[float], str]
-
-
-def _share(number: float) -> str:
-    return f"{number:.3f}"
-
-
-def _count(number: float) -> str:
-    return f"{number:.0f}"
-
-
-def _general(number: float) -> str:
-    return f"{number:.3g}"
-
-
-_DIAGNOSTICS: dict[str, tuple[str, str, _Format]] = {
-    "draws": ("Proposals", "draws of the flow behind the numbers of its weights", _count),
-    "ess": ("Effective sample size", "(Σw)² / (N Σw²), the share of the proposals that count", _share),
-    "acceptance": ("Acceptance", "of the flow chain, as it ran", _share),
-    "expected_acceptance": ("Expected acceptance", "from the weights of the proposals alone", _share),
-    "longest_rejection_run": (
-        "Longest run of rejections",
-        "steps in a row, in any of the flow chains",
-        _count,
-    ),
-    "largest_weight_share": ("Largest share of one weight", "max w / Σw", _general),
-    "pareto_k": (
-        "Pareto tail index k̂",
-        f"of the largest weights; unreliable above {PARETO_WARNING}",
-        _general,
-    ),
-    "f_q": ("Variational free energy F_q", "−⟨log w⟩", _general),
-    "free_energy": ("Free energy F", "−log Z = −log⟨w⟩", _general),
-    "hmc_acceptance": ("Acceptance of HMC", "of its trajectories", _share),
-    "tunnelling_rate": ("Tunnelling of the flow chain", "share of steps at which Q changes", _general),
-    "hmc_tunnelling_rate": ("Tunnelling of HMC", "share of trajectories at which Q changes", _general),
-    "quenched_draws": ("Quenched draws", "exact draws of the pure gauge theory", _count),
-    "quenched_ess": ("ESS of quenched draws", "weighted with the determinant", _general),
-    "quenched_pareto_k": ("Pareto tail index k̂ of quenched draws", "of the largest weights", _general),
-    "hmc_exp_minus_delta_h": ("⟨exp(−ΔH)⟩ of HMC", "is 1 in equilibrium", _share),
-}
-
-
-def diagnostics_table(results: Mapping[str, Any]) -> Table | None:
-    """What the weights and the chains say of themselves; None where nothing is known."""
-    found = {k: v for k, v in results.get("diagnostics", {}).items() if not k.endswith("_error")}
-    if not found:
-        return None
-    names = [name for name in _DIAGNOSTICS if name in found] + [
-        name for name in found if name not in _DIAGNOSTICS
-    ]
-    rows = []
-    for name in names:
-        label, meaning, write = _DIAGNOSTICS.get(name, (name.replace("_", " "), "", _general))
-        error = results["diagnostics"].get(f"{name}_error")
-        value = float(found[name])
-        text = write(value)
-        if error is not None:
-            text = printed(Measurement(value, error))
-        doubtful = name == "pareto_k" and value > PARETO_WARNING
-        note = "the flow misses part of the target" if doubtful else ""
-        rows.append(
-            [Cell(label), Cell(text.replace("-", "−"), note, "warn" if doubtful else ""), Cell(meaning)]
-        )
-    return Table("Diagnostics of the weights and of the chains.", ["quantity", "value", "meaning"], rows)
-
-
 def _value_cell(m: Measurement | None) -> Cell:
     if m is None:
         return Cell("–")
@@ -275,5 +228,5 @@ def _pulls(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     ]
 
 
-def _pair(pair: str) -> str:
-    return " − ".join(_SHORT.get(way, way) for way in pair.split("-"))
+def _pair(pair: str, results: Mapping[str, Any]) -> str:
+    return " − ".join(_SHORT.get(way, way).format(**names_in(results)) for way in pair.split("-"))

@@ -21,15 +21,15 @@ from torch import Generator
 
 from latflow import __version__
 from latflow.actions import Action
+from latflow.autoregressive import NamedDensity, build_density
+from latflow.autoregressive.files import load_weights
 from latflow.config import RunConfig, differences, parse_config, to_toml
 from latflow.errors import CheckpointError, RunFolderError
-from latflow.flows import Flow, build_flow
-from latflow.flows.files import load_weights
 from latflow.runs.interrupts import StopRequest, deferred_signals
 from latflow.storage import load_tree, write_text
 
 Folder = TypeVar("Folder", bound="RunFolder")
-Purpose = Literal["initialisation", "training", "flow", "hmc"]
+Purpose = Literal["initialisation", "training", "flow", "hmc", "classical"]
 """What a generator is for; each has its own, so that no stage changes the numbers of another."""
 
 _CONFIG, _INFO, _LOCK = "config.toml", "run.json", ".lock"
@@ -46,6 +46,7 @@ class RunFolder:
         samples.zarr                 groups flow, proposals, hmc
         results.json, report.html    what was made of it
 
+    "flow" is the density that was trained, for spins a network; beside it they have "classical", not "hmc".
     `open`, `create` and `create_or_resume` make the object.
     """
 
@@ -136,7 +137,7 @@ class RunFolder:
         return self.path / "history.jsonl"
 
     def checkpoint(self, name: str) -> Path:
-        """The file of a checkpoint: last, best, flow or hmc."""
+        """The file of a checkpoint: last, best, flow, and hmc or classical."""
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def generator(self, purpose: Purpose) -> Generator:
@@ -146,13 +147,13 @@ class RunFolder:
         device = "cpu" if purpose == "initialisation" else self.device
         return Generator(device).manual_seed(int.from_bytes(digest[:8], "big"))
 
-    def new_flow(self) -> Flow:
-        """The flow before training."""
-        flow = build_flow(self.config.flow_recipe(), generator=self.generator("initialisation"))
+    def new_flow(self) -> NamedDensity:
+        """The flow, or the network of spins, before training."""
+        flow = build_density(self.config.flow_recipe(), generator=self.generator("initialisation"))
         return flow.to(device=self.device, dtype=self.config.compute.torch_dtype)
 
-    def flow(self, which: Literal["best", "last"] = "best") -> Flow:
-        """The trained flow: that of the lowest F_q, or the last.
+    def flow(self, which: Literal["best", "last"] = "best") -> NamedDensity:
+        """The trained flow, or network of spins: that of the lowest F_q, or the last.
 
         Raises:
             CheckpointError: when there is no such checkpoint yet, or it is damaged or of another model.
@@ -160,7 +161,7 @@ class RunFolder:
         path = self.checkpoint(which)
         if not path.exists():
             raise CheckpointError(
-                f"{self.path} holds no trained flow yet: `latflow train {self.path}` makes one"
+                f"{self.path} holds no trained weights yet: `latflow train {self.path}` makes one"
             )
         flow = self.new_flow()
         load_weights(flow, load_checkpoint(path, "weights")["weights"], path)

@@ -8,12 +8,14 @@ import numpy as np
 from xarray import Dataset
 
 from latflow.errors import RunFolderError
-from latflow.runs import sampling, training
+from latflow.runs import growth, sampling, training
 from latflow.runs.folder import RunFolder, plain
 from latflow.storage import write_text
 
-Group = Literal["flow", "proposals", "hmc"]
-"""The chain of the flow, the raw draws of the flow that were proposed to it, the chain of HMC."""
+Group = Literal["flow", "proposals", "hmc", "classical"]
+"""The chain of the flow, the raw draws of the flow that were proposed to it, and the chain beside it."""
+
+_GROUPS: tuple[Group, ...] = ("flow", "proposals", "hmc", "classical")
 
 
 class Run(RunFolder):
@@ -35,13 +37,17 @@ class Run(RunFolder):
         """Train to the end; see `latflow.runs.training.train`."""
         training.train(self, on_record)
 
-    def sample(self, on_block: sampling.OnBlock | None = None) -> None:
+    def sample(self, on_block: growth.OnBlock | None = None) -> None:
         """Grow the chain of the flow to its length; see `latflow.runs.sampling.sample_flow`."""
         sampling.sample_flow(self, on_block)
 
-    def sample_hmc(self, on_block: sampling.OnBlock | None = None) -> None:
+    def sample_hmc(self, on_block: growth.OnBlock | None = None) -> None:
         """Grow the chain of HMC to its length; see `latflow.runs.sampling.sample_hmc`."""
         sampling.sample_hmc(self, on_block)
+
+    def sample_classical(self, on_block: growth.OnBlock | None = None) -> None:
+        """Grow the classical chain of spins; see `latflow.runs.sampling.sample_classical`."""
+        sampling.sample_classical(self, on_block)
 
     @property
     def trained_steps(self) -> int:
@@ -54,18 +60,19 @@ class Run(RunFolder):
 
     def series(self, group: Group) -> dict[str, np.ndarray]:
         """The numbers of a chain, each (step, chain, …), or {} where nothing is written yet."""
-        return sampling.chain_store(self).series(group, self._steps(group))
+        return growth.chain_store(self).series(group, self._steps(group))
 
     def dataset(self, group: Group) -> Dataset:
         """The same as an xarray data set, which reads from the disk what is used."""
-        return sampling.chain_store(self).dataset(group, self._steps(group))
+        return growth.chain_store(self).dataset(group, self._steps(group))
 
-    def sampling_info(self, name: sampling.ChainName) -> dict[str, Any]:
+    def sampling_info(self, name: growth.ChainName) -> dict[str, Any]:
         """The `steps` of a chain, the `seconds` and `acceptance` of them, and the step size of HMC.
 
-        The seconds include tuning and thermalisation; of HMC there are `step_size` and `n_steps`, as tuned.
+        Of a classical chain the `acceptance` is the share of the spins that a step changes. The seconds
+        include tuning and thermalisation; of HMC there are `step_size` and `n_steps`, as tuned.
         """
-        info = sampling.chain_info(self, name)
+        info = growth.chain_info(self, name)
         if not info["steps"]:
             return info
         return info | {"acceptance": float(self.dataset(name)["accepted"].mean())}
@@ -76,8 +83,7 @@ class Run(RunFolder):
         Raises:
             RunFolderError: when there are none yet.
         """
-        groups: tuple[Group, ...] = ("flow", "proposals", "hmc")
-        lengths: dict[Group, int] = {group: steps for group in groups if (steps := self._steps(group))}
+        lengths: dict[Group, int] = {group: steps for group in _GROUPS if (steps := self._steps(group))}
         if not lengths:
             raise RunFolderError(f"{self.path} holds no chain yet: `latflow sample {self.path}` makes one")
         return lengths
@@ -95,11 +101,11 @@ class Run(RunFolder):
         target = Path(target)
         if target.suffix not in (".nc", ".h5", ".hdf5"):
             raise ValueError(f"expected a file name that ends in .nc, .h5 or .hdf5, got {target.name!r}")
-        sampling.chain_store(self).export(target, self.written())
+        growth.chain_store(self).export(target, self.written())
 
     def save_results(self, results: dict[str, Any]) -> None:
         """Keep the verdict of a validation in `results.json`; null stands for what is not finite."""
         write_text(self.path / "results.json", json.dumps(plain(results), indent=2, allow_nan=False))
 
     def _steps(self, group: Group) -> int:
-        return sampling.chain_info(self, "hmc" if group == "hmc" else "flow")["steps"]
+        return growth.chain_info(self, "flow" if group == "proposals" else group)["steps"]

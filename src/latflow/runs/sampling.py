@@ -1,66 +1,19 @@
-"""The chains of a run: independence Metropolis with the flow, and hybrid Monte Carlo beside it."""
+"""The chains of a run: independence Metropolis with the flow, and an established sampler beside it."""
 
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
-
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from latflow.analysis import effective_sample_size
-from latflow.config import HMCConfig, SamplingConfig, to_toml
-from latflow.errors import CheckpointError
-from latflow.observables import recorded
-from latflow.runs.chains import ChainStore
-from latflow.runs.folder import RunFolder, load_checkpoint
-from latflow.runs.interrupts import StopRequest
+from latflow.config import ClassicalConfig, HMCConfig
+from latflow.errors import RunFolderError
+from latflow.runs.folder import RunFolder
+from latflow.runs.growth import GrowingChain, OnBlock
 from latflow.runs.training import require_trained
-from latflow.samplers import (
-    HMC,
-    Block,
-    HMCState,
-    IndependenceMetropolis,
-    Observe,
-    Sampler,
-    run_blocks,
-    thermalise,
-    tune_step_size,
-)
-from latflow.storage import save_tree
-
-ChainName = Literal["flow", "hmc"]
-State = TypeVar("State")
-
-_GROUPS: dict[ChainName, list[str]] = {"flow": ["flow", "proposals"], "hmc": ["hmc"]}
-"""The groups of arrays that belong to a chain."""
+from latflow.samplers import HMC, HMCState, IndependenceMetropolis, tune_step_size
 
 _START_SPREAD = 0.1
 """Of the fields from which HMC starts: small, where every action is finite and no vacuum is preferred."""
 _START_STEPS = 10
 """Steps in a trajectory from which the tuning of HMC starts."""
-
-
-@dataclass(frozen=True)
-class BlockReport:
-    """What became of a block of steps, after it is written.
-
-    Attributes:
-        step: the steps of each chain that are written now; 0 during thermalisation.
-        steps: how many there will be.
-        acceptance: share of accepted proposals in the block; nan during thermalisation.
-        ess: effective sample size of the block's proposals, None for a chain without independent ones.
-    """
-
-    step: int
-    steps: int
-    acceptance: float
-    ess: float | None = None
-
-
-OnBlock = Callable[[BlockReport], None]
 
 
 def sample_flow(folder: RunFolder, on_block: OnBlock | None = None) -> None:
@@ -74,7 +27,7 @@ def sample_flow(folder: RunFolder, on_block: OnBlock | None = None) -> None:
     settings = folder.config.sampling
     with folder.stage() as stop:
         require_trained(folder)
-        chain = _Chain(folder, "flow", settings, on_block, stop)
+        chain = GrowingChain(folder, "flow", settings, on_block, stop)
         if chain.finished:
             return
         sampler = IndependenceMetropolis(folder.flow("best"), folder.action, settings.batch)
@@ -90,15 +43,17 @@ def sample_hmc(folder: RunFolder, on_block: OnBlock | None = None) -> None:
 
     Raises:
         Interrupted: after a signal, between blocks.
-        RunFolderError: when another process holds the folder.
+        RunFolderError: when another process holds the folder, or the run is of spins.
         CheckpointError: when the chain's checkpoint is damaged.
         LatflowError: when no step size is accepted.
     """
     settings = folder.config.hmc
+    if settings is None:
+        raise RunFolderError(f"{folder.path} is a run of spins: beside it runs its classical chain, not HMC")
     if not settings.enabled:
         return
     with folder.stage() as stop:
-        chain = _Chain(folder, "hmc", settings, on_block, stop)
+        chain = GrowingChain(folder, "hmc", settings, on_block, stop)
         if chain.finished:
             return
         if chain.stored:
@@ -106,125 +61,38 @@ def sample_hmc(folder: RunFolder, on_block: OnBlock | None = None) -> None:
             hmc = HMC(folder.action, info["step_size"], info["n_steps"], settings.integrator, settings.jitter)
             state = chain.restore(hmc)
         else:
-            hmc, state = _tuned(folder, chain.generator)
+            hmc, state = _tuned(folder, settings, chain.generator)
             state = chain.begin(hmc, state, {"step_size": hmc.step_size, "n_steps": hmc.n_steps})
         chain.grow(hmc, state)
 
 
-def chain_store(folder: RunFolder) -> ChainStore:
-    """Where the chains of a run lie, with its configuration, versions and seed inside."""
-    attributes = {key: value for key, value in folder.info.items() if isinstance(value, str | int)}
-    return ChainStore(folder.path / "samples.zarr", attributes | {"configuration": to_toml(folder.config)})
-
-
-def chain_info(folder: RunFolder, name: ChainName) -> dict[str, Any]:
-    """The number of `steps` written, the `seconds` they took, and what was found when the chain began."""
-    tree = _stored(folder, name) or {"steps": 0, "seconds": 0.0, "info": {}}
-    return {"steps": tree["steps"], "seconds": tree["seconds"], **tree["info"]}
-
-
-class _Chain:
-    """One chain of a run, from its checkpoint to its end.
-
-    The checkpoint (state, generator, number of steps) is written after the block whose end it describes. What
-    lies beyond it in the arrays came from a process that was killed in between: it is cut off and computed
-    again.
-    """
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        name: ChainName,
-        settings: SamplingConfig | HMCConfig,
-        on_block: OnBlock | None,
-        stop: StopRequest,
-    ) -> None:
-        self.folder, self.settings = folder, settings
-        self.name: ChainName = name
-        self.on_block, self.stop = on_block, stop
-        self.generator = folder.generator(name)
-        self.store = chain_store(folder)
-        self.stored = _stored(folder, name)
-        self.steps: int = 0
-        self.info: dict[str, Any] = {}
-        self.seconds, self.since = 0.0, time.perf_counter()
-
-    @property
-    def finished(self) -> bool:
-        """Whether the chain has its length."""
-        return self.stored is not None and self.stored["steps"] >= self.settings.steps
-
-    def begin(self, sampler: Sampler[State, Any], state: State, info: dict[str, Any]) -> State:
-        """Thermalise from `state`; `info` is what later processes must know of the sampler."""
-        self.info = info
-        for first in range(0, self.settings.thermalisation, self.settings.block):
-            n = min(self.settings.block, self.settings.thermalisation - first)
-            state = thermalise(sampler, state, n, self.generator)
-            self._report(BlockReport(0, self.settings.steps, math.nan))
-            self.stop.heed()
-        self._save(sampler, state)
-        return state
-
-    def restore(self, sampler: Sampler[State, Any]) -> State:
-        """The state of the checkpoint; generator and arrays go back to it, too."""
-        tree, path = self.stored or {}, self.folder.checkpoint(self.name)
-        self.folder.require_device(tree["device"], path)
-        self.generator.set_state(tree["generator"])
-        self.steps, self.info, self.seconds = tree["steps"], tree["info"], tree["seconds"]
-        if self.steps:
-            self.store.cut(_GROUPS[self.name], self.steps)
-        return sampler.state_from_dict({k: v.to(self.folder.device) for k, v in tree["state"].items()})
-
-    def grow(self, sampler: Sampler[State, Any], state: State) -> None:
-        """Write block after block until the chain has its length."""
-        observe = _observe(self.folder)
-        rest, block = self.settings.steps - self.steps, self.settings.block
-        for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
-            self.store.append(_groups(self.name, part), self.steps)
-            self.steps += len(part.series["accepted"])
-            self._save(sampler, state)
-            self._report(_block_report(self.steps, self.settings.steps, part))
-            self.stop.heed()
-
-    def _save(self, sampler: Sampler[State, Any], state: State) -> None:
-        now = time.perf_counter()
-        self.seconds, self.since = self.seconds + now - self.since, now
-        tree = {
-            "state": sampler.state_dict(state),
-            "generator": self.generator.get_state(),
-            "steps": self.steps,
-            "info": self.info,
-            "seconds": self.seconds,
-            "device": self.folder.device.type,
-        }
-        save_tree(self.folder.checkpoint(self.name), tree)
-
-    def _report(self, report: BlockReport) -> None:
-        if self.on_block is not None:
-            self.on_block(report)
-
-
-def _stored(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
-    """What the checkpoint of a chain holds, where there is one.
+def sample_classical(folder: RunFolder, on_block: OnBlock | None = None) -> None:
+    """Grow the classical chain of spins to its length, from where it stands; it begins at spins at random.
 
     Raises:
-        CheckpointError: when it is damaged or of another run.
+        Interrupted: after a signal, between blocks.
+        RunFolderError: when another process holds the folder, or the run is not of spins.
+        CheckpointError: when the chain's checkpoint is damaged.
     """
-    path = folder.checkpoint(name)
-    if not path.exists():
-        return None
-    tree = load_checkpoint(path, "state", "generator", "steps", "seconds", "info", "device")
-    chains = folder.config.sampling.chains if name == "flow" else folder.config.hmc.chains
-    expected, found = (chains, *folder.action.field_shape), tuple(tree["state"]["x"].shape)
-    if found != expected:
-        raise CheckpointError(
-            f"{path} is the chain of another run: expected fields of shape {expected}, got {found}"
-        )
-    return tree
+    settings = folder.config.classical
+    if settings is None:
+        raise RunFolderError(f"{folder.path} is no run of spins: beside it runs HMC, not a classical chain")
+    if not settings.enabled:
+        return
+    with folder.stage() as stop:
+        chain = GrowingChain(folder, "classical", settings, on_block, stop)
+        if chain.finished:
+            return
+        sampler = settings.build(folder.action)
+        if chain.stored:
+            state = chain.restore(sampler)
+        else:
+            state = chain.begin(sampler, sampler.init(_random_spins(folder, settings, chain.generator)), {})
+        chain.grow(sampler, state)
 
 
-def _tuned(folder: RunFolder, generator: Generator) -> tuple[HMC, HMCState]:
-    settings, device, dtype = folder.config.hmc, folder.device, folder.config.compute.torch_dtype
+def _tuned(folder: RunFolder, settings: HMCConfig, generator: Generator) -> tuple[HMC, HMCState]:
+    device, dtype = folder.device, folder.config.compute.torch_dtype
     shape = (settings.chains, *folder.action.field_shape)
     x = _START_SPREAD * torch.randn(shape, generator=generator, device=device, dtype=dtype)
     hmc = HMC.of_length(
@@ -233,28 +101,8 @@ def _tuned(folder: RunFolder, generator: Generator) -> tuple[HMC, HMCState]:
     return tune_step_size(hmc, hmc.init(x), generator, settings.target_acceptance)
 
 
-def _observe(folder: RunFolder) -> Observe:
-    """What is recorded: the observables of the theory, and the field itself on request."""
-    observe = recorded(folder.action)
-    if not folder.config.sampling.save_fields:
-        return observe
-    return lambda x: observe(x) | {"field": x}
-
-
-def _groups(name: ChainName, part: Block) -> dict[str, dict[str, np.ndarray]]:
-    """A block as the arrays that are written, group by group."""
-    blocks: list[dict[str, Tensor]] = [part.series]
-    if part.proposals is not None:
-        # of the fields, those that the chain held are enough
-        blocks.append({name: values for name, values in part.proposals.items() if name != "field"})
-    arrays = [{name: values.numpy() for name, values in series.items()} for series in blocks]
-    return dict(zip(_GROUPS[name], arrays, strict=True))
-
-
-def _block_report(step: int, steps: int, part: Block) -> BlockReport:
-    acceptance = part.series["accepted"].double().mean().item()
-    if part.proposals is None:
-        return BlockReport(step, steps, acceptance)
-    log_weight = part.proposals["log_weight"]
-    finite = log_weight[log_weight.isfinite()].numpy()
-    return BlockReport(step, steps, acceptance, effective_sample_size(finite) if len(finite) else 0.0)
+def _random_spins(folder: RunFolder, settings: ClassicalConfig, generator: Generator) -> Tensor:
+    """±1 with equal probability: no phase is preferred."""
+    shape = (settings.chains, *folder.action.field_shape)
+    heads = torch.randint(2, shape, generator=generator, device=folder.device)
+    return (2 * heads - 1).to(folder.config.compute.torch_dtype)

@@ -11,13 +11,13 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
+from latflow.autoregressive import NamedDensity
+from latflow.autoregressive.files import contents_of, load_weights
 from latflow.errors import RunFolderError
 from latflow.estimators import ESTIMATORS
-from latflow.flows import Flow
-from latflow.flows.files import load_weights
 from latflow.runs.folder import RunFolder, load_checkpoint, plain
 from latflow.storage import save_tree
-from latflow.training import Record, Trainer
+from latflow.training import Anneal, Record, Trainer
 
 OnRecord = Callable[[Record], None]
 """Told of each step, after its record is written."""
@@ -29,6 +29,7 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     Steps after that checkpoint whose records were written already are computed again, with the same numbers,
     and not written twice. The weights kept as best are those at the checkpoint (there is one every
     `checkpoint_every` steps, and one at the end) before which F_q, averaged over as many steps, was lowest.
+    Steps for which the action was annealed do not count: their F_q belongs to another action.
 
     Raises:
         Interrupted: after a signal, with a checkpoint written.
@@ -39,7 +40,7 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     with folder.stage() as stop:
         flow = folder.new_flow()
         trainer = _trainer(folder, flow)
-        best = _Best(folder.config.training.checkpoint_every)
+        best = _Best(folder.config.training.checkpoint_every, trainer.anneal)
         _restore(folder, flow, trainer, best)
         with _history(folder.history_file) as history:
             for record in trainer:
@@ -49,7 +50,7 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
                 stopping = bool(stop)  # asked once: what stops here is what is saved here
                 if due and best.improved(record.step):
                     save_tree(
-                        folder.checkpoint("best"), _weights(flow) | {"step": best.step, "f_q": best.f_q}
+                        folder.checkpoint("best"), contents_of(flow) | {"step": best.step, "f_q": best.f_q}
                     )
                 if due or stopping:
                     history.sync()
@@ -124,6 +125,7 @@ class _Best:
     """Finds the checkpoint before which F_q, averaged over `window` steps, was lowest."""
 
     window: int
+    anneal: Anneal | None = None
     f_q: float = math.inf
     step: int = 0
     recent: deque[float] = field(init=False)
@@ -132,7 +134,7 @@ class _Best:
         self.recent = deque(maxlen=self.window)
 
     def see(self, record: Record) -> None:
-        if not record.skipped:
+        if not record.skipped and (self.anneal is None or self.anneal.done(record.step - 1)):
             self.recent.append(record.f_q)
 
     def improved(self, step: int) -> bool:
@@ -151,7 +153,7 @@ class _Best:
         self.recent = deque(state["recent"], maxlen=self.window)
 
 
-def _trainer(folder: RunFolder, flow: Flow) -> Trainer:
+def _trainer(folder: RunFolder, flow: NamedDensity) -> Trainer:
     config = folder.config.training
     return Trainer(
         flow,
@@ -159,21 +161,17 @@ def _trainer(folder: RunFolder, flow: Flow) -> Trainer:
         ESTIMATORS[config.estimator],
         generator=folder.generator("training"),
         schedule=config.schedule.build(),
-        **config.model_dump(exclude={"estimator", "schedule", "checkpoint_every"}),
+        anneal=None if config.anneal is None else config.anneal.build(),
+        **config.model_dump(exclude={"estimator", "schedule", "anneal", "checkpoint_every"}),
     )
 
 
-def _weights(flow: Flow) -> dict[str, Any]:
-    """As `flows.load_flow` reads them."""
-    return {"flow": flow.recipe, "weights": flow.state_dict()}
-
-
-def _save(folder: RunFolder, flow: Flow, trainer: Trainer, best: _Best) -> None:
+def _save(folder: RunFolder, flow: NamedDensity, trainer: Trainer, best: _Best) -> None:
     state = {"trainer": trainer.state_dict(), "best": best.state_dict(), "device": folder.device.type}
-    save_tree(folder.checkpoint("last"), _weights(flow) | state)
+    save_tree(folder.checkpoint("last"), contents_of(flow) | state)
 
 
-def _restore(folder: RunFolder, flow: Flow, trainer: Trainer, best: _Best) -> None:
+def _restore(folder: RunFolder, flow: NamedDensity, trainer: Trainer, best: _Best) -> None:
     path = folder.checkpoint("last")
     if not path.exists():
         return

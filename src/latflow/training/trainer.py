@@ -13,6 +13,7 @@ from latflow.actions import Action
 from latflow.density import Density
 from latflow.errors import TrainingError
 from latflow.estimators import Estimator, reinforce
+from latflow.training.annealing import Anneal
 from latflow.training.schedules import Plateau, Schedule
 
 OptimizerName = Literal["adam", "adamw"]
@@ -28,7 +29,8 @@ class Record:
     Attributes:
         step: counted from 1.
         loss: value of the surrogate loss, meaningful only for `reparametrization` and `forward_kl`.
-        f_q: variational free energy F_q = −mean(log_weight) of the batch.
+        f_q: variational free energy F_q = −mean(log_weight) of the batch; of the weaker action while that is
+            annealed, as is `ess`.
         f_q_std: standard deviation of the log-weights of the batch.
         ess: effective sample size of the batch, as a fraction.
         grad_norm: Euclidean norm of the gradient, before clipping.
@@ -76,6 +78,8 @@ class Trainer(Iterator[Record]):
             log-determinants and log-weights keep theirs, and a density in float64 stays so altogether.
         max_skipped: how many steps in a row may be skipped for a loss or a gradient that is not finite. In
             float16 a gradient that overflows as the loss is scaled up does not count: the scale is lowered.
+        anneal: how the action rises to S in the first steps; None for S throughout. Plateaus of the schedule
+            are looked for only afterwards: F_q belongs to another action at every step before.
 
     Raises:
         ValueError: for arguments out of range.
@@ -100,6 +104,7 @@ class Trainer(Iterator[Record]):
         sub_batch: int | None = None,
         precision: PrecisionName = "full",
         max_skipped: int = 20,
+        anneal: Anneal | None = None,
     ) -> None:
         if not isinstance(density, nn.Module):
             raise ValueError(f"expected a density that is an nn.Module, got {type(density).__name__}")
@@ -116,7 +121,7 @@ class Trainer(Iterator[Record]):
         self.steps, self.batch, self.sub_batch = steps, batch, sub_batch or batch
         self.generator, self.learning_rate, self.clip = generator, learning_rate, clip
         self.schedule = schedule or Schedule()
-        self.precision, self.max_skipped = precision, max_skipped
+        self.precision, self.max_skipped, self.anneal = precision, max_skipped, anneal
         self.parameters = [p for p in density.parameters() if p.requires_grad]
         if optimizer == "adam":
             self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, betas=betas)
@@ -146,7 +151,8 @@ class Trainer(Iterator[Record]):
         overflow = False
         if finite:
             self.scaler.step(self.optimizer)
-            self.plateau.update(f_q)
+            if self.anneal is None or self.anneal.done(self.step):
+                self.plateau.update(f_q)
         if self.scaler.is_enabled():
             overflow = math.isfinite(loss_value) and self.scaler.get_scale() > 1
             self.scaler.update()
@@ -159,7 +165,8 @@ class Trainer(Iterator[Record]):
         """Leave the gradient in the parameters; returns loss and log-weights of the batch, without graph."""
         losses, log_weights = [], []
         device = self.generator.device.type
-        pieces = self.estimator.pieces(self.density, self.action, self.batch, self.generator, self.sub_batch)
+        action = self.action if self.anneal is None else self.anneal.action(self.action, self.step)
+        pieces = self.estimator.pieces(self.density, action, self.batch, self.generator, self.sub_batch)
         while True:
             # older PyTorch would reuse weights that were lowered while drawing, where they had no graph
             with torch.autocast(

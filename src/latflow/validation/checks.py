@@ -42,10 +42,10 @@ def flow_checks(flow: Flow, action: Action) -> Iterator[Check]:
         x, log_det = own.forward(z_own)
         back, log_det_back = own.inverse(x)
     tolerance = 1e-2 if single else 1e-6
-    yield _bounded(
+    yield bounded(
         "inverse undoes forward", _distance(back, z_own, action), tolerance, "largest |f⁻¹(f(z)) − z|"
     )
-    yield _bounded(
+    yield bounded(
         "log-determinants cancel",
         (log_det + log_det_back).abs().max() / sites,
         tolerance / 10,
@@ -55,7 +55,7 @@ def flow_checks(flow: Flow, action: Action) -> Iterator[Check]:
     with torch.no_grad():
         log_weight = -action(x) - own.prior.log_prob(z_own) + log_det
         exact_weight = -action(x.double()) - precise.log_prob(x.double())
-    yield _bounded(
+    yield bounded(
         "log-weights in float64",
         (log_weight.double() - exact_weight).abs().max(),
         0.05 if single else 1e-6,
@@ -64,9 +64,7 @@ def flow_checks(flow: Flow, action: Action) -> Iterator[Check]:
     if (flow.recipe or {}).get("z2"):
         with torch.no_grad():
             mirrored, _ = own.forward(-z_own)
-        yield _bounded(
-            "Z₂ of the flow", (mirrored + x).abs().max(), tolerance / 100, "largest |f(−z) + f(z)|"
-        )
+        yield bounded("Z₂ of the flow", (mirrored + x).abs().max(), tolerance / 100, "largest |f(−z) + f(z)|")
     if action.kind == "gauge":
         yield from _gauge_checks(own, z_own, x, log_det, action, tolerance)
 
@@ -79,13 +77,13 @@ def _gauge_checks(
     angles = angles.to(z)
     with torch.no_grad():
         moved, log_det_moved = flow.forward(gauge_transformed(z, angles))
-    yield _bounded(
+    yield bounded(
         "gauge equivariance of the flow",
         _distance(moved, gauge_transformed(x, angles), action),
         tolerance,
         "largest |f(zᵅ) − f(z)ᵅ| over random gauge transformations α",
     )
-    yield _bounded(
+    yield bounded(
         "gauge invariance of the density",
         (log_det_moved - log_det).abs().max() / volume(flow.lattice),
         tolerance / 10,
@@ -109,7 +107,7 @@ def _jacobian_check(flow: Flow) -> Check:
         expected = slogdet(torch.as_tensor(jacobian).reshape(1, one.numel(), one.numel())).log_abs
         with torch.no_grad():
             worst = max(worst, (small.forward(one)[1] - expected).abs().item())
-    return _bounded(
+    return bounded(
         "log-determinant is the Jacobian's",
         torch.tensor(worst),
         1e-8,
@@ -117,6 +115,7 @@ def _jacobian_check(flow: Flow) -> Check:
     )
 
 
-def _bounded(name: str, value: Tensor, limit: float, what: str) -> Check:
+def bounded(name: str, value: Tensor, limit: float, what: str) -> Check:
+    """That a number is at most `limit`; one that is nan is not."""
     number = value.item()
     return Check(name, number <= limit, f"{what}: {number:.1e} (limit {limit:.0e})")

@@ -2,28 +2,38 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
+
+import numpy as np
 
 from latflow import exact
-from latflow.actions import Action, HoppingPhi4, Phi4, U1Gauge
+from latflow.actions import Action, HoppingPhi4, Ising, Phi4, U1Gauge
 from latflow.analysis import KINDS, SECTORS, Measurement
 from latflow.lattice import volume
+from latflow.observables import binder_cumulant, susceptibility
 
 _ODD = ("magnetization", "sign_of_magnetization", "charge")
-"""What changes its sign where S(−x) = S(x), a reflection of φ or charge conjugation of links."""
+"""What changes its sign where S(−x) = S(x), a reflection of φ or of spins, or charge conjugation of links."""
+
+_MOST_SITES_ENUMERATED = 16
+_LONGEST_ROW = 8
+"""The transfer matrix has 2 to this power states: about a second."""
 
 
 def known(action: Action, reference: dict[str, str]) -> dict[str, Measurement]:
     """What is known of a theory, by the names of the verdict table; `reference` overrides."""
     found: dict[str, Measurement] = {}
-    if action.z2_symmetric:
-        odd = (name for name in _ODD if name in KINDS[action.kind].labels)
-        found |= dict.fromkeys(odd, Measurement(0.0, 0.0))
     if isinstance(action, Phi4):
         found |= _known_phi4(action)
     elif isinstance(action, HoppingPhi4) and action.beta > 0:
         found |= _known_hopping(action)
     elif isinstance(action, U1Gauge) and action.beta >= 0:
         found |= _known_u1(action)
+    elif isinstance(action, Ising):
+        found |= _known_ising(action)
+    if action.z2_symmetric:
+        odd = (name for name in _ODD if name in KINDS[action.kind].labels)
+        found |= dict.fromkeys(odd, Measurement(0.0, 0.0))
     return found | {name: Measurement.parse(text) for name, text in reference.items()}
 
 
@@ -83,3 +93,62 @@ def _known_u1(action: U1Gauge) -> dict[str, Measurement]:
         "action_density": -beta * plaquette,
     }
     return {name: Measurement(value, 0.0) for name, value in (numbers | shares).items()}
+
+
+@cache
+def magnetization_distribution(action: Action) -> tuple[np.ndarray, np.ndarray] | None:
+    """The magnetisations of a uniform Ising model on a ring or a small torus, and their probabilities."""
+    if not isinstance(action, Ising) or action.couplings is not None or action.beta <= 0:
+        return None
+    if len(action.lattice) > 2 or (len(action.lattice) == 2 and min(action.lattice) > _LONGEST_ROW):
+        return None
+    found = exact.ising_magnetization(action.lattice, action.beta, action.field)
+    return found.values, found.probabilities
+
+
+def _known_ising(action: Ising) -> dict[str, Measurement]:
+    """From Kaufman's solution and the transfer matrix; small lattices by the sum over all configurations."""
+    sites = volume(action.lattice)
+    uniform = action.couplings is None and action.beta > 0 and len(action.lattice) <= 2
+    numbers: dict[str, float] = {}
+    if sites <= _MOST_SITES_ENUMERATED:
+        numbers = _enumerated(action)
+    elif uniform and action.field == 0:
+        log_z, energy = (f(action.lattice, action.beta) for f in (exact.ising_log_z, exact.ising_energy))
+        numbers = {
+            "log_z": log_z,
+            "free_energy_density": -log_z / sites,
+            "entropy": exact.ising_entropy(action.lattice, action.beta),
+            "action_density": action.beta * energy,
+            "specific_heat": exact.ising_specific_heat(action.lattice, action.beta),
+        }
+    if uniform and action.field == 0:
+        numbers["energy"] = exact.ising_energy(action.lattice, action.beta)
+    if sites > _MOST_SITES_ENUMERATED and (distribution := magnetization_distribution(action)) is not None:
+        m, p = distribution
+        numbers |= _of_moments(sites, *(float(values @ p) for values in (m, abs(m), m**2, m**4)))
+    return {name: Measurement(value, 0.0) for name, value in numbers.items()}
+
+
+def _enumerated(action: Ising) -> dict[str, float]:
+    found, sites = exact.spins_enumerated(action), volume(action.lattice)
+    return {
+        "log_z": found.log_z,
+        "free_energy_density": -found.log_z / sites,
+        "entropy": found.log_z + found.action,
+        "action_density": found.action / sites,
+        "specific_heat": found.action_variance / sites,
+        **_of_moments(sites, found.m, found.m_abs, found.m_squared, found.m_fourth),
+    }
+
+
+def _of_moments(sites: int, *moments: float) -> dict[str, float]:
+    """What follows from ⟨M⟩, ⟨|M|⟩, ⟨M²⟩ and ⟨M⁴⟩."""
+    m, m_abs, m_squared, m_fourth = moments
+    return {
+        "magnetization": m,
+        "abs_magnetization": m_abs,
+        "V_magnetization_squared": sites * m_squared,
+        "susceptibility": susceptibility(m_squared, m_abs, sites),
+        "binder_cumulant": binder_cumulant(m_squared, m_fourth),
+    }

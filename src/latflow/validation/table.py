@@ -18,12 +18,15 @@ and not compared. The relative error of 25 counts is this."""
 PAIRS = (
     ("flow", "hmc"),
     ("nis", "hmc"),
+    ("flow", "classical"),
+    ("nis", "classical"),
     ("flow", "quenched"),
     ("nis", "quenched"),
     ("hmc", "quenched"),
     ("flow", "exact"),
     ("nis", "exact"),
     ("hmc", "exact"),
+    ("classical", "exact"),
     ("quenched", "exact"),
 )
 """The ways to know a number that are independent of each other."""
@@ -35,14 +38,16 @@ Series = dict[str, np.ndarray]
 class Row:
     """One observable: from the flow's Markov chain, its weighted draws (NIS), HMC, and exact where known.
 
-    Theories with fermions have it from weighted quenched draws, too, where these are trusted. `pulls` holds
-    the difference of each pair in standard deviations, by names such as "flow-hmc".
+    Theories with fermions have it from weighted quenched draws, too, where these are trusted. For spins the
+    flow is a network, and a classical chain runs in the place of HMC. `pulls` holds the difference of each
+    pair in standard deviations, by names such as "flow-hmc".
     """
 
     name: str
     flow: Measurement | None = None
     nis: Measurement | None = None
     hmc: Measurement | None = None
+    classical: Measurement | None = None
     quenched: Measurement | None = None
     exact: Measurement | None = None
     pulls: dict[str, float] = field(default_factory=dict)
@@ -62,15 +67,24 @@ def table(
     action: Action,
     chain: Series,
     draws: Series,
-    hmc: Series,
+    beside: Series,
     exactly: dict[str, Measurement],
     quenched: Series | None = None,
 ) -> list[Row]:
-    """The rows of the verdict table; the series of the chain, the draws, HMC and quenched draws may be empty.
+    """The rows of the verdict table; any of the series may be empty.
 
     Draws of either sort have a series "log_weight".
+
+    Args:
+        action: the theory.
+        chain: of the flow, or of the network of spins.
+        draws: of it.
+        beside: of the chain beside it: of HMC, for spins the classical one.
+        exactly: what is known.
+        quenched: weighted quenched draws.
     """
-    sampled = {"flow": chain, "nis": draws, "hmc": hmc, "quenched": quenched or {}}
+    other = "classical" if action.kind == "spin" else "hmc"
+    sampled = {"flow": chain, "nis": draws, other: beside, "quenched": quenched or {}}
     entries = {
         way: _measured(action, series, weighted=way in ("nis", "quenched"))
         for way, series in sampled.items()

@@ -17,8 +17,12 @@ from latflow.analysis import (
     tunnelling_rate,
     variational_free_energy,
 )
+from latflow.autoregressive import SpinNetwork
 from latflow.validation.checks import Check, flow_checks
 from latflow.validation.known import known
+from latflow.validation.names import Names, names_of
+from latflow.validation.networks import network_checks
+from latflow.validation.phases import phase_checks
 from latflow.validation.quenched import quenched_draws, quenched_notes
 from latflow.validation.sectors import sector_checks
 from latflow.validation.table import MAX_PULL, Row, Series, table
@@ -26,7 +30,7 @@ from latflow.validation.table import MAX_PULL, Row, Series, table
 if TYPE_CHECKING:
     from latflow.runs import Run
 
-_CHARGE = "topological_charge"
+_CHARGE, _MAGNETIZATION = "topological_charge", "magnetization"
 
 PARETO_WARNING = 0.7
 """Above this tail index of the weights, averages over the flow's draws cannot be trusted."""
@@ -36,7 +40,8 @@ PARETO_WARNING = 0.7
 class Validation:
     """The verdict: rows of observables, checks, diagnostics of the weights and chains, words to it.
 
-    Warnings say why numbers may not be trusted, notes what the table holds and what it does not.
+    Warnings say why numbers may not be trusted, notes what the table holds and what it does not; names are
+    what its columns are called in words.
     """
 
     rows: list[Row]
@@ -44,6 +49,7 @@ class Validation:
     diagnostics: dict[str, float]
     warnings: list[str]
     notes: list[str] = field(default_factory=list)
+    names: Names = Names()  # noqa: RUF009 (frozen)
 
     @property
     def passed(self) -> bool:
@@ -59,6 +65,7 @@ class Validation:
             "diagnostics": self.diagnostics,
             "warnings": self.warnings,
             "notes": self.notes,
+            "names": asdict(self.names),
             "passed": self.passed,
         }
 
@@ -67,34 +74,43 @@ def validate(run: "Run") -> Validation:
     """Hold everything that a run has found against everything else that is known.
 
     Args:
-        run: with samples of the flow, of HMC, or of both.
+        run: with samples of the flow, of the chain beside it, or of both.
 
     Raises:
         ValueError: when a series is too short for an error, naming how many steps it needs.
     """
-    chain, draws, hmc = (run.series(group) for group in ("flow", "proposals", "hmc"))
+    names = names_of(run.action, run.config)
+    chain, draws, beside = (run.series(group) for group in ("flow", "proposals", names.group))
     finite, n_bad = _finite_draws(draws)
     quenched, found = quenched_draws(run.action, Generator().manual_seed(run.config.seed))
-    rows = table(run.action, chain, finite, hmc, known(run.action, run.config.reference), quenched)
-    checks = list(flow_checks(run.flow(), run.action))
+    rows = table(run.action, chain, finite, beside, known(run.action, run.config.reference), quenched)
+    density, action = run.flow(), run.action
+    spins = isinstance(density, SpinNetwork)
+    checks = list(network_checks(density, action) if spins else flow_checks(density, action))
     if n_bad:
         checks.append(
             Check("finite log-weights", False, f"{n_bad} draws have a log-weight that is not finite")
         )
-    if run.action.z2_symmetric:
-        checks += _sign_checks(rows)
-    charges = {name: part.get(_CHARGE) for name, part in (("the flow's chain", chain), ("HMC", hmc))}
-    checks += sector_checks(run.action, {name: q for name, q in charges.items() if q is not None})
-    diagnostics = _diagnostics(chain, finite, hmc) | found
-    return Validation(rows, checks, diagnostics, _warnings(diagnostics), quenched_notes(found))
+    if action.z2_symmetric:
+        checks += _sign_checks(rows, names)
+    chains = {f"the {names.model}'s chain": chain, names.sentence: beside}
+    for series, check in ((_MAGNETIZATION, phase_checks), (_CHARGE, sector_checks)):
+        checks += check(action, {name: part[series] for name, part in chains.items() if series in part})
+    diagnostics = _diagnostics(chain, finite, beside) | found
+    warnings = _warnings(diagnostics, names)
+    return Validation(rows, checks, diagnostics, warnings, quenched_notes(found), names)
 
 
-def _sign_checks(rows: list[Row]) -> list[Check]:
+def _sign_checks(rows: list[Row], names: Names = Names()) -> list[Check]:  # noqa: B008 (frozen)
     """For an action with S(−φ) = S(φ), positive and negative M have equal probability."""
     signs = next((row for row in rows if row.name == "sign_of_magnetization"), None)
     if signs is None:
         return []
-    ways = {"the flow's chain": signs.flow, "the flow's weighted draws": signs.nis, "HMC": signs.hmc}
+    ways = {
+        f"the {names.model}'s chain": signs.flow,
+        f"the {names.model}'s weighted draws": signs.nis,
+        names.sentence: signs.hmc or signs.classical,
+    }
     checks = []
     for way, sign in ways.items():
         if sign is not None:
@@ -117,7 +133,7 @@ def _finite_draws(draws: Series) -> tuple[Series, int]:
     return flat, int((~good).sum())
 
 
-def _diagnostics(chain: Series, draws: Series, hmc: Series) -> dict[str, float]:
+def _diagnostics(chain: Series, draws: Series, beside: Series) -> dict[str, float]:
     found: dict[str, float] = {}
     if draws:
         log_weight = draws["log_weight"]
@@ -137,22 +153,24 @@ def _diagnostics(chain: Series, draws: Series, hmc: Series) -> dict[str, float]:
     if chain:
         found["acceptance"] = acceptance(chain["accepted"]).value
         found["longest_rejection_run"] = float(longest_rejection_run(chain["accepted"]))
-    if hmc:
-        found["hmc_acceptance"] = acceptance(hmc["accepted"]).value
-        found["hmc_exp_minus_delta_h"] = float(np.exp(-np.clip(hmc["delta_h"], -50, None)).mean())
-    for prefix, part in (("", chain), ("hmc_", hmc)):
+    if "delta_h" in beside:
+        found["hmc_acceptance"] = acceptance(beside["accepted"]).value
+        found["hmc_exp_minus_delta_h"] = float(np.exp(-np.clip(beside["delta_h"], -50, None)).mean())
+    elif beside:
+        found["classical_changed"] = float(beside["accepted"].mean())
+    for prefix, part in (("", chain), ("hmc_", beside)):
         if _CHARGE in part:
             rate = tunnelling_rate(part[_CHARGE])
             found |= {f"{prefix}tunnelling_rate": rate.value, f"{prefix}tunnelling_rate_error": rate.error}
     return found
 
 
-def _warnings(diagnostics: dict[str, float]) -> list[str]:
+def _warnings(diagnostics: dict[str, float], names: Names = Names()) -> list[str]:  # noqa: B008 (frozen)
     warnings = []
     if diagnostics.get("pareto_k", 0.0) > PARETO_WARNING:
         warnings.append(
             f"The Pareto tail index of the weights is {diagnostics['pareto_k']:.2f}, above {PARETO_WARNING}: "
-            "the flow misses part of the target, and averages over its draws cannot be trusted."
+            f"the {names.model} misses part of the target, and averages over its draws cannot be trusted."
         )
     if diagnostics.get("largest_weight_share", 0.0) > 0.1:
         share = diagnostics["largest_weight_share"]
