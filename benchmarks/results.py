@@ -21,7 +21,16 @@ import torch
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
-BENCHMARKS = ("training_step", "demo_step", "demo_study", "sampling", "convolution", "determinant")
+BENCHMARKS = (
+    "training_step",
+    "demo_step",
+    "demo_study",
+    "sampling",
+    "convolution",
+    "determinant",
+    "gauge_step",
+    "spin_sampling",
+)
 HEAD = "# Results\n\nWritten by `make bench`. What is measured, and what it taught: [README.md](README.md).\n"
 
 

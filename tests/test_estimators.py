@@ -22,24 +22,9 @@ from latflow.estimators import (
     score,
 )
 from latflow.flows import Affine, Compose, Flow, FourierLayer, Normal, Scale, SiteMap, affine_flow
+from latflow.papers.toy import ExponentialDensity
 
 every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
-
-
-class ExponentialDensity(nn.Module):
-    """q(φ) = θ exp(−θφ), the model of the toy, drawn as φ = e/θ."""
-
-    def __init__(self, theta: float) -> None:
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
-
-    def sample(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        unit = torch.rand(n, 1, generator=generator, dtype=torch.float64)
-        x = -torch.log1p(-unit) / self.theta
-        return x, self.log_prob(x)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return torch.log(self.theta) - self.theta * x[:, 0]
 
 
 class Replayed(nn.Module):

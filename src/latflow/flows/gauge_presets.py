@@ -1,6 +1,7 @@
 """The named flow of gauge links."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Generator
@@ -72,19 +73,20 @@ def gauge_flow(
         raise ValueError(f"expected layers ≥ 0, got {layers}")
     circular_map = _MAPS[scalar_map](bins)
     channels = (GaugeCoupling.n_inputs(rectangles), *hidden, circular_map.n_parameters)
+    options = {"kernel": kernel, "dilation": dilation, "activation": activation, "final_scale": 0.1}
     generator = generator or Generator().manual_seed(0)
-    couplings = []
-    for layer in range(layers):
-        network = ConvNet(
-            channels, kernel, dilation=dilation, activation=activation, final_scale=0.1, generator=generator
-        )
-        _start_near_identity(network, circular_map)
-        couplings.append(GaugeCoupling(LinkPattern.of_layer(layer, masks), circular_map, network, rectangles))
+    networks = [ConvNet(channels, **options, generator=generator) for _ in range(layers)]
+    couplings = [
+        GaugeCoupling(LinkPattern.of_layer(layer, masks), circular_map, network, rectangles)
+        for layer, network in enumerate(map(partial(_near_identity, circular_map), networks))
+    ]
     return Flow(prior, Compose(*couplings), recipe)
 
 
 @torch.no_grad()
-def _start_near_identity(network: ConvNet, circular_map: CircularMap) -> None:
+def _near_identity(circular_map: CircularMap, network: ConvNet) -> ConvNet:
+    """The network with a last bias at which the map is the identity."""
     bias = network.layers[-1].bias
     assert isinstance(bias, torch.Tensor)
     bias += torch.tensor(circular_map.identity())
+    return network

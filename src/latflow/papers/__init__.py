@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from latflow.papers import toy, variance
+from latflow.papers import schwinger, spins, toy, variance
 from latflow.papers.bench import Bench, Experiment, Findings, Table
 
 EXPERIMENTS: dict[str, Experiment[Any]] = {
     "toy": toy.EXPERIMENT,
     "phi4-variance": variance.PHI4,
     "ising-variance": variance.ISING,
+    "ising-dynamics": spins.EXPERIMENT,
+    "schwinger": schwinger.EXPERIMENT,
 }
 """By the name on the command line."""
 

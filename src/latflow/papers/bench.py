@@ -30,7 +30,8 @@ class Table:
 
     def __str__(self) -> str:
         lines = [list(self.head), ["---"] * len(self.head), *(list(row) for row in self.rows)]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]  # of |M|, not of the table
+        return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
 
 
 @dataclass(frozen=True)
