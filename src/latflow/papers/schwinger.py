@@ -138,6 +138,6 @@ EXPERIMENT = Experiment(
     source="Białas, Korcyl, Stebel, Training normalizing flows with computationally intensive target "
     "probability distributions, section 5.1, figure 2, on a smaller lattice",
     run=run,
-    settings=SchwingerSettings((8, 8), 2.0, 0.276, 16, (16, 16), 500, 64, 2e-3, 10.0, 8192),
+    settings=SchwingerSettings((8, 8), 2.0, 0.276, 16, (16, 16), 400, 128, 5e-4, 10.0, 8192),
     quick=SchwingerSettings((4, 4), 2.0, 0.276, 2, (4, 4), 4, 8, 1e-3, 10.0, 64),
 )
