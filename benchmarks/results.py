@@ -30,6 +30,7 @@ BENCHMARKS = (
     "determinant",
     "gauge_step",
     "spin_sampling",
+    "hmc",
 )
 HEAD = "# Results\n\nWritten by `make bench`. What is measured, and what it taught: [README.md](README.md).\n"
 

@@ -10,6 +10,7 @@ from latflow.samplers.base import (
     thermalisation_time,
     thermalise,
 )
+from latflow.samplers.compiled import can_compile
 from latflow.samplers.cycle import Cycle, CycleInfo, CycleState
 from latflow.samplers.flowed import FlowedHMC, FlowedState, flowed_hmc
 from latflow.samplers.hmc import HMC, HMCInfo, HMCState
@@ -55,6 +56,7 @@ __all__ = [
     "SwendsenWang",
     "TrajectoryCost",
     "Wolff",
+    "can_compile",
     "constant_flux",
     "flowed_hmc",
     "integrate",

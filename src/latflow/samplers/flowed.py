@@ -60,7 +60,7 @@ class FlowedHMC(HMC):
             ValueError: when z lives on another lattice, or its action is not finite.
         """
         self._check_shape(z)
-        pulled = self.pullback.pulled(z)
+        pulled = self._pulled(z)
         self._check_finite(self._value(pulled))
         return self._state(z.detach().clone(), pulled)
 
@@ -79,11 +79,23 @@ class FlowedHMC(HMC):
         passes: list[Pulled] = []
 
         def force(z: Field) -> Field:
-            passes[:] = [self.pullback.pulled(z)]
+            passes[:] = [self._pulled(z)]
             return passes[0].force
 
         end, final_momentum, _ = self._integrated(force, state, momentum, step_size)
         return self._state(end, passes[0]), final_momentum
+
+    def _transition(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        # the passes through the flow are compiled, not the trajectory: it would repeat one for each force
+        return self._moved(given)
+
+    def _pulled(self, z: Field) -> Pulled:
+        if not self.compiled:
+            return self.pullback.pulled(z)
+        return Pulled(**self._programs.run(self._by_name, {"z": z}))
+
+    def _by_name(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.pullback.pulled(given["z"])._asdict()
 
     def _state(self, z: Field, pulled: Pulled) -> FlowedState:
         return FlowedState(z, self._value(pulled), pulled.force, pulled.field)
@@ -101,6 +113,7 @@ def flowed_hmc(
     integrator: str | Integrator = "leapfrog",
     jitter: float = 0.0,
     mass: FourierMass | None = None,
+    compiled: bool = False,
 ) -> FlowedHMC:
     """HMC in the latent variables of a flow, on S(f(z)) − log |det ∂f/∂z|, exact for every flow f.
 
@@ -117,6 +130,7 @@ def flowed_hmc(
         integrator: a name, or an `Integrator`.
         jitter: of the step size.
         mass: of the modes of the latent variables.
+        compiled: whether `torch.compile` makes one function of the pass through the flow and back.
 
     Raises:
         ValueError: when the flow lives on another lattice than the theory, and as `HMC`.
@@ -130,4 +144,4 @@ def flowed_hmc(
         >>> sampler.field(state).shape, info.accepted.shape
         (torch.Size([3, 4, 4]), torch.Size([3]))
     """
-    return FlowedHMC(Pullback(action, flow), step_size, n_steps, integrator, jitter, mass)
+    return FlowedHMC(Pullback(action, flow), step_size, n_steps, integrator, jitter, mass, compiled)

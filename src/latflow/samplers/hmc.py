@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,9 +11,13 @@ from torch import Generator, Tensor
 
 from latflow.actions import Action
 from latflow.samplers.base import Sampler
+from latflow.samplers.compiled import Programs
 from latflow.samplers.integrators import INTEGRATORS, Integrator, integrate
 from latflow.samplers.kinetic import FourierMass
 from latflow.types import Field, LogProb
+
+NOISE = ("normal", "uniform", "jitter")
+"""The random numbers of a step, by name."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ class HMC(Sampler[HMCState, HMCInfo]):
             keeps its amplitude for hundreds of them, and errors look smaller than they are (P. Mackenzie,
             Physics Letters B 226 (1989) 369); 0.2 cures that.
         mass: M for each mode of a scalar field; all modes have mass 1 if None.
+        compiled: whether `torch.compile` makes one function of a whole step. The first step with each number
+            of chains then takes seconds to minutes, the others are several times faster; results differ by
+            rounding. It needs a C++ compiler on the CPU.
 
     Raises:
         ValueError: for a step size that is not positive and finite, no steps, an unknown integrator, a
@@ -86,6 +93,8 @@ class HMC(Sampler[HMCState, HMCInfo]):
     integrator: str | Integrator = "leapfrog"
     jitter: float = 0.0
     mass: FourierMass | None = None
+    compiled: bool = False
+    _programs: Programs = field(default_factory=Programs, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and math.isfinite(self.step_size)):
@@ -108,13 +117,14 @@ class HMC(Sampler[HMCState, HMCInfo]):
         integrator: str | Integrator = "leapfrog",
         jitter: float = 0.0,
         mass: FourierMass | None = None,
+        compiled: bool = False,
     ) -> "HMC":
         """HMC with trajectories of length τ in `n_steps` steps of τ / n_steps.
 
         Raises:
             ValueError: as the constructor.
         """
-        return cls(action, trajectory_length / max(n_steps, 1), n_steps, integrator, jitter, mass)
+        return cls(action, trajectory_length / max(n_steps, 1), n_steps, integrator, jitter, mass, compiled)
 
     @property
     def force_evaluations(self) -> int:
@@ -147,25 +157,45 @@ class HMC(Sampler[HMCState, HMCInfo]):
     @torch.no_grad()
     def step(self, state: HMCState, generator: Generator) -> tuple[HMCState, HMCInfo]:
         """One trajectory of every chain."""
-        x = state.x
-        momentum = self._momentum(x, generator)
-        log_uniform = torch.rand(len(x), generator=generator, dtype=torch.float64, device=x.device).log()
+        known = vars(state)
+        found = self._transition(known | self._noise(state.x, generator))
+        told = HMCInfo(found["accepted"], found["delta_h"])
+        return type(state)(**{name: found[name] for name in known}), told
 
-        end, final_momentum = self._trajectory(state, momentum, self._steps(x, generator))
+    def _transition(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """State and info after a trajectory, from the state and the random numbers, all by name."""
+        return self._programs.run(self._moved, given) if self.compiled else self._moved(given)
+
+    def _moved(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = self.state_from_dict({name: given[name] for name in given if name not in NOISE})
+        momentum = self.mass.momentum(given["normal"]) if self.mass else given["normal"]
+        end, final_momentum = self._trajectory(state, momentum, self._steps(given))
         # site by site the difference of the squares is small, where the two sums would cancel
         both = final_momentum + momentum
         velocities = self.mass.velocity(both) if self.mass else both
         kinetic = 0.5 * ((final_momentum - momentum) * velocities).flatten(1).sum(1)
         delta_h = end.action - state.action + kinetic
         delta_h = torch.where(delta_h.isfinite(), delta_h, torch.inf)
+        accepted = given["uniform"].log() < -delta_h
+        return _chosen(accepted, end, state) | {"accepted": accepted, "delta_h": delta_h}
 
-        accepted = log_uniform < -delta_h
-        return _chosen(accepted, end, state), HMCInfo(accepted, delta_h)
+    def _noise(self, x: Field, generator: Generator) -> dict[str, Tensor]:
+        """The random numbers of a step: normal, for the momenta, and uniform, for the decision."""
+        n, device = len(x), x.device
+        noise = {
+            "normal": torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device),
+            "uniform": torch.rand(n, generator=generator, dtype=torch.float64, device=device),
+        }
+        if self.jitter:
+            shape = (n, *[1] * (x.ndim - 1))
+            noise["jitter"] = torch.rand(shape, generator=generator, dtype=x.dtype, device=device)
+        return noise
 
-    def _momentum(self, x: Field, generator: Generator) -> Field:
-        """π ~ N(0, M)."""
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        return self.mass.momentum(noise) if self.mass else noise
+    def _steps(self, given: dict[str, Tensor]) -> float | Tensor:
+        """The step size, or with jitter one for each chain, (batch, 1, …)."""
+        return (
+            self.step_size * (1 + self.jitter * (2 * given["jitter"] - 1)) if self.jitter else self.step_size
+        )
 
     def _trajectory(
         self, state: HMCState, momentum: Field, step_size: float | Tensor
@@ -200,14 +230,6 @@ class HMC(Sampler[HMCState, HMCInfo]):
         if not bool(action.isfinite().all()):
             raise ValueError("expected fields of finite action to start from, got some that are not")
 
-    def _steps(self, x: Field, generator: Generator) -> float | Tensor:
-        """The step size, or with jitter one for each chain, (batch, 1, …)."""
-        if not self.jitter:
-            return self.step_size
-        shape = (len(x), *[1] * (x.ndim - 1))
-        uniform = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
-        return self.step_size * (1 + self.jitter * (2 * uniform - 1))
-
     def field(self, state: HMCState) -> Field:
         """The configuration of each chain."""
         return state.x
@@ -217,12 +239,10 @@ class HMC(Sampler[HMCState, HMCInfo]):
         return HMCState(**tree)
 
 
-def _chosen(accepted: Bool[Tensor, "batch"], new: HMCState, old: HMCState) -> HMCState:
-    """The new state of the chains that accepted, the old one of the others."""
+def _chosen(accepted: Bool[Tensor, "batch"], new: HMCState, old: HMCState) -> dict[str, Tensor]:
+    """The new state of the chains that accepted, the old one of the others, by name."""
     pairs = {name: (values, getattr(old, name)) for name, values in vars(new).items()}
-    return type(new)(
-        **{
-            name: torch.where(accepted.view(-1, *[1] * (one.ndim - 1)), one, other)
-            for name, (one, other) in pairs.items()
-        }
-    )
+    return {
+        name: torch.where(accepted.view(-1, *[1] * (one.ndim - 1)), one, other)
+        for name, (one, other) in pairs.items()
+    }
