@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from latflow.papers import schwinger, spins, toy, variance
+from latflow.papers import schwinger, spins, topology, toy, trivializing, variance
 from latflow.papers.bench import Bench, Experiment, Findings, Table
 
 EXPERIMENTS: dict[str, Experiment[Any]] = {
@@ -11,6 +11,9 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
     "ising-variance": variance.ISING,
     "ising-dynamics": spins.EXPERIMENT,
     "schwinger": schwinger.EXPERIMENT,
+    "trivializing": trivializing.TRIVIALIZING,
+    "trivializing-40": trivializing.COARSE_TO_FINE,
+    "topology": topology.EXPERIMENT,
 }
 """By the name on the command line."""
 

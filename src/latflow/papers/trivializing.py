@@ -1,0 +1,182 @@
+"""Trivializing flows of φ⁴: HMC through minimal flows, on larger lattices, and from coarse to fine."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from latflow.analysis import Measurement
+from latflow.papers.bench import Bench, Experiment, Findings, Table
+from latflow.papers.trivializing_study import Row, Study, TrivializingSettings
+from latflow.report.style import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+
+PUBLISHED = {
+    "L16 HMC": "77.9(1.5)",
+    "L16 Gaussian k3": "56.9(1.8)",
+    "L16 bigger volume": "63.6(2.2)",
+    "L40 HMC": "570(21)",
+    "L40 Gaussian k3": "420(16)",
+    "L40 four": "269(17)",
+    "L40 twice": "164.5(5.0)",
+}
+"""τ_M in the tables of the slides; that of the bigger volume names no lattice, its HMC is that of L = 16."""
+
+HEAD = (
+    "algorithm",
+    "lattice",
+    "β",
+    "V⟨M²⟩",
+    "acceptance",
+    "forces",
+    "τ_M",
+    "slides",
+    "HMC / this",
+    "τ_M × forces",
+    "τ_M [ms]",
+)
+
+
+def run(bench: Bench, settings: TrivializingSettings) -> Findings:
+    """Train the flows, run the chains, and lay the autocorrelation times side by side."""
+    study = Study(bench, settings)
+    points = [study.point(side, beta) for side, beta in settings.points]
+    sections = [
+        (points, "The minimal flow from normal numbers."),
+        (study.larger_lattices(), "The network of the first lattice on larger ones, at the same β."),
+        (study.kernel_sizes(points[0]), "Larger kernels."),
+        (study.from_coarser_theories(points[0]), "From coarser theories."),
+    ]
+    tables = [
+        Table(HEAD, [line for group in groups for line in _lines(group)]) for groups, _ in sections if groups
+    ]
+    rows = [row for groups, _ in sections for group in groups for row in group]
+    figures = {
+        "autocorrelation": _figure_of_tau(list({row.key: row for row in rows}.values())),
+        "training": _figure_of_training(study.histories),
+    }
+    return Findings(_text(settings, [what for groups, what in sections if groups]), tables, figures)
+
+
+def _lines(group: Sequence[Row]) -> list[list[str]]:
+    """The lines of rows on one lattice, the first of which is HMC."""
+    return [
+        [
+            row.algorithm,
+            "×".join(map(str, row.lattice)),
+            str(row.beta),
+            str(Measurement(row.found["m2"], row.found["m2_error"])),
+            f"{row.found['acceptance']:.2f}",
+            str(row.found["forces"]),
+            str(row.tau),
+            PUBLISHED.get(row.key, ""),
+            "" if row is group[0] else str(row.reduction(group[0])),
+            f"{row.tau.value * row.found['forces']:.0f}",
+            str(row.tau_in_milliseconds),
+        ]
+        for row in group
+    ]
+
+
+def _text(settings: TrivializingSettings, shown: Sequence[str]) -> str:
+    return (
+        f"HMC for φ⁴ with λ = {settings.lam} at ξ = L/4, leapfrog, trajectory length 1, the step size tuned "
+        f"to an acceptance of {settings.acceptance}, and the same in the latent variables of minimal flows: "
+        "one pair of affine couplings, s and t one convolution each, a few dozen numbers, trained for "
+        f"{settings.steps} steps of {settings.batch} draws. τ_M = ½ + Σρ is that of M in trajectories, times "
+        "the force evaluations of a trajectory, and in milliseconds of one processor core for one of "
+        f"{settings.chains} chains that run at once. The product with the milliseconds decides: a force "
+        "through the flow costs its forward and backward pass. The chains of the coarse "
+        "theory in a prior make two trajectories of Fourier-accelerated HMC between two draws. "
+        "Tables: " + " ".join(f"{i}. {what}" for i, what in enumerate(shown, 1))
+    )
+
+
+@styled
+def _figure_of_tau(rows: Sequence[Row]) -> Figure:
+    figure = new_figure(7.0, 0.8 + 0.24 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        colour = ORANGE if row.key.endswith("HMC") else BLUE
+        axes.errorbar(row.tau.value, -place, xerr=row.tau.error, color=colour, marker="o", linestyle="none")
+        if row.key in PUBLISHED:
+            slides = Measurement.parse(PUBLISHED[row.key])
+            axes.errorbar(
+                slides.value, -place - 0.25, xerr=slides.error, color=GREY, marker="s", linestyle="none"
+            )
+    names = [f"{row.algorithm}, {'×'.join(map(str, row.lattice))}" for row in rows]
+    axes.set_yticks([-place for place in range(len(rows))], names)
+    axes.set_xscale("log")
+    label(axes, "Autocorrelation of M; grey: the slides", r"$\tau_M$ [trajectories]", "")
+    return figure
+
+
+@styled
+def _figure_of_training(histories: dict[str, list[dict[str, Any]]]) -> Figure:
+    figure = new_figure(7.2, 3.4)
+    left, right = figure.subplots(1, 2)
+    colours = (BLUE, ORANGE, GREEN, INK, GREY)
+    for number, (name, history) in enumerate(histories.items()):
+        look: dict[str, Any] = {
+            "color": colours[number % len(colours)],
+            "linestyle": ("-", "--", ":")[number // len(colours) % 3],
+            "linewidth": 0.9,
+            "label": name,
+        }
+        steps, spread = [one["step"] for one in history], np.array([one["std"] for one in history])
+        left.plot(steps, spread, **look)
+        right.plot(steps, [math.erfc(sigma / 2) for sigma in spread], **look)
+    for axes in (left, right):
+        axes.set_yscale("log")
+    label(left, "Training", "step", "standard deviation of the log-weights")
+    label(right, "Acceptance of independent proposals", "step", r"erfc($\sigma/2$)")
+    right.legend(loc="lower right", fontsize=6)
+    return figure
+
+
+_SOURCE = (
+    "Albandea, Del Debbio, Hernández, Kenway, Marsh Rossney, Ramos, slides on machine-learned trivializing "
+    "flows; Learning trivializing flows, arXiv:2302.08408"
+)
+
+TRIVIALIZING = Experiment(
+    title="Trivializing flows of φ⁴ with minimal networks",
+    source=_SOURCE,
+    run=run,
+    settings=TrivializingSettings(),
+    quick=TrivializingSettings(
+        points=((8, 0.576),),
+        kernels=(3, 5),
+        volumes=((1, 2),),
+        coarse=((2, 0.4), (4, 0.46)),
+        chains=4,
+        trajectories=10,
+        steps=3,
+        batch=4,
+        rounds=2,
+        compiled=False,
+    ),
+)
+
+COARSE_TO_FINE = Experiment(
+    title="Trivializing flows of φ⁴ from L = 10 to 20 to 40",
+    source=_SOURCE,
+    run=run,
+    settings=TrivializingSettings(
+        points=((40, 0.667),), kernels=(3,), volumes=(), coarse=((10, 0.601), (20, 0.645)), chains=64
+    ),
+    quick=TrivializingSettings(
+        points=((4, 0.46),),
+        kernels=(3,),
+        volumes=(),
+        coarse=(),
+        rounds=2,
+        chains=4,
+        trajectories=10,
+        steps=3,
+        batch=4,
+        compiled=False,
+    ),
+)
+"""Hours on one core."""
