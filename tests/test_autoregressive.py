@@ -151,8 +151,12 @@ def test_kept_features_give_the_spins_of_a_pass_for_each(conditional):
     with torch.no_grad():
         spins, logits = conditional.draw(context, uniform)
         expected_spins, expected_logits = by_a_pass_for_each_spin(conditional, context, uniform)
+        half = conditional.spins // 2
+        rest, rest_logits = conditional.draw(context, uniform[half:], given=spins[:half])
     assert torch.equal(spins, expected_spins)
-    torch.testing.assert_close(logits, expected_logits, rtol=1e-12, atol=1e-12)
+    assert torch.equal(rest, spins[half:])
+    for found, expected in ((logits, expected_logits), (rest_logits, expected_logits[half:])):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "lattice"), cases((3, 4), (4, 4), (2, 3, 2)))

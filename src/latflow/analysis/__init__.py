@@ -3,6 +3,7 @@
 from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, derive, derive_vector, measure
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
 from latflow.analysis.gauge_summary import SECTORS
+from latflow.analysis.information import mutual_information, part_entropy
 from latflow.analysis.measurement import Measurement
 from latflow.analysis.summary import KINDS, LABELS, Kind, summary
 from latflow.analysis.topology import charge_displacement, tunnelling_rate
@@ -41,7 +42,9 @@ __all__ = [
     "largest_weight_share",
     "longest_rejection_run",
     "measure",
+    "mutual_information",
     "pareto_tail_index",
+    "part_entropy",
     "scaled_weight",
     "summary",
     "tau_from_weights",

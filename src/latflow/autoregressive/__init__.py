@@ -11,6 +11,7 @@ from latflow.autoregressive.files import (
     save_density,
 )
 from latflow.autoregressive.hierarchy import NeighbourConditional, divisions
+from latflow.autoregressive.information import CutWeights, cut_weights
 from latflow.autoregressive.presets import BUILDERS, convolutional_spins, dense_spins, hierarchical_spins
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DENSITIES",
     "Conditional",
     "ConvolutionalConditional",
+    "CutWeights",
     "DenseConditional",
     "Level",
     "NamedDensity",
@@ -25,6 +27,7 @@ __all__ = [
     "SpinNetwork",
     "build_density",
     "convolutional_spins",
+    "cut_weights",
     "dense_spins",
     "divisions",
     "hierarchical_spins",

@@ -35,29 +35,44 @@ class Conditional(nn.Module, ABC):
         """a_1 … a_m of given spins, in one parallel pass."""
 
     @abstractmethod
-    def begin(self, context: Rows) -> Any:
-        """What `advance` keeps from spin to spin: nothing that it holds is computed twice."""
+    def begin(self, context: Rows) -> list[Tensor]:
+        """What `advance` keeps from spin to spin, with the batch last: nothing in it is computed twice."""
 
     @abstractmethod
-    def advance(self, cache: Any, i: int) -> Float[Tensor, "batch"]:
+    def advance(self, cache: list[Tensor], i: int) -> Float[Tensor, "batch"]:
         """a_i, once spins 0 … i−1 are set."""
 
     @abstractmethod
-    def set(self, cache: Any, i: int, spin: Float[Tensor, "batch"]) -> None:
+    def set(self, cache: list[Tensor], i: int, spin: Float[Tensor, "batch"]) -> None:
         """Let spin i of the block be `spin`, for all later logits."""
 
-    def draw(self, context: Rows, uniform: Rows) -> tuple[Rows, Rows]:
+    def draw(
+        self, context: Rows, uniform: Float[Tensor, "left draws"], given: Rows | None = None
+    ) -> tuple[Float[Tensor, "left draws"], Float[Tensor, "left draws"]]:
         """Spins of the block from uniform numbers u in [0, 1), b_i = +1 where u_i < σ(a_i), and their logits.
 
         It compares log(u/(1 − u)) < a in the precision of u, which should be float64: in float32 one in 2²⁴
         of the numbers is zero and would make any spin +1.
+
+        Args:
+            context: of each sequence.
+            uniform: u, for each spin that is left to draw and each draw: draws/batch of them, one after the
+                other, continue the same sequence, whose features are computed once.
+            given: the first spins of each sequence; None where all are left.
         """
-        threshold = torch.logit(uniform)
-        cache, spins, logits = self.begin(context), [], []
-        for i in range(self.spins):
+        cache, known = self.begin(context), 0
+        if given is not None:
+            known = len(given)
+            for i, spin in enumerate(given):
+                self.advance(cache, i)
+                self.set(cache, i, spin)
+            copies = uniform.shape[1] // given.shape[1]
+            cache = [kept.repeat_interleave(copies, -1) for kept in cache]
+        threshold, spins, logits = torch.logit(uniform), [], []
+        for i in range(known, self.spins):
             logits.append(self.advance(cache, i).to(context.dtype))
-            spins.append(torch.where(threshold[i] < logits[i], 1.0, -1.0).to(context.dtype))
-            self.set(cache, i, spins[i])
+            spins.append(torch.where(threshold[i - known] < logits[-1], 1.0, -1.0).to(context.dtype))
+            self.set(cache, i, spins[-1])
         return torch.stack(spins), torch.stack(logits)
 
 
@@ -108,8 +123,8 @@ class Level(nn.Module):
     def _total(
         self, spins: Float[Tensor, "spins sequences"], logits: Float[Tensor, "spins sequences"]
     ) -> LogProb:
-        """Σ_i log σ(b_i a_i) over blocks and their spins: finite however large a logit is."""
-        each = functional.logsigmoid(spins * logits).sum(0)
+        """That of all blocks together."""
+        each = log_probability(spins, logits)
         return each.unflatten(0, (self.blocks.shape[1], -1)).sum(0)
 
 
@@ -147,8 +162,23 @@ class SpinNetwork(nn.Module):
         self.register_buffer("like", torch.empty(0), persistent=False)
 
     @torch.no_grad()
-    def sample(self, n: int, generator: Generator) -> tuple[Spins, LogProb]:
-        """n independent draws, (n, *lattice), and log q of each, without graph."""
+    def sample(
+        self, n: int, generator: Generator, given: Float[Tensor, "sequences rows ..."] | None = None
+    ) -> tuple[Spins, LogProb]:
+        """n independent draws, (n, *lattice), and log q of each, without graph.
+
+        Args:
+            n: how many, for each of the given rows if there are any.
+            generator: source of the draws.
+            given: the first rows a of each of several lattices, (sequences, rows, *lattice[1:]), which the
+                draws continue. The draws that continue one of them follow each other, and log q is that of
+                the rows that are drawn, log q(b | a).
+
+        Raises:
+            ValueError: for given rows of another lattice, or where the network does not draw row after row.
+        """
+        if given is not None:
+            return self._continued(n, generator, given)
         shape = (volume(self.lattice), n)
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=self.like.device)
         sites, log_q = self.like.new_zeros(shape), self.like.new_zeros(n)
@@ -156,15 +186,58 @@ class SpinNetwork(nn.Module):
             log_q = log_q + level.draw(sites, uniform)  # pyright: ignore[reportCallIssue] (a module list forgets)
         return sites.T.contiguous().unflatten(1, self.lattice), log_q
 
-    def log_prob(self, x: Spins) -> LogProb:
-        """log q(s) of given spins.
+    def _continued(self, n: int, generator: Generator, given: Tensor) -> tuple[Spins, LogProb]:
+        """Draws after given rows, which are the beginning of the only block."""
+        rows, row = given.shape[1] if given.ndim > 1 else 0, tuple(given.shape[2:])
+        if row != self.lattice[1:]:
+            raise ValueError(f"expected rows of the lattice {self.lattice}, got {tuple(given.shape[1:])}")
+        level = self._in_raster_order(rows)
+        known = given.flatten(1).T.to(self.like)
+        shape = (volume(self.lattice) - len(known), n * known.shape[1])
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=self.like.device)
+        spins, logits = level.conditional.draw(known[:0], uniform, known)
+        sites = torch.cat((known.repeat_interleave(n, 1), spins))
+        return sites.T.contiguous().unflatten(1, self.lattice), log_probability(spins, logits)
+
+    def _in_raster_order(self, rows: int) -> Level:
+        """The only level of a network that can go on after its first rows, of which there are so many."""
+        if not 0 < rows < self.lattice[0]:
+            raise ValueError(f"expected 1 to {self.lattice[0] - 1} rows of {self.lattice}, got {rows}")
+        level = self.levels[0]
+        assert isinstance(level, Level)
+        order = level.blocks.flatten()
+        if len(self.levels) > 1 or not torch.equal(order, torch.arange(len(order), device=order.device)):
+            raise ValueError(
+                "expected a network that draws row after row, from dense_spins or convolutional_spins, to "
+                f"continue given rows, got one that draws blocks in {len(self.levels)} levels"
+            )
+        return level
+
+    def log_prob(self, x: Spins, given: int = 0) -> LogProb:
+        """log q(s) of given spins, or log q(b | a) of all rows b after the first ones, a.
+
+        Args:
+            x: s.
+            given: how many rows a has.
 
         Raises:
-            ValueError: for spins on another lattice.
+            ValueError: for spins on another lattice, for a number of rows that leaves none, and for given
+                rows where the network does not draw row after row.
         """
         if tuple(x.shape[1:]) != self.lattice:
             raise ValueError(f"expected spins on the lattice {self.lattice}, got {tuple(x.shape[1:])}")
         sites, log_q = x.flatten(1).T, x.new_zeros(len(x))
+        if given:
+            logits = self._in_raster_order(given).conditional.logits(sites[:0], sites).to(x.dtype)
+            first = given * volume(self.lattice[1:])
+            return log_probability(sites[first:], logits[first:])
         for level in self.levels:
             log_q = log_q + level.log_prob(sites)  # pyright: ignore[reportCallIssue]
         return log_q
+
+
+def log_probability(
+    spins: Float[Tensor, "spins sequences"], logits: Float[Tensor, "spins sequences"]
+) -> Float[Tensor, "sequences"]:
+    """Σ_i log σ(s_i a_i): finite however large a logit is."""
+    return functional.logsigmoid(spins * logits).sum(0)

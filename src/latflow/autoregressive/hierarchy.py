@@ -77,14 +77,14 @@ class NeighbourConditional(Conditional):
         local = self.coupling * context.sum(0, keepdim=True)
         return 2 * (local if self.field is None else local + self.field)
 
-    def begin(self, context: Rows) -> Tensor:
+    def begin(self, context: Rows) -> list[Tensor]:
         """The context: there is nothing else to know."""
-        return context
+        return [context]
 
-    def advance(self, cache: Tensor, i: int) -> Float[Tensor, "batch"]:  # noqa: ARG002 (i is 0)
-        return self.logits(cache, cache)[0]
+    def advance(self, cache: list[Tensor], i: int) -> Float[Tensor, "batch"]:  # noqa: ARG002 (i is 0)
+        return self.logits(cache[0], cache[0])[0]
 
-    def set(self, cache: Tensor, i: int, spin: Float[Tensor, "batch"]) -> None:
+    def set(self, cache: list[Tensor], i: int, spin: Float[Tensor, "batch"]) -> None:
         """No later spin would look."""
 
 

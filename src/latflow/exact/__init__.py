@@ -25,6 +25,7 @@ from latflow.exact.ising import (
     spin_states,
     spins_enumerated,
 )
+from latflow.exact.ising_information import ising_mutual_information, ising_strip_entropy
 from latflow.exact.phi4 import Converged, phi4_log_z, phi4_phi_squared
 from latflow.exact.toy import ToyVariance, toy_gradient, toy_kl, toy_variance
 from latflow.exact.u1 import u1_charge_distribution, u1_charge_squared, u1_log_z, u1_plaquette
@@ -48,7 +49,9 @@ __all__ = [
     "ising_entropy",
     "ising_log_z",
     "ising_magnetization",
+    "ising_mutual_information",
     "ising_specific_heat",
+    "ising_strip_entropy",
     "phi4_log_z",
     "phi4_phi_squared",
     "spin_states",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latflow.actions import Action
+from latflow.actions import Action, Ising
 from latflow.lattice import checked_lattice, volume
 from latflow.types import Lattice, Spins
 
@@ -67,6 +67,23 @@ def ising_entropy(lattice: Sequence[int], beta: float) -> float:
     return float(_log_z(sides, coupling)) - beta * _derivatives(sides, coupling)[0]
 
 
+def log_row_transfer(cross_section: Lattice, beta: float) -> np.ndarray:
+    """log T of the symmetric transfer matrix between neighbouring rows s and s′, in float64.
+
+        T(s, s′) = exp(½ K Σ_bonds s s + K Σ_x s_x s′_x + ½ K Σ_bonds s′ s′),    Z = Tr T^m
+
+    Its states are those of `spin_states`, in their order.
+
+    Args:
+        cross_section: side lengths of a row, none for a ring.
+        beta: K.
+    """
+    states = spin_states(cross_section or (1,))
+    within = -Ising(cross_section, beta)(states).numpy() / 2 if cross_section else np.zeros(len(states))
+    flat = states.flatten(1).numpy()
+    return within[:, None] + beta * (flat @ flat.T) + within
+
+
 class MagnetizationDistribution(NamedTuple):
     """The magnetisations M = V⁻¹ Σ_x s_x that a lattice can have, and their probabilities."""
 
@@ -99,13 +116,9 @@ def ising_magnetization(lattice: Sequence[int], beta: float, field: float = 0.0)
     if length > 10:
         raise ValueError(f"expected a shorter side of at most 10, got {sides}")
     sites = rows * length
-    states = spin_states((length,)).double().numpy()
-    along = (states * np.roll(states, -1, 1)).sum(1) if len(sides) == 2 else np.zeros(len(states))
-    between = states @ states.T
-    down = (1 - states).sum(1) / 2
-    # half of the largest exponents is taken out, so that no power of T overflows
-    row_weight = np.exp(beta * (along - along.max()) / 2)
-    transfer = row_weight[:, None] * np.exp(beta * (between - length)) * row_weight
+    log_transfer = log_row_transfer((length,) if len(sides) == 2 else (), beta)
+    transfer = np.exp(log_transfer - log_transfer.max())
+    down = (length - spin_states((length,)).numpy().sum(1)) / 2
     spectrum = np.empty(sites + 1, dtype=np.complex128)
     for j in range(sites + 1):
         phase = np.exp(2j * np.pi * j * down / (sites + 1))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from latflow.papers import schwinger, spins, topology, toy, trivializing, variance
+from latflow.papers import information, schwinger, spins, topology, toy, trivializing, variance
 from latflow.papers.bench import Bench, Experiment, Findings, Table
 
 EXPERIMENTS: dict[str, Experiment[Any]] = {
@@ -10,6 +10,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
     "phi4-variance": variance.PHI4,
     "ising-variance": variance.ISING,
     "ising-dynamics": spins.EXPERIMENT,
+    "ising-information": information.EXPERIMENT,
     "schwinger": schwinger.EXPERIMENT,
     "trivializing": trivializing.TRIVIALIZING,
     "trivializing-40": trivializing.COARSE_TO_FINE,
