@@ -23,6 +23,7 @@ from latflow.estimators import (
     score,
 )
 from latflow.flows import Flow, Normal, Scale, affine_flow, spline_flow
+from latflow.flows.networks import ConvNet
 from latflow.storage import load_tree, save_tree
 from latflow.training import Record, Schedule, Trainer, train
 from latflow.training.schedules import Plateau
@@ -59,8 +60,8 @@ class Watched(Estimator):
     def __call__(self, density, action, n, generator) -> Estimate:
         return self.inner(density, action, n, generator)
 
-    def pieces(self, density, action, n, generator, sub_batch) -> Iterator[Estimate]:
-        for piece in self.inner.pieces(density, action, n, generator, sub_batch):
+    def pieces(self, density, action, n, generator, sub_batch, gather) -> Iterator[Estimate]:
+        for piece in self.inner.pieces(density, action, n, generator, sub_batch, gather):
             self.seen.append(piece.log_weight)
             yield piece
 
@@ -191,6 +192,16 @@ def test_sub_batches_leave_the_training_as_it_is():
     for one, other in pairs:
         assert without_time(other) == pytest.approx(without_time(one), rel=1e-8)
     torch.testing.assert_close(weights(divided), weights(whole), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("sub_batch", "passes"), [(None, 1), (16, 1), (8, 4)])
+def test_a_step_of_reinforce_runs_each_network_once(sub_batch, passes):
+    """Unless it is made in pieces: then each of the two runs it to draw, and again for its gradient."""
+    flow, calls = build(), []
+    network = next(module for module in flow.modules() if isinstance(module, ConvNet))
+    network.register_forward_hook(lambda *_: calls.append(1))
+    next(trainer(flow, sub_batch=sub_batch))
+    assert len(calls) == passes
 
 
 def test_steps_that_are_not_finite_are_skipped_and_said():

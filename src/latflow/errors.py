@@ -21,6 +21,10 @@ class TrainingError(LatflowError):
     """A training that cannot go on, for example because the loss is not finite any more."""
 
 
+class ProcessError(LatflowError):
+    """What went wrong in one process of several that train together; that process alone tells of it."""
+
+
 class ConvergenceError(LatflowError):
     """An iteration that has not come as close to its result as was asked for."""
 

@@ -7,7 +7,7 @@ Gradient estimators for normalising flows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +18,13 @@ from latflow.density import Density, FixedDrawDensity
 from latflow.types import Field, LogProb
 
 Baseline = Literal["none", "mean", "leave_one_out"]
+
+Gather = Callable[[LogProb], LogProb]
+"""Given the log-weights that one process drew, those of all processes which train together."""
+
+
+def _alone(log_weight: LogProb) -> LogProb:
+    return log_weight
 
 
 class Estimate(NamedTuple):
@@ -40,12 +47,22 @@ class Estimator(ABC):
         """The estimate from n draws."""
 
     def pieces(
-        self, density: Density, action: Action, n: int, generator: Generator, sub_batch: int
+        self,
+        density: Density,
+        action: Action,
+        n: int,
+        generator: Generator,
+        sub_batch: int,
+        gather: Gather = _alone,  # noqa: ARG002 (only baselines need the other processes)
     ) -> Iterator[Estimate]:
         """The estimate from n draws, at most `sub_batch` of them at a time.
 
         The losses are weighted such that the gradients of all pieces add up to the estimate from n draws.
         Call `backward()` on each before the next is taken: then one piece at a time holds its activations.
+
+        Of several processes, each with n draws of its own, each finds its part: the mean of their gradients
+        is the estimate from all draws. An estimator that compares draws sees those of all by `gather`, which
+        every process calls as often.
         """
         for size in _sizes(n, sub_batch):
             loss, log_weight = self(density, action, size, generator)
@@ -59,8 +76,9 @@ class ScoreFunction(Estimator):
         mean           b = s̄ over the batch     g2, E g2 = (N−1)/N ∇F_q; no variance at q = p
         leave_one_out  b = mean of the others   N/(N−1) g2, unbiased
 
-    The baseline runs over all N draws of a step, in `pieces` too: these draw everything first, and only the
-    gradient of log q is taken in pieces. Without pieces a flow runs its networks once, forward and backward.
+    The baseline runs over all N draws of a step, in `pieces` and of several processes too: these draw
+    everything first, and only the gradient of log q is taken in pieces. Where one piece holds all draws, a
+    flow runs its networks once, forward and backward.
     Source: Białas, Korcyl, Stebel, eqs. 19-22; algorithm 1.
 
     Args:
@@ -76,24 +94,34 @@ class ScoreFunction(Estimator):
         self.baseline = baseline
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
-        if isinstance(density, FixedDrawDensity):
-            x, log_q = density.sample_fixed(n, generator)
-            log_weight = _log_weight(action, x, log_q.detach())
-        else:
-            x, log_weight = _draw(density, action, n, generator)
-            log_q = density.log_prob(x)
-        return Estimate((log_q * self.signal(log_weight)).mean(), log_weight)
+        return next(self.pieces(density, action, n, generator, sub_batch=n))
 
     def pieces(
-        self, density: Density, action: Action, n: int, generator: Generator, sub_batch: int
+        self,
+        density: Density,
+        action: Action,
+        n: int,
+        generator: Generator,
+        sub_batch: int,
+        gather: Gather = _alone,
     ) -> Iterator[Estimate]:
+        if n <= sub_batch and isinstance(density, FixedDrawDensity):
+            x, log_q = density.sample_fixed(n, generator)
+            log_weight = _log_weight(action, x, log_q.detach())
+            yield Estimate((log_q * self.signal(log_weight, gather(log_weight))).mean(), log_weight)
+            return
         drawn = [_draw(density, action, size, generator) for size in _sizes(n, sub_batch)]
-        signal = self.signal(torch.cat([log_weight for _, log_weight in drawn]))
+        own = torch.cat([log_weight for _, log_weight in drawn])
+        signal = self.signal(own, gather(own))
         for (x, log_weight), part in zip(drawn, signal.split(sub_batch), strict=True):
             yield Estimate((density.log_prob(x) * part).sum() / n, log_weight)
 
-    def signal(self, log_weight: LogProb) -> LogProb:
+    def signal(self, log_weight: LogProb, whole: LogProb | None = None) -> LogProb:
         """s − b, from log_weight = −s.
+
+        Args:
+            log_weight: of some draws.
+            whole: of all over which the baseline runs, these included; None where there are no others.
 
         Raises:
             ValueError: when a leave-one-out baseline has a single draw.
@@ -101,11 +129,13 @@ class ScoreFunction(Estimator):
         s = -log_weight
         if self.baseline == "none":
             return s
+        everything = s if whole is None else -whole
+        mean, n = everything.mean(), len(everything)
         if self.baseline == "mean":
-            return s - s.mean()
-        if len(s) < 2:
+            return s - mean
+        if n < 2:
             raise ValueError("expected at least 2 draws for a leave-one-out baseline, got 1")
-        return (s - s.mean()) * (len(s) / (len(s) - 1))
+        return (s - mean) * (n / (n - 1))
 
 
 class Reparametrization(Estimator):

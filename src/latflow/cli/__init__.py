@@ -62,8 +62,7 @@ def run(source: Source, override: Overrides = None, out: Out = None) -> None:
     """Train, sample, run HMC or clusters beside it, validate, report; go on where an earlier call stopped."""
     from latflow.cli import stages
 
-    opened = stages.open_or_create(source, override or (), out)
-    stages.train(opened)
+    opened = stages.trained(source, override or (), out)
     stages.sample(opened)
     results = stages.validate(opened)
     report = stages.report(opened, results)
@@ -78,8 +77,7 @@ def train(source: Source, override: Overrides = None, out: Out = None) -> None:
     """Train the flow or the network to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.open_or_create(source, override or (), out)
-    stages.train(opened)
+    opened = stages.trained(source, override or (), out)
     typer.echo(opened.path)
 
 
@@ -89,8 +87,7 @@ def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
     """Sample with what was trained and with HMC or clusters; train first where that is not done."""
     from latflow.cli import stages
 
-    opened = stages.open_or_create(source, override or (), out)
-    stages.train(opened)
+    opened = stages.trained(source, override or (), out)
     stages.sample(opened)
     typer.echo(opened.path)
 

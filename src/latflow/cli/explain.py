@@ -20,21 +20,25 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Let a command end with one message instead of a traceback, where the cause lies outside the program."""
+    """Let a command end with one message instead of a traceback, where the cause lies outside the program.
+
+    Several processes that train together meet most errors together: then the first alone tells of them.
+    """
 
     @functools.wraps(command)
     def guarded(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
-        from latflow.errors import LatflowError
+        from latflow.errors import LatflowError, ProcessError
 
         try:
             command(*arguments, **options)
-        except LatflowError as error:
+        except ProcessError as error:
             _give_up(str(error), EXIT_WRONG_INPUT)
+        except LatflowError as error:
+            _give_up(str(error) if _first() else None, EXIT_WRONG_INPUT)
         except KeyboardInterrupt as error:
             signum = getattr(error, "signum", 2)
-            _give_up(
-                "stopped; everything is saved, and the same command goes on from here", EXIT_SIGNAL + signum
-            )
+            saved = "stopped; everything is saved, and the same command goes on from here"
+            _give_up(saved if _first() else None, EXIT_SIGNAL + signum)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -44,7 +48,14 @@ def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]
     return guarded
 
 
-def _give_up(message: str, code: int) -> None:
+def _first() -> bool:
+    from latflow.training.world import launched
+
+    return launched().rank == 0
+
+
+def _give_up(message: str | None, code: int) -> None:
     sys.stdout.flush()
-    typer.echo(f"latflow: {message}", err=True)
+    if message is not None:
+        typer.echo(f"latflow: {message}", err=True)
     raise typer.Exit(code)

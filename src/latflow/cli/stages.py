@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +14,7 @@ from latflow.cli.progress import progress
 from latflow.config import load_config, preset_names
 from latflow.errors import RunFolderError
 from latflow.runs import BlockReport, Run
-from latflow.training import Record
+from latflow.training import Record, joined
 
 _COLUMNS = {
     "flow": "{model}-MCMC",
@@ -39,6 +40,23 @@ def open_or_create(source: str, overrides: Sequence[str], out: Path | None) -> R
 def open_run(source: str) -> Run:
     """The existing run in a folder, or in the folder where a preset or a file has its run."""
     return Run.open(source if _is_folder(source) else _default_folder(load_config(source).name))
+
+
+def trained(source: str, overrides: Sequence[str], out: Path | None) -> Run:
+    """The run in a folder, or that of a preset or a file, trained to the end.
+
+    Of several processes that torchrun started the first alone comes back with it. The others have no part in
+    what follows, and end here: a stage that they waited for might last longer than they may wait.
+    """
+    with joined() as world:
+        run = open_or_create(source, overrides, out)
+        if world.rank == 0:
+            train(run)
+        else:
+            run.train()
+    if world.rank:
+        raise typer.Exit
+    return run
 
 
 def train(run: Run) -> None:

@@ -24,9 +24,10 @@ from latflow.actions import Action
 from latflow.autoregressive import NamedDensity, build_density
 from latflow.autoregressive.files import load_weights
 from latflow.config import RunConfig, differences, parse_config, to_toml
-from latflow.errors import CheckpointError, RunFolderError
+from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.runs.interrupts import StopRequest, deferred_signals
 from latflow.storage import load_tree, write_text
+from latflow.training.world import ALONE, World, launched
 
 Folder = TypeVar("Folder", bound="RunFolder")
 Purpose = Literal["initialisation", "training", "flow", "hmc", "classical"]
@@ -47,7 +48,8 @@ class RunFolder:
         results.json, report.html    what was made of it
 
     "flow" is the density that was trained, for spins a network; beside it they have "classical", not "hmc".
-    `open`, `create` and `create_or_resume` make the object.
+    `open`, `create` and `create_or_resume` make the object. Of several processes that train together only the
+    first writes to the folder; all of them call the latter two.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -79,8 +81,12 @@ class RunFolder:
 
         Raises:
             RunFolderError: when the folder holds something.
+            ConfigError: when the processes that train together cannot share out the batch or the devices.
         """
-        path = Path(path)
+        return World.here().from_first(lambda: cls._create(Path(path), config))
+
+    @classmethod
+    def _create(cls: type[Folder], path: Path, config: RunConfig) -> Folder:
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"expected a folder at {path}, found a file")
         # hidden files and run.json alone are what is left of a creation that was killed
@@ -89,6 +95,7 @@ class RunFolder:
             what = "already holds a run" if _CONFIG in others else f"is no run, but not empty ({others[0]})"
             raise RunFolderError(f"{path} {what}: choose another folder")
         folder = cls(path, config)
+        folder.check_processes()
         write_text(path / _INFO, json.dumps({"command": _command(), **folder._circumstances()}, indent=2))
         write_text(path / _CONFIG, to_toml(config))
         return folder
@@ -100,9 +107,14 @@ class RunFolder:
         Raises:
             RunFolderError: when the folder holds something else, or a run that is configured otherwise; the
                 message names the keys.
+            ConfigError: as `create`.
         """
-        if not (Path(path) / _CONFIG).exists():
-            return cls.create(path, config)
+        return World.here().from_first(lambda: cls._create_or_resume(Path(path), config))
+
+    @classmethod
+    def _create_or_resume(cls: type[Folder], path: Path, config: RunConfig) -> Folder:
+        if not (path / _CONFIG).exists():
+            return cls._create(path, config)
         folder = cls.open(path)
         if changed := differences(folder.config, config):
             raise RunFolderError(
@@ -167,6 +179,19 @@ class RunFolder:
         load_weights(flow, load_checkpoint(path, "weights")["weights"], path)
         return flow.to(device=self.device, dtype=self.config.compute.torch_dtype).eval()
 
+    def check_processes(self) -> None:
+        """The processes that train together must be able to share out the batch and the devices.
+
+        Raises:
+            ConfigError: when they cannot.
+        """
+        world = World.here()
+        try:
+            world.share(self.config.training.batch)
+            world.require_device(self.device)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
     def require_device(self, device: str, path: Path) -> None:
         """Random numbers go on only on the kind of device on which they began.
 
@@ -180,14 +205,19 @@ class RunFolder:
             )
 
     @contextlib.contextmanager
-    def stage(self) -> Iterator[StopRequest]:
+    def stage(self, world: World = ALONE) -> Iterator[StopRequest]:
         """Hold the folder for one stage of work: threads as configured, signals between steps alone.
+
+        Args:
+            world: the processes that do the work together; the first of them holds the folder.
 
         Raises:
             RunFolderError: when another process holds it.
         """
-        with self._locked(), deferred_signals() as stop:
-            self._note_circumstances()
+        with contextlib.ExitStack() as held, deferred_signals(world) as stop:
+            world.from_first(lambda: held.enter_context(self._locked()))
+            if world.rank == 0:
+                self._note_circumstances()
             threads = torch.get_num_threads()
             torch.set_num_threads(self.config.compute.threads or threads)
             try:
@@ -220,6 +250,7 @@ class RunFolder:
             "host": platform.node(),
             "processors": os.cpu_count(),
             "threads": self.config.compute.threads or torch.get_num_threads(),
+            "processes": launched().size,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -228,7 +259,8 @@ class RunFolder:
         now, info = self._circumstances(), self.info
         resumed = info.get("resumed", [])
         before = [info, *resumed][-1]
-        if any(now[key] != before.get(key) for key in now if key != "created"):
+        # an earlier version may not have noted all of it
+        if any(now[key] != before.get(key, now[key]) for key in now if key != "created"):
             changed = {**info, "resumed": [*resumed, {"command": _command(), **now}]}
             write_text(self.path / _INFO, json.dumps(changed, indent=2))
 

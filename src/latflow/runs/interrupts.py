@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from latflow.training.world import ALONE, World, launched
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -23,13 +25,29 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a signal came; a second one does not wait."""
+    """Whether a signal came; a second one does not wait.
 
-    def __init__(self) -> None:
+    Under torchrun it does: one Ctrl-C may arrive twice there, from the terminal or batch system and from
+    torchrun, which itself ends what has not stopped after half a minute.
+
+    Args:
+        world: the processes that stop together.
+    """
+
+    def __init__(self, world: World = ALONE) -> None:
+        self.world = world
         self.signum: int | None = None
 
     def __bool__(self) -> bool:
         return self.signum is not None
+
+    def agreed(self) -> bool:
+        """Whether a signal came to any of the processes; all processes ask this together."""
+        # a signal that comes now, after this process was asked, counts the next time
+        signum = self.world.largest(self.signum or 0)
+        if signum:
+            self.signum = signum
+        return signum > 0
 
     def heed(self) -> None:
         """Stop here if that was asked for; call this where everything is saved.
@@ -41,20 +59,23 @@ class StopRequest:
             raise Interrupted(self.signum)
 
     def _handle(self, signum: int, _: FrameType | None) -> None:
-        if self:
+        several = launched().size > 1
+        if self and not several:
             raise Interrupted(signum)
+        if not self and self.world.rank == 0:
+            second = "" if several else "; a second signal stops at once"
+            _LOG.warning("stopping at the next point where everything is saved%s", second)
         self.signum = signum
-        _LOG.warning("stopping at the next point where everything is saved; a second signal stops at once")
 
 
 @contextlib.contextmanager
-def deferred_signals() -> Iterator[StopRequest]:
-    """Within the block, SIGINT and SIGTERM only leave a request to stop.
+def deferred_signals(world: World = ALONE) -> Iterator[StopRequest]:
+    """Within the block, SIGINT and SIGTERM only leave a request to stop, on which the processes may agree.
 
     Outside the main thread Python delivers no signals, and the request is never made. A signal that the
     process ignores stays ignored.
     """
-    request = StopRequest()
+    request = StopRequest(world)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

@@ -11,6 +11,7 @@ from latflow.errors import RunFolderError
 from latflow.runs import growth, sampling, training
 from latflow.runs.folder import RunFolder, plain
 from latflow.storage import write_text
+from latflow.training import World
 
 Group = Literal["flow", "proposals", "hmc", "classical"]
 """The chain of the flow, the raw draws of the flow that were proposed to it, and the chain beside it."""
@@ -21,7 +22,9 @@ _GROUPS: tuple[Group, ...] = ("flow", "proposals", "hmc", "classical")
 class Run(RunFolder):
     """A run in its folder, and its stages.
 
-    Each stage goes on where it stopped, with the same numbers as if it had not.
+    Each stage goes on where it stopped, with the same numbers as if it had not. Several processes train
+    together where they are joined, see `latflow.training.joined`; the first alone samples, and for the others
+    those stages return at once.
 
     Example:
         >>> import latflow as lf, tempfile
@@ -39,15 +42,18 @@ class Run(RunFolder):
 
     def sample(self, on_block: growth.OnBlock | None = None) -> None:
         """Grow the chain of the flow to its length; see `latflow.runs.sampling.sample_flow`."""
-        sampling.sample_flow(self, on_block)
+        if World.here().rank == 0:
+            sampling.sample_flow(self, on_block)
 
     def sample_hmc(self, on_block: growth.OnBlock | None = None) -> None:
         """Grow the chain of HMC to its length; see `latflow.runs.sampling.sample_hmc`."""
-        sampling.sample_hmc(self, on_block)
+        if World.here().rank == 0:
+            sampling.sample_hmc(self, on_block)
 
     def sample_classical(self, on_block: growth.OnBlock | None = None) -> None:
         """Grow the classical chain of spins; see `latflow.runs.sampling.sample_classical`."""
-        sampling.sample_classical(self, on_block)
+        if World.here().rank == 0:
+            sampling.sample_classical(self, on_block)
 
     @property
     def trained_steps(self) -> int:

@@ -13,14 +13,15 @@ from typing import Any
 
 from latflow.autoregressive import NamedDensity
 from latflow.autoregressive.files import contents_of, load_weights
-from latflow.errors import RunFolderError
+from latflow.errors import CheckpointError, RunFolderError
 from latflow.estimators import ESTIMATORS
 from latflow.runs.folder import RunFolder, load_checkpoint, plain
 from latflow.storage import save_tree
 from latflow.training import Anneal, Record, Trainer
+from latflow.training.world import World
 
 OnRecord = Callable[[Record], None]
-"""Told of each step, after its record is written."""
+"""Told of each step, after its record is written; every process tells its own."""
 
 
 def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
@@ -31,30 +32,38 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     `checkpoint_every` steps, and one at the end) before which F_q, averaged over as many steps, was lowest.
     Steps for which the action was annealed do not count: their F_q belongs to another action.
 
+    Of several processes that train together, see `latflow.training.joined`, the first alone reads and writes
+    the folder; all stop at the same step.
+
     Raises:
-        Interrupted: after a signal, with a checkpoint written.
-        CheckpointError: when the last checkpoint is damaged or of another model.
+        Interrupted: after a signal to any of the processes, with a checkpoint written.
+        ConfigError: when the processes cannot share out the batch or the devices.
+        CheckpointError: when the last checkpoint is damaged or of another model, or the training has not
+            ended and was begun by another number of processes.
         TrainingError: when too many steps in a row are not finite.
+        ProcessError: when another process was lost.
         RunFolderError: when another process holds the folder.
     """
-    with folder.stage() as stop:
+    world = World.here()
+    folder.check_processes()
+    with folder.stage(world) as stop:
         flow = folder.new_flow()
         trainer = _trainer(folder, flow)
         best = _Best(folder.config.training.checkpoint_every, trainer.anneal)
-        _restore(folder, flow, trainer, best)
-        with _history(folder.history_file) as history:
+        if _restore(folder, flow, trainer, best):
+            return
+        with _history(folder.history_file if world.rank == 0 else None) as history:
             for record in trainer:
                 history.append(record)
                 best.see(record)
                 due = record.step % best.window == 0 or record.step == trainer.steps
-                stopping = bool(stop)  # asked once: what stops here is what is saved here
+                stopping = stop.agreed()  # asked once: what stops here is what is saved here
                 if due and best.improved(record.step):
-                    save_tree(
-                        folder.checkpoint("best"), contents_of(flow) | {"step": best.step, "f_q": best.f_q}
-                    )
+                    _save(folder, "best", contents_of(flow) | {"step": best.step, "f_q": best.f_q})
                 if due or stopping:
                     history.sync()
-                    _save(folder, flow, trainer, best)
+                    state = {"trainer": trainer.state_dict(), "best": best.state_dict()}
+                    _save(folder, "last", contents_of(flow) | state | {"device": folder.device.type})
                 if on_record is not None:
                     on_record(record)
                 if stopping:
@@ -92,25 +101,29 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 class _History:
-    """Appends records that the file does not hold yet."""
+    """Appends records that the file does not hold yet; without a file none."""
 
-    def __init__(self, file: BufferedRandom, last_step: int) -> None:
+    def __init__(self, file: BufferedRandom | None = None, last_step: int = 0) -> None:
         self.file, self.last_step = file, last_step
 
     def append(self, record: Record) -> None:
-        if record.step > self.last_step:
+        if self.file is not None and record.step > self.last_step:
             self.file.write(json.dumps(plain(record.as_dict()), allow_nan=False).encode() + b"\n")
             self.file.flush()
             self.last_step = record.step
 
     def sync(self) -> None:
         """Reach the disk: a checkpoint must never be ahead of the history."""
-        os.fsync(self.file.fileno())
+        if self.file is not None:
+            os.fsync(self.file.fileno())
 
 
 @contextmanager
-def _history(path: Path) -> Iterator[_History]:
+def _history(path: Path | None) -> Iterator[_History]:
     """The history, open for appending, without a last line that was cut off by a crash or a full disk."""
+    if path is None:
+        yield _History()
+        return
     records = read_history(path)
     with path.open("a+b") as file:
         file.seek(0)
@@ -166,18 +179,31 @@ def _trainer(folder: RunFolder, flow: NamedDensity) -> Trainer:
     )
 
 
-def _save(folder: RunFolder, flow: NamedDensity, trainer: Trainer, best: _Best) -> None:
-    state = {"trainer": trainer.state_dict(), "best": best.state_dict(), "device": folder.device.type}
-    save_tree(folder.checkpoint("last"), contents_of(flow) | state)
+def _save(folder: RunFolder, name: str, tree: dict[str, Any]) -> None:
+    if World.here().rank == 0:
+        save_tree(folder.checkpoint(name), tree)
 
 
-def _restore(folder: RunFolder, flow: NamedDensity, trainer: Trainer, best: _Best) -> None:
+def _restore(folder: RunFolder, flow: NamedDensity, trainer: Trainer, best: _Best) -> bool:
+    """Go back to the last checkpoint, where there is one; whether it is that of the end."""
     path = folder.checkpoint("last")
-    if not path.exists():
-        return
-    tree = load_checkpoint(path, "trainer", "best", "weights", "device")
+    # all go on from what the first has read: the others may not see the same disk
+    tree = trainer.world.from_first(
+        lambda: load_checkpoint(path, "trainer", "best", "weights", "device") if path.exists() else None
+    )
+    if tree is None:
+        return False
     load_weights(flow, tree["weights"], path)
+    if tree["trainer"]["step"] >= trainer.steps:
+        return True
     folder.require_device(tree["device"], path)
     flow.to(device=folder.device)
-    trainer.load_state_dict(tree["trainer"])
+    try:
+        trainer.load_state_dict(tree["trainer"])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path}: {error}: go on with as many processes as before, or remove {path.name}, and this stage "
+            "is computed anew"
+        ) from error
     best.load_state_dict(tree["best"])
+    return False

@@ -3,6 +3,7 @@
 from latflow.training.annealing import Anneal
 from latflow.training.schedules import Schedule, ScheduleName
 from latflow.training.trainer import OptimizerName, PrecisionName, Record, Trainer, train
+from latflow.training.world import World, joined
 
 __all__ = [
     "Anneal",
@@ -12,5 +13,7 @@ __all__ = [
     "Schedule",
     "ScheduleName",
     "Trainer",
+    "World",
+    "joined",
     "train",
 ]

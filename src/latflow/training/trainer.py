@@ -11,10 +11,11 @@ from torch import Generator, Tensor, nn
 
 from latflow.actions import Action
 from latflow.density import Density
-from latflow.errors import TrainingError
+from latflow.errors import CheckpointError, TrainingError
 from latflow.estimators import Estimator, reinforce
 from latflow.training.annealing import Anneal
 from latflow.training.schedules import Plateau, Schedule
+from latflow.training.world import World
 
 OptimizerName = Literal["adam", "adamw"]
 PrecisionName = Literal["full", "bfloat16", "float16"]
@@ -60,20 +61,26 @@ class Trainer(Iterator[Record]):
     Iterate over it; stop when you like; `state_dict` and `load_state_dict` make a resumed training
     bit-identical to one that was never stopped.
 
+    Where `torch.distributed` is initialised, as `latflow.training.joined` does under torchrun, all processes
+    build the same trainer and take each step together. The weights of the first go to the others. Each makes
+    its share of the draws with random numbers of its own, and all update with the gradient of the whole
+    batch, of which their records tell: so the weights stay equal to the last bit.
+
     Args:
         density: an `nn.Module` with `sample` and `log_prob`.
         action: S.
         estimator: of the gradient, for example `latflow.estimators.path_gradient`.
         steps: number of updates.
-        batch: draws a step.
-        generator: source of all randomness, on the device of the density.
+        batch: draws a step, of all processes together.
+        generator: source of all randomness, on the device of the density. Processes other than the first
+            seed theirs anew from its state and their rank.
         learning_rate: at its peak.
         schedule: of the learning rate.
         optimizer: "adam" or "adamw".
         betas: of the optimiser.
         weight_decay: of AdamW.
         clip: largest norm of the gradient; longer ones are shortened to it. None leaves them.
-        sub_batch: draws whose activations are held at once; None for the whole batch.
+        sub_batch: draws whose activations a process holds at once; None for all that it makes.
         precision: "full", or the lower one in which the networks run under autocast. Fields, actions,
             log-determinants and log-weights keep theirs, and a density in float64 stays so altogether.
         max_skipped: how many steps in a row may be skipped for a loss or a gradient that is not finite. In
@@ -82,7 +89,8 @@ class Trainer(Iterator[Record]):
             are looked for only afterwards: F_q belongs to another action at every step before.
 
     Raises:
-        ValueError: for arguments out of range.
+        ValueError: for arguments out of range, or a batch that the processes cannot share out evenly.
+        ProcessError: when another process was lost.
         TrainingError: from the iteration, when more than `max_skipped` steps in a row are not finite.
     """
 
@@ -117,6 +125,10 @@ class Trainer(Iterator[Record]):
             raise ValueError(f"expected precision full, {' or '.join(_AUTOCAST)}, got {precision!r}")
         if max_skipped < 0:
             raise ValueError(f"expected max_skipped ≥ 0, got {max_skipped}")
+        self.world = World.here()
+        self.share = self.world.share(batch)
+        self.world.separate(generator)
+        self.world.broadcast([*density.parameters(), *density.buffers()])
         self.density, self.action, self.estimator = density, action, estimator
         self.steps, self.batch, self.sub_batch = steps, batch, sub_batch or batch
         self.generator, self.learning_rate, self.clip = generator, learning_rate, clip
@@ -143,6 +155,8 @@ class Trainer(Iterator[Record]):
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss, log_weight = self._backward()
+        # DistributedDataParallel would do this within `forward` of a module, which densities need not have
+        self.world.sum([p.grad for p in self.parameters if p.grad is not None] + [loss])
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, math.inf if self.clip is None else self.clip)
         # one transfer for all numbers of the step
@@ -162,11 +176,16 @@ class Trainer(Iterator[Record]):
         return Record(self.step, loss_value, f_q, std, ess, grad_norm, rate, self.seconds, not finite)
 
     def _backward(self) -> tuple[Tensor, Tensor]:
-        """Leave the gradient in the parameters; returns loss and log-weights of the batch, without graph."""
+        """Leave this process's part of the gradient in the parameters.
+
+        Returns its part of the loss, and the log-weights of the whole batch, without graph.
+        """
         losses, log_weights = [], []
         device = self.generator.device.type
         action = self.action if self.anneal is None else self.anneal.action(self.action, self.step)
-        pieces = self.estimator.pieces(self.density, action, self.batch, self.generator, self.sub_batch)
+        pieces = self.estimator.pieces(
+            self.density, action, self.share, self.generator, self.sub_batch, self.world.gather
+        )
         while True:
             # older PyTorch would reuse weights that were lowered while drawing, where they had no graph
             with torch.autocast(
@@ -178,10 +197,11 @@ class Trainer(Iterator[Record]):
                 piece = next(pieces, None)
             if piece is None:
                 break
-            self.scaler.scale(piece.loss).backward()
-            losses.append(piece.loss.detach())
+            loss = piece.loss / self.world.size
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
             log_weights.append(piece.log_weight)
-        log_weight = torch.cat(log_weights)
+        log_weight = self.world.gather(torch.cat(log_weights))
         return torch.stack(losses).sum().to(log_weight), log_weight
 
     def _guard(self, sound: bool, loss: float, grad_norm: float) -> None:
@@ -196,20 +216,31 @@ class Trainer(Iterator[Record]):
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers, all that a later process needs to go on but the density's own weights.
 
-        The tensors are those in use, which the next step changes: save or copy them before it.
+        The tensors are those in use, which the next step changes: save or copy them before it. All processes
+        must ask for it, and get the same: it holds the generators of all.
         """
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "plateau": self.plateau.state_dict(),
-            "generator": self.generator.get_state(),
+            "generator": self.world.gather(self.generator.get_state()),
+            "processes": self.world.size,
             "step": self.step,
             "skipped_in_a_row": self.skipped_in_a_row,
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken. Load the density's weights first."""
+        """Go on where `state_dict` was taken. Load the density's weights first.
+
+        Raises:
+            CheckpointError: when the state is that of another number of processes, whose draws were others.
+        """
+        here, processes = self.world.size, state.get("processes", 1)  # earlier versions did not say
+        if processes != here:
+            raise CheckpointError(
+                f"expected a training state of world size {here}, got one of world size {processes}"
+            )
         optimizer = state["optimizer"]
         # files have string keys; the optimiser numbers its parameters
         by_number = {int(key): values for key, values in optimizer["state"].items()}
@@ -217,7 +248,7 @@ class Trainer(Iterator[Record]):
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.plateau.load_state_dict(state["plateau"])
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].chunk(processes)[self.world.rank].clone())
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
         self.seconds = state["seconds"]
 
