@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from latflow.papers import information, schwinger, spins, topology, toy, trivializing, variance
+from latflow.papers import acceleration, information, schwinger, spins, topology, toy, trivializing, variance
 from latflow.papers.bench import Bench, Experiment, Findings, Table
 
 EXPERIMENTS: dict[str, Experiment[Any]] = {
@@ -14,6 +14,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
     "schwinger": schwinger.EXPERIMENT,
     "trivializing": trivializing.TRIVIALIZING,
     "trivializing-40": trivializing.COARSE_TO_FINE,
+    "acceleration": acceleration.EXPERIMENT,
     "topology": topology.EXPERIMENT,
 }
 """By the name on the command line."""

@@ -1,7 +1,7 @@
 """Topology of U(1) links: how HMC, HMC through a flow, flow proposals and sector hops change the charge."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ class TopologySettings:
     """What is trained and sampled.
 
     Attributes:
-        betas: inverse couplings, rising; the training at each goes on from the one before.
+        ladder: inverse couplings, rising, at which the flow is trained in turn.
+        betas: those at which chains run.
         trained_at: the side of the lattice of the training.
         sides: of the lattices that are sampled.
         layers: couplings of the gauge flow.
@@ -62,11 +63,11 @@ class TopologySettings:
         learning_rate: of Adam, falling like half a cosine.
         acceptance: to which the step sizes are tuned, at trajectories of length 1.
         rounds: in which they are tuned.
-        cheap: effort on HMC, and on HMC with hops.
-        costly: effort on what passes through the flow, on the lattice of the training; on larger ones the
-            number of chains falls with the volume.
+        efforts: of each algorithm; of what passes through the flow on the lattice of the training, where on
+            larger ones the number of chains falls with the volume.
     """
 
+    ladder: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
     betas: tuple[float, ...] = (2.0, 5.0, 7.0)
     trained_at: int = 8
     sides: tuple[int, ...] = (8, 16)
@@ -77,9 +78,15 @@ class TopologySettings:
     batch: int = 64
     learning_rate: float = 5e-3
     acceptance: float = 0.9
-    rounds: int = 6
-    cheap: Effort = Effort(64, 3000)
-    costly: Effort = Effort(24, 60)
+    rounds: int = 4
+    efforts: dict[str, Effort] = field(
+        default_factory=lambda: {
+            "hmc": Effort(64, 3000),
+            "flowed": Effort(12, 40),
+            "proposals": Effort(32, 300),
+            "hops": Effort(64, 3000),
+        }
+    )
 
 
 HEAD = (
@@ -113,14 +120,14 @@ def run(bench: Bench, settings: TopologySettings) -> Findings:
         generator=bench.generator("weights"),
     )
     trainings, found = {}, {}
-    for beta in settings.betas:
+    for beta in settings.ladder:
         trainings[beta] = bench.part(
             f"training {beta:g}", lambda beta=beta: _training(bench, settings, flow, beta)
         )
         flow.load_state_dict(
             {key: torch.tensor(values) for key, values in trainings[beta]["weights"].items()}
         )
-        for side in settings.sides:
+        for side in settings.sides if beta in settings.betas else ():
             for name in ALGORITHMS:
                 found[side, beta, name] = bench.part(
                     f"{side} {beta:g} {name}",
@@ -177,11 +184,10 @@ def _chain(
 ) -> dict[str, Any]:
     lattice, generator = (side, side), bench.generator(f"{side} {beta} {name}")
     action, through = U1Gauge(lattice, beta), flow.on_lattice(lattice)
-    effort = settings.cheap if name in ("hmc", "hops") else settings.costly
-    sites = (side / settings.trained_at) ** 2
-    chains = effort.chains if name in ("hmc", "hops") else max(2, round(effort.chains / sites))
+    effort, volumes = settings.efforts[name], (side / settings.trained_at) ** 2
+    chains = effort.chains if name in ("hmc", "hops") else max(2, round(effort.chains / volumes))
     start = QuenchedLinks(lattice, beta).sample(chains, generator)
-    hmc = flowed_hmc(through, action, 0.05, 20) if name == "flowed" else HMC.of_length(action, 1.0, 10)
+    hmc = flowed_hmc(through, action, 0.02, 50) if name == "flowed" else HMC.of_length(action, 1.0, 10)
     hmc, state = tune_step_size(
         hmc,
         hmc.init(start),
@@ -189,7 +195,7 @@ def _chain(
         settings.acceptance,
         rounds=settings.rounds,
         trajectories=4,
-        max_steps=100,
+        max_steps=400,
     )
     sampler: Any = hmc
     if name == "proposals":
@@ -286,6 +292,7 @@ EXPERIMENT = Experiment(
     run=run,
     settings=TopologySettings(),
     quick=TopologySettings(
+        ladder=(1.0,),
         betas=(1.0,),
         trained_at=4,
         sides=(4, 8),
@@ -295,8 +302,7 @@ EXPERIMENT = Experiment(
         training=3,
         batch=4,
         rounds=2,
-        cheap=Effort(4, 30),
-        costly=Effort(2, 20),
+        efforts={name: Effort(4, 30) for name in ALGORITHMS},
     ),
 )
 """A quarter of an hour on one core."""

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from latflow.analysis import Measurement
 from latflow.papers.bench import Bench, Experiment, Findings, Table
-from latflow.papers.trivializing_study import Row, Study, TrivializingSettings
+from latflow.papers.magnetization import Row
+from latflow.papers.trivializing_study import SOURCE, Study, TrivializingSettings
 from latflow.report.style import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
 
 PUBLISHED = {
@@ -108,6 +110,9 @@ def _figure_of_tau(rows: Sequence[Row]) -> Figure:
     names = [f"{row.algorithm}, {'×'.join(map(str, row.lattice))}" for row in rows]
     axes.set_yticks([-place for place in range(len(rows))], names)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     label(axes, "Autocorrelation of M; grey: the slides", r"$\tau_M$ [trajectories]", "")
     return figure
 
@@ -129,20 +134,16 @@ def _figure_of_training(histories: dict[str, list[dict[str, Any]]]) -> Figure:
         right.plot(steps, [math.erfc(sigma / 2) for sigma in spread], **look)
     for axes in (left, right):
         axes.set_yscale("log")
+    right.set_ylim(1e-8, 2)  # some start, and some stay, far below
     label(left, "Training", "step", "standard deviation of the log-weights")
     label(right, "Acceptance of independent proposals", "step", r"erfc($\sigma/2$)")
     right.legend(loc="lower right", fontsize=6)
     return figure
 
 
-_SOURCE = (
-    "Albandea, Del Debbio, Hernández, Kenway, Marsh Rossney, Ramos, slides on machine-learned trivializing "
-    "flows; Learning trivializing flows, arXiv:2302.08408"
-)
-
 TRIVIALIZING = Experiment(
     title="Trivializing flows of φ⁴ with minimal networks",
-    source=_SOURCE,
+    source=SOURCE,
     run=run,
     settings=TrivializingSettings(),
     quick=TrivializingSettings(
@@ -161,10 +162,15 @@ TRIVIALIZING = Experiment(
 
 COARSE_TO_FINE = Experiment(
     title="Trivializing flows of φ⁴ from L = 10 to 20 to 40",
-    source=_SOURCE,
+    source=SOURCE,
     run=run,
     settings=TrivializingSettings(
-        points=((40, 0.667),), kernels=(3,), volumes=(), coarse=((10, 0.601), (20, 0.645)), chains=64
+        points=((40, 0.667),),
+        kernels=(3,),
+        volumes=(),
+        coarse=((10, 0.601), (20, 0.645)),
+        from_coarse=("four", "twice"),
+        chains=32,
     ),
     quick=TrivializingSettings(
         points=((4, 0.46),),

@@ -7,17 +7,29 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Generator, nn
 
 from latflow.actions import HoppingPhi4
-from latflow.analysis import Measurement, measure
-from latflow.estimators import reparametrization
+from latflow.estimators import ESTIMATORS
 from latflow.flows import Bijection, ChainPrior, EverySecondSite, Flow, minimal_flow, refined
-from latflow.observables import magnetization
 from latflow.papers.bench import Bench
-from latflow.samplers import HMC, FourierMass, can_compile, flowed_hmc, run, thermalise, tune_step_size
+from latflow.papers.magnetization import Row, measured
+from latflow.samplers import (
+    HMC,
+    FourierMass,
+    HMCState,
+    can_compile,
+    flowed_hmc,
+    thermalise,
+    tune_step_size,
+)
 from latflow.training import Schedule, train
 from latflow.types import Field, Lattice
+
+SOURCE = (
+    "Albandea, Del Debbio, Hernández, Kenway, Marsh Rossney, Ramos, slides on machine-learned trivializing "
+    "flows; Learning trivializing flows, arXiv:2302.08408"
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class TrivializingSettings:
         kernels: sides of the kernels of the minimal flow that are compared; other rows take the first.
         volumes: the same theory and network on a lattice so many times longer in each direction.
         coarse: (L, β) of the coarser theories, the coarsest first, each twice as long as the one before.
+        from_coarse: which flows are made of the coarser theories: their last one on the same lattice ("bigger
+            volume"), "one" or "four" of its configurations, or those of the last two ("twice").
         lam: λ.
         acceptance: to which every step size is tuned, at trajectories of length 1.
         rounds: in which the step size is tuned.
@@ -38,6 +52,7 @@ class TrivializingSettings:
         steps: of the training.
         batch: draws of a step.
         learning_rate: of Adam, falling like half a cosine.
+        estimator: of the gradient, a name in `estimators.ESTIMATORS`.
         compiled: whether the trajectories are compiled, where there is a compiler.
     """
 
@@ -45,6 +60,7 @@ class TrivializingSettings:
     kernels: tuple[int, ...] = (3, 5, 7)
     volumes: tuple[tuple[int, int], ...] = ((1, 2), (2, 2))
     coarse: tuple[tuple[int, float], ...] = ((4, 0.46), (8, 0.576))
+    from_coarse: tuple[str, ...] = ("bigger volume", "one", "four", "twice")
     lam: float = 0.5
     acceptance: float = 0.9
     rounds: int = 8
@@ -53,36 +69,8 @@ class TrivializingSettings:
     steps: int = 2000
     batch: int = 128
     learning_rate: float = 0.05
+    estimator: str = "reparametrization"
     compiled: bool = True
-
-
-@dataclass(frozen=True)
-class Row:
-    """One algorithm on one lattice, and what was measured of it."""
-
-    key: str
-    algorithm: str
-    lattice: Lattice
-    beta: float
-    found: dict[str, Any]
-
-    @property
-    def tau(self) -> Measurement:
-        """τ_M in trajectories."""
-        return Measurement(self.found["tau"], self.found["tau_error"])
-
-    @property
-    def tau_in_milliseconds(self) -> Measurement:
-        """τ_M in milliseconds of one chain."""
-        scale = 1e3 * self.found["seconds_a_trajectory"]
-        return Measurement(self.tau.value * scale, self.tau.error * scale)
-
-    def reduction(self, hmc: "Row") -> Measurement:
-        """By how much τ_M is smaller than that of HMC."""
-        ratio = hmc.tau.value / self.tau.value
-        return Measurement(
-            ratio, ratio * math.hypot(self.tau.error / self.tau.value, hmc.tau.error / hmc.tau.value)
-        )
 
 
 class Study:
@@ -91,7 +79,8 @@ class Study:
     def __init__(self, bench: Bench, settings: TrivializingSettings) -> None:
         self.bench, self.settings = bench, settings
         self.histories: dict[str, list[dict[str, Any]]] = {}
-        self.equilibrium: dict[HoppingPhi4, Field] = {}
+        self.seconds: dict[str, float] = {}
+        self._thermal: dict[HoppingPhi4, Field] = {}
 
     def theory(self, lattice: Lattice, beta: float) -> HoppingPhi4:
         return HoppingPhi4(lattice, beta=beta, lam=self.settings.lam)
@@ -167,7 +156,7 @@ class Study:
             "one": (f"one {half}×{half}", lambda last: Flow(EverySecondSite(coarse), last)),
             "four": (f"four {half}×{half}", lambda last: refined(four, last)),
         }
-        if len(self.settings.coarse) > 1:
+        if "twice" in self.settings.from_coarse and len(self.settings.coarse) > 1:
             quarter, coarsest_beta = self.settings.coarse[-2]
             coarsest = self.chains(quarter, coarsest_beta, 16)
             below = self.over("twice", half, coarse_beta, lambda last: refined(coarsest, last))
@@ -179,6 +168,7 @@ class Study:
                 key, f"flow from {what}", (side, side), beta, self.over(key, side, beta, build), side / 4
             )
             for key, (what, build) in flows.items()
+            if key in self.settings.from_coarse
         ]
         return [[*point, *rows]]
 
@@ -207,13 +197,15 @@ class Study:
         part = self.bench.part(f"{name} training", lambda: self._training(name, flow, last, theory))
         last.load_state_dict({key: torch.tensor(values) for key, values in part["weights"].items()})
         self.histories[name] = part["history"]
+        self.seconds[name] = part["cpu_seconds"]
 
     def _training(self, name: str, flow: Flow, last: nn.Module, theory: HoppingPhi4) -> dict[str, Any]:
         settings = self.settings
+        before = time.process_time()
         records = train(
             flow,
             theory,
-            reparametrization,
+            ESTIMATORS[settings.estimator],
             steps=settings.steps,
             batch=settings.batch,
             learning_rate=settings.learning_rate,
@@ -224,7 +216,7 @@ class Study:
         history = [{"step": r.step, "f_q": r.f_q, "std": r.f_q_std} for r in records]
         kept = history[:: max(1, len(history) // 400)]
         weights = {key: values.tolist() for key, values in last.state_dict().items()}
-        return {"history": kept, "weights": weights}
+        return {"history": kept, "weights": weights, "cpu_seconds": time.process_time() - before}
 
     def row(
         self,
@@ -250,7 +242,14 @@ class Study:
         settings, generator = self.settings, self.bench.generator(f"{name}, chain")
         first = HMC.of_length(theory, 1.0, 8)
         sampler = flowed_hmc(flow, theory, first.step_size, first.n_steps) if flow else first
-        start = self._equilibrium(theory, xi)[: max(2, round(share * settings.chains))]
+        start = self.equilibrium(theory, xi)[: max(2, round(share * settings.chains))]
+        sampler, state = self.tuned(sampler, start, generator)
+        length = max(8, round(settings.trajectories * xi**2))
+        return measured(sampler, state, length, generator) | {"forces": sampler.force_evaluations}
+
+    def tuned(self, sampler: HMC, start: Field, generator: Generator) -> tuple[HMC, HMCState]:
+        """The sampler with a step size of the wanted acceptance, compiled, and its chains from `start`."""
+        settings = self.settings
         sampler, state = tune_step_size(
             sampler,
             sampler.init(start),
@@ -260,33 +259,14 @@ class Study:
             trajectories=5,
         )
         sampler = replace(sampler, compiled=settings.compiled and can_compile())
-        state = thermalise(sampler, state, 2, generator)
-        length = max(8, round(settings.trajectories * xi**2))
-        before = time.process_time()
-        series = run(sampler, state, length, _observed, generator, block=200).series
-        seconds = (time.process_time() - before) / series["m"].numel()
-        m = measure(series["m"].double().numpy())
-        m2 = measure(math.prod(theory.lattice) * series["m"].double().square().numpy())
-        return {
-            "tau": m.tau_int,
-            "tau_error": m.tau_int_error,
-            "m2": m2.value,
-            "m2_error": m2.error,
-            "acceptance": float(series["accepted"].double().mean()),
-            "forces": sampler.force_evaluations,
-            "seconds_a_trajectory": seconds,
-        }
+        return sampler, thermalise(sampler, state, 2, generator)
 
-    def _equilibrium(self, theory: HoppingPhi4, xi: float) -> Field:
+    def equilibrium(self, theory: HoppingPhi4, xi: float) -> Field:
         """Chains of HMC in equilibrium after some twelve τ_M, from which every sampler may start."""
-        if theory not in self.equilibrium:
+        if theory not in self._thermal:
             generator = self.bench.generator(f"{theory}, equilibrium")
             hmc = HMC.of_length(theory, 1.0, 8 + round(max(theory.lattice) / 16))
             hot = torch.randn(self.settings.chains, *theory.lattice, generator=generator)
             steps = round(min(self.settings.trajectories, 60) * xi**2)
-            self.equilibrium[theory] = thermalise(hmc, hmc.init(hot), steps, generator, block=200).x
-        return self.equilibrium[theory]
-
-
-def _observed(x: Field) -> dict[str, torch.Tensor]:
-    return {"m": magnetization(x)}
+            self._thermal[theory] = thermalise(hmc, hmc.init(hot), steps, generator, block=200).x
+        return self._thermal[theory]
