@@ -18,12 +18,14 @@ from latflow.flows import (
     Coupling,
     FourierLayer,
     Inverse,
+    OnSublattices,
     RealMap,
     Scale,
     SiteMap,
     Spline,
     Z2ConvNet,
     affine_flow,
+    minimal_flow,
     spline_flow,
 )
 
@@ -109,6 +111,12 @@ CASES = [
         "composition",
         lambda d: Compose(plain_coupling(d, Affine(), 0), Compose(SiteMap(Spline(4))), Scale(0.1)),
     ),
+    Case("on sublattices", lambda _: OnSublattices(FourierLayer(0.8)), z2=True, exact_z2=True),
+    Case(
+        "couplings over sublattices",
+        lambda d: Compose(OnSublattices(SiteMap(Spline(5, 2.0), z2=False)), plain_coupling(d, Affine(), 0)),
+    ),
+    Case("minimal flow", lambda d: minimal_flow((2,) * d, layers=3).bijection, z2=True, exact_z2=True),
     Case("affine flow", preset(affine_flow, layers=3)),
     Case("affine flow z2", preset(affine_flow, layers=3, z2=True, fourier=True), z2=True, exact_z2=True),
     Case("spline flow", preset(spline_flow, layers=2, kernel=(3, 1), scale=0.6), z2=True),

@@ -19,6 +19,7 @@ from latflow.config.theories import (
     HierarchicalConfig,
     HoppingPhi4Config,
     IsingConfig,
+    MinimalFlowConfig,
     Phi4Config,
     SchwingerConfig,
     SplineFlowConfig,
@@ -71,7 +72,8 @@ def test_a_file_is_named_after_itself(tmp_path):
     ("builder", "section"),
     [
         ("affine", AffineFlowConfig), ("spline", SplineFlowConfig), ("gauge", GaugeFlowConfig),
-        ("dense", DenseConfig), ("convolutional", ConvolutionalConfig), ("hierarchical", HierarchicalConfig),
+        ("minimal", MinimalFlowConfig), ("dense", DenseConfig),
+        ("convolutional", ConvolutionalConfig), ("hierarchical", HierarchicalConfig),
     ],
 )  # fmt: skip
 def test_flow_sections_are_the_arguments_of_the_builders(builder, section):
@@ -174,6 +176,96 @@ def test_what_is_wrong_with_spins_is_named(overrides, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("preset", "overrides", "message"),
+    [
+        ("u1", ["sampling.kernels=[]"], "sampling.kernels: expected at least one kernel, got none"),
+        ("u1", ["sampling.kernels=['hops']"], "sampling.kernels: expected a kernel that moves within topolo"),
+        (
+            "u1",
+            ["sampling.kernels=['hmc', 'hops', 'hmc']"],
+            "sampling.kernels: expected each kernel once, got h",
+        ),
+        (
+            "u1",
+            ["sampling.kernels=['hcm']"],
+            "sampling.kernels: expected 'proposals', 'hmc', 'flowed_hmc' or 'h",
+        ),
+        ("u1", ["sampling.kernels=hmc"], "sampling.kernels: expected a valid tuple, got 'hmc'"),
+        (
+            "phi4-8x8",
+            ["sampling.kernels=['hmc', 'hops']"],
+            "sampling.kernels: expected proposals or hmc or flowed_hmc for the action phi4, got hops",
+        ),
+        (
+            "ising-8x8",
+            ["sampling.kernels=['proposals', 'hmc', 'flowed_hmc', 'hops']"],
+            "sampling.kernels: expected proposals for the action ising, got hmc, flowed_hmc, hops",
+        ),
+        (
+            "u1",
+            ["sampling.flowed_hmc.jitter=0.1"],
+            "sampling: expected flowed_hmc among the kernels where [sampling.flowed_hmc] is set",
+        ),
+        (
+            "u1",
+            ["sampling.kernels=['flowed_hmc']", "sampling.flowed_hmc.steps=3"],
+            "sampling.flowed_hmc.steps: unknown key; expected one of trajectory_length, target_acceptance",
+        ),
+        ("u1", ["hmc.fourier_mass=0.5"], "hmc: expected no fourier_mass for links, got 0.5"),
+        ("phi4-8x8", ["hmc.fourier_mass=0.0"], "hmc.fourier_mass: expected greater than 0, got 0.0"),
+        (
+            "u1",
+            ["hmc.trajectory_length=[1.0, 2.0]"],
+            "hmc: expected one trajectory_length for links: several",
+        ),
+        ("phi4-8x8", ["hmc.trajectory_length=[]"], "hmc.trajectory_length: "),
+        ("phi4-8x8", ["hmc.trajectory_length=[1.0, -2.0]"], "hmc.trajectory_length: "),
+        (
+            "phi4-8x8",
+            ["hmc.trajectory_length=-1.0"],
+            "hmc.trajectory_length: expected greater than 0, got -1.0",
+        ),
+        (
+            "phi4-8x8",
+            ["sampling.kernels=['hmc']", "sampling.chains=1", "hmc.trajectory_length=[1.0, 2.0]"],
+            "hmc: expected at least 2 chains to compare trajectory lengths, got 1",
+        ),
+        (
+            "u1",
+            ["sampling.kernels=['flowed_hmc']", "sampling.flowed_hmc.trajectory_length=[1.0, 2.0]"],
+            "sampling.flowed_hmc: expected one trajectory_length for links",
+        ),
+    ],
+)
+def test_kernels_that_make_no_chain_are_named(preset, overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(preset, overrides)
+    assert message in str(caught.value)
+
+
+def test_kernels_and_their_trajectories():
+    plain = load_config("phi4-8x8")
+    assert (plain.sampling.kernels, plain.sampling.flowed_hmc) == (("proposals",), None)
+    assert "flowed_hmc" not in to_toml(plain)
+    changes = [
+        "sampling.kernels=['hmc', 'flowed_hmc']",
+        "hmc.trajectory_length=[1, 2.5]",
+        "hmc.fourier_mass=2",
+    ]
+    config = load_config("phi4-8x8", changes)
+    assert config.hmc.lengths == (1.0, 2.5)
+    assert config.hmc.fourier_mass == 2.0
+    assert config.sampling.flowed_hmc.lengths == (1.0,)
+    assert not config.sampling.proposes
+    again = parse_config(tomllib.loads(to_toml(config)))
+    assert again == config
+    assert "sampling.kernels: ('proposals',) and ('hmc', 'flowed_hmc')" in differences(plain, config)
+    # one chain is enough where the kernel alone takes the lengths, and it has more
+    alone = ["hmc.chains=1", "hmc.enabled=false", "sampling.kernels=['hmc']", "hmc.trajectory_length=[1, 2]"]
+    assert load_config("phi4-8x8", alone).hmc.chains == 1
+
+
 def test_a_classical_chain_is_for_spins_alone():
     with pytest.raises(ConfigError, match=r"classical: it is for spins alone: .* u1 is set in \[hmc\]"):
         load_config("u1", ["classical.steps=3"])
@@ -250,7 +342,7 @@ def test_references_are_names_of_the_kind(tmp_path):
         ("training.schedule.floor=2.0", "training.schedule: expected 0 ≤ floor ≤ 1"),
         ("training.schedule.flor=0.1", "training.schedule.flor: unknown key; did you mean floor?"),
         ("training.estimator=g3", "training.estimator: expected 'score', 'reinforce'"),
-        ("flow.type=splin", "flow: expected type 'affine', 'spline', 'gauge', 'dense'"),
+        ("flow.type=splin", "flow: expected type 'affine', 'spline', 'minimal', 'gauge', 'dense'"),
         ("flow.bin=4", "flow.bin: unknown key; did you mean bins?"),
         ("flow.kernel=wide", "flow.kernel: expected a valid integer, got 'wide'"),
         ("flow.activation=cosine", "flow: expected activation"),

@@ -76,7 +76,7 @@ class FakeRun:
         }
         self.config = SimpleNamespace(
             name="fake", description="a <b>made up</b> run", reference={"log_z": "9.29135(1)"},
-            training=SimpleNamespace(batch=8),
+            training=SimpleNamespace(batch=8), sampling=SimpleNamespace(kernels=("proposals",)),
         )  # fmt: skip
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.toml").write_text('name = "fake"\n[training]\nclip = 0.125\n', encoding="utf-8")

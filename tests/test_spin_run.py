@@ -183,7 +183,7 @@ def test_every_density_has_its_file(tmp_path):
         again = load_density(tmp_path / name)
         assert type(again) is type(density)
         assert again.recipe == density.recipe == json.loads(json.dumps(density.recipe))
-        assert isinstance(again, Flow) == (name in ("affine", "spline", "gauge"))
+        assert isinstance(again, Flow) == (name in ("affine", "spline", "minimal", "gauge"))
     with pytest.raises(ValueError, match=r"expected a flow type out of affine, .*, hierarchical, got 'glow'"):
         build_density({"type": "glow"})
     other = build_density({"type": "dense", "lattice": [4, 8], "hidden": [2, 2]})

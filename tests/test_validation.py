@@ -1,6 +1,7 @@
 """The verdict must pass what is right and fail what is wrong."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from latflow.flows import Bijection, Compose, Flow, QuenchedLinks, affine_flow, 
 from latflow.flows.fourier import FourierLayer
 from latflow.lattice import wrapped
 from latflow.observables import polyakov_loop, recorded
-from latflow.samplers import IndependenceMetropolis, run
-from latflow.validation import flow_checks, known, quenched_draws, sector_checks, table
+from latflow.samplers import HMC, IndependenceMetropolis, run
+from latflow.validation import drift_checks, flow_checks, known, quenched_draws, sector_checks, table
 from latflow.validation.quenched import quenched_notes
 from latflow.validation.verdict import Validation, _finite_draws, _sign_checks, _warnings
 
@@ -371,3 +372,74 @@ def test_averages_of_an_odd_number_of_flavours_carry_the_sign():
         assert abs(rows["condensate"].hmc.pull(expected)) < 5, flavours
         assert rows["sign"].hmc is not None
         assert abs(rows["sign"].hmc.pull(0.2)) < 5
+
+
+# --- drifts ---------------------------------------------------------------------------------------
+
+
+def autoregressive(rng, steps, chains, tau):
+    """AR(1) of unit variance in equilibrium, whose integrated autocorrelation time is tau."""
+    a = (2 * tau - 1) / (2 * tau + 1)
+    series = [rng.standard_normal(chains)]
+    for noise in rng.standard_normal((steps - 1, chains)):
+        series.append(a * series[-1] + math.sqrt(1 - a * a) * noise)
+    return np.array(series)
+
+
+def drift_of(history, thermalisation=0):
+    (check,) = drift_checks({"HMC": (history, thermalisation)})
+    found = re.search(r"lies ([+-][\d.]+|[+-]inf) σ", check.detail)
+    assert found is not None
+    assert check.passed == (abs(float(found[1])) <= 5)
+    return float(found[1]), check
+
+
+@pytest.mark.parametrize(("steps", "chains", "tau"), [(400, 16, 0.5), (400, 16, 20.0), (2000, 1, 20.0)])
+def test_chains_in_equilibrium_do_not_drift(steps, chains, tau):
+    """The pull has unit width whatever τ: of 30 histories within 0.6 and 1.4 at three sigma."""
+    rng = np.random.default_rng(1)
+    pulls = [drift_of(autoregressive(rng, steps, chains, tau))[0] for _ in range(30)]
+    assert max(map(abs, pulls)) < 5
+    assert 0.6 < np.std(pulls) < 1.4
+    assert abs(np.mean(pulls)) < 5 / math.sqrt(30)
+
+
+@pytest.mark.parametrize("chains", [1, 16])
+@pytest.mark.parametrize("time", [10.0, 60.0])
+def test_a_start_that_is_not_forgotten_is_a_drift(chains, time):
+    """20 σ from equilibrium at the beginning; with a time of 10 steps the first quarter is off by 2 σ."""
+    noise = autoregressive(np.random.default_rng(2), 400, chains, 2.0)
+    drift = 20 * np.exp(-np.arange(400) / time)[:, None]
+    pull, check = drift_of(noise + drift, 35)
+    assert pull > 5
+    assert "the chain still drifts, expected more thermalisation than 35 steps" in check.detail
+    reached = int(re.search(r"reaches that at step (\d+)", check.detail)[1])
+    assert time < reached <= 200, reached
+    assert drift_of(noise - drift)[0] < -5
+    # of the 20 σ are then 20 exp(−20) left
+    assert time > 10 or drift_of((noise + drift)[200:])[1].passed
+
+
+def test_a_drift_over_the_whole_record_is_found():
+    noise = autoregressive(np.random.default_rng(3), 400, 8, 2.0)
+    assert not drift_of(noise + np.linspace(2.0, 0.0, 400)[:, None])[1].passed
+
+
+def test_rare_fluctuations_are_no_drift():
+    """A last half that stands still has no error of its own; one that never moved at all agrees."""
+    history = np.zeros((400, 4))
+    assert drift_of(history)[0] == 0
+    history[7:10, 2] = 1.0
+    assert drift_of(history)[1].passed
+    history[:60] = 1.0
+    assert not drift_of(history)[1].passed
+    assert list(drift_checks({"HMC": (np.zeros((39, 4)), 0)})) == []
+
+
+@pytest.mark.parametrize("thermalisation", [0, 400])
+def test_hmc_from_far_out_drifts_until_it_is_thermalised(thermalisation):
+    action = HoppingPhi4((8, 8), beta=0.5, lam=0.5)
+    far, generator = 3 * torch.ones(16, 8, 8, dtype=torch.float64), torch.Generator().manual_seed(1)
+    chain = run(HMC(action, 0.1, 3), far, 200, recorded(action), generator, thermalisation)
+    _, check = drift_of(chain.series["action"].numpy(), thermalisation)
+    assert check.passed == (thermalisation > 0), check

@@ -17,7 +17,7 @@ from latflow.runs import BlockReport, Run
 from latflow.training import Record, joined
 
 _COLUMNS = {
-    "flow": "{model}-MCMC",
+    "flow": "{mover}-MCMC",
     "nis": "NIS",
     "hmc": "{beside}",
     "classical": "{beside}",
@@ -146,7 +146,7 @@ def _largest(pulls: dict[str, float], names: dict[str, str]) -> str:
     if not pulls:
         return ""
     between = max(pulls, key=lambda pair: abs(pulls[pair]))
-    words = {"flow": names["model"], "classical": names["beside"]}
+    words = {"flow": names["mover"], "classical": names["beside"]}
     return f"{pulls[between]:+.1f}  {'-'.join(words.get(way, way) for way in between.split('-'))}"
 
 

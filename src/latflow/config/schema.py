@@ -1,6 +1,6 @@
 """What a whole configuration may hold, and what must fit together in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -9,15 +9,15 @@ from pydantic import BaseModel, Field, NonNegativeInt, field_validator, model_va
 from latflow.actions import Action
 from latflow.analysis import KINDS, Measurement
 from latflow.autoregressive import build_density
-from latflow.config.stages import (
-    AnnealConfig,
+from latflow.config.chains import (
+    KERNELS_OF,
     ClassicalConfig,
-    ComputeConfig,
+    FlowedHMCConfig,
     HMCConfig,
     SamplingConfig,
-    ScheduleConfig,
-    TrainingConfig,
+    TrajectoriesConfig,
 )
+from latflow.config.stages import AnnealConfig, ComputeConfig, ScheduleConfig, TrainingConfig
 from latflow.config.theories import (
     DENSITIES_OF,
     AffineFlowConfig,
@@ -27,6 +27,7 @@ from latflow.config.theories import (
     HierarchicalConfig,
     HoppingPhi4Config,
     IsingConfig,
+    MinimalFlowConfig,
     Phi4Config,
     SchwingerConfig,
     Section,
@@ -61,6 +62,7 @@ class RunConfig(Section):
     flow: Annotated[
         AffineFlowConfig
         | SplineFlowConfig
+        | MinimalFlowConfig
         | GaugeFlowConfig
         | DenseConfig
         | ConvolutionalConfig
@@ -116,12 +118,32 @@ class RunConfig(Section):
                 f"got {self.flow.type}, {DENSITIES_OF[self.flow.kind]}"
             )
         _built("flow", lambda: build_density(self.flow_recipe()))
+        self._check_kernels(action.kind)
+        for section, settings, chains in self._trajectories():
+            _check_trajectories(section, settings, chains, action.kind)
         if action.kind == "spin":
             self._check_spins(action)
         names = KINDS[action.kind].labels
         if unknown := [name for name in self.reference if name not in names]:
             raise ValueError(f"reference: expected names out of {', '.join(names)}, got {', '.join(unknown)}")
         return self
+
+    def _check_kernels(self, kind: str) -> None:
+        legal = KERNELS_OF[kind]
+        if unknown := [name for name in self.sampling.kernels if name not in legal]:
+            raise ValueError(
+                f"sampling.kernels: expected {' or '.join(legal)} for the action {self.action.type}, "
+                f"got {', '.join(unknown)}"
+            )
+
+    def _trajectories(self) -> Iterator[tuple[str, TrajectoriesConfig, int]]:
+        """Each section that sets trajectories, and the least number of chains that take them from there."""
+        if self.hmc is not None:
+            chains = [self.hmc.chains] if self.hmc.enabled else []
+            kernel = [self.sampling.chains] if "hmc" in self.sampling.kernels else []
+            yield "hmc", self.hmc, min(chains + kernel, default=self.hmc.chains)
+        if self.sampling.flowed_hmc is not None:
+            yield "sampling.flowed_hmc", self.sampling.flowed_hmc, self.sampling.chains
 
     def _check_spins(self, action: Action) -> None:
         """What the other kinds of field allow and spins do not."""
@@ -136,6 +158,20 @@ class RunConfig(Section):
             raise ValueError("flow: expected z2 = false for an action with an external field, got true")
         if self.classical is not None and self.classical.enabled:
             _built("classical", partial(self.classical.build, action))
+
+
+def _check_trajectories(section: str, settings: TrajectoriesConfig, chains: int, kind: str) -> None:
+    """What scalar fields allow and links do not."""
+    several = len(settings.lengths) > 1
+    if several and kind != "scalar":
+        raise ValueError(
+            f"{section}: expected one trajectory_length for links: several are compared by the magnetisation "
+            f"of a scalar field, got {len(settings.lengths)}"
+        )
+    if several and chains < 2:
+        raise ValueError(f"{section}: expected at least 2 chains to compare trajectory lengths, got {chains}")
+    if isinstance(settings, HMCConfig) and settings.fourier_mass is not None and kind != "scalar":
+        raise ValueError(f"{section}: expected no fourier_mass for links, got {settings.fourier_mass}")
 
 
 def _built(section: str, build: Callable[[], Built]) -> Built:
@@ -155,6 +191,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("action", "ising"): IsingConfig,
     ("flow", "affine"): AffineFlowConfig,
     ("flow", "spline"): SplineFlowConfig,
+    ("flow", "minimal"): MinimalFlowConfig,
     ("flow", "gauge"): GaugeFlowConfig,
     ("flow", "dense"): DenseConfig,
     ("flow", "convolutional"): ConvolutionalConfig,
@@ -163,6 +200,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("training", "schedule"): ScheduleConfig,
     ("training", "anneal"): AnnealConfig,
     ("sampling",): SamplingConfig,
+    ("sampling", "flowed_hmc"): FlowedHMCConfig,
     ("hmc",): HMCConfig,
     ("classical",): ClassicalConfig,
     ("compute",): ComputeConfig,

@@ -1,6 +1,6 @@
-"""What a configuration may hold of the stages of a run: training, chains, and what they compute on."""
+"""What a configuration may hold of the training of a run, and of what all stages compute on."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import (
@@ -13,16 +13,12 @@ from pydantic import (
     model_validator,
 )
 
-from latflow.actions import Action
 from latflow.config.theories import Section
 from latflow.errors import ConfigError
-from latflow.samplers import Sampler, SingleSpin, SwendsenWang, Wolff
 from latflow.training import Anneal, OptimizerName, PrecisionName, Schedule, ScheduleName
 
 EstimatorName = Literal["score", "reinforce", "reinforce_leave_one_out", "reparametrization", "path_gradient"]
 """The keys of `estimators.ESTIMATORS`."""
-
-Algorithm = Literal["wolff", "swendsen_wang", "heat_bath", "metropolis"]
 
 
 class ScheduleConfig(Section):
@@ -93,76 +89,6 @@ class TrainingConfig(Section):
                 f"{self.steps}"
             )
         return self
-
-
-class SamplingConfig(Section):
-    """Independence Metropolis with draws of the flow.
-
-    Attributes:
-        steps: recorded steps of each chain.
-        chains: how many chains run side by side.
-        thermalisation: steps of each chain that come first and are thrown away.
-        batch: proposals drawn at once, over all chains.
-        block: steps that are written at a time.
-        save_fields: whether the configurations themselves are written, of this chain and of the one beside
-            the flow.
-    """
-
-    steps: PositiveInt = 1000
-    chains: PositiveInt = 64
-    thermalisation: NonNegativeInt = 100
-    batch: PositiveInt = 1024
-    block: PositiveInt = 250
-    save_fields: bool = False
-
-
-class HMCConfig(Section):
-    """Hybrid Monte Carlo beside the flow: the reference where nothing exact is known."""
-
-    enabled: bool = True
-    steps: PositiveInt = 1000
-    chains: PositiveInt = 64
-    thermalisation: NonNegativeInt = 500
-    trajectory_length: PositiveFloat = 1.0
-    target_acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    integrator: Literal["leapfrog", "omelyan", "minimum_norm"] = "leapfrog"
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    block: PositiveInt = 250
-
-
-class ClassicalConfig(Section):
-    """An established Markov chain of spins beside the network: what HMC is to continuous fields.
-
-    Attributes:
-        enabled: whether it runs at all.
-        algorithm: clusters by Wolff, or by Swendsen and Wang; or sweeps over single spins, by the heat bath
-            or by Metropolis.
-        steps: recorded steps of each chain.
-        chains: how many chains run side by side.
-        thermalisation: steps of each chain that come first, from spins at random, and are thrown away.
-        block: steps that are written at a time.
-    """
-
-    enabled: bool = True
-    algorithm: Algorithm = "wolff"
-    steps: PositiveInt = 1000
-    chains: PositiveInt = 64
-    thermalisation: NonNegativeInt = 500
-    block: PositiveInt = 250
-
-    def build(self, action: Action) -> Sampler[Any, Any]:
-        """The sampler itself.
-
-        Raises:
-            ValueError: for a theory that is no Ising model, or a lattice on which the algorithm cannot work.
-        """
-        match self.algorithm:
-            case "wolff":
-                return Wolff(action)
-            case "swendsen_wang":
-                return SwendsenWang(action)
-            case rule:
-                return SingleSpin(action, rule)
 
 
 class ComputeConfig(Section):

@@ -131,6 +131,15 @@ class SplineFlowConfig(Section):
     scale: PositiveFloat = 1.0
 
 
+class MinimalFlowConfig(Section):
+    """The arguments of `flows.minimal_flow`."""
+
+    kind: ClassVar[str] = "scalar"
+    type: Literal["minimal"]
+    kernel: PositiveInt = 3
+    layers: NonNegativeInt = 2
+
+
 class GaugeFlowConfig(Section):
     """The arguments of `flows.gauge_flow`."""
 

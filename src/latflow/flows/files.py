@@ -14,6 +14,7 @@ from torch import Generator, nn
 from latflow.errors import CheckpointError
 from latflow.flows.base import Flow
 from latflow.flows.gauge_presets import gauge_flow
+from latflow.flows.minimal import minimal_flow
 from latflow.flows.presets import affine_flow, spline_flow
 from latflow.storage import load_tree, save_tree
 
@@ -22,6 +23,7 @@ Model = TypeVar("Model", bound=nn.Module)
 BUILDERS: dict[str, Callable[..., Flow]] = {
     "affine": affine_flow,
     "spline": spline_flow,
+    "minimal": minimal_flow,
     "gauge": gauge_flow,
 }
 """The presets by the name that a configuration or a file uses."""

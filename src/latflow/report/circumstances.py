@@ -15,7 +15,8 @@ def timing_table(
     Args:
         history: the records of the training.
         batch: draws of a training step.
-        chains: for each chain its "steps", "chains", and where known "seconds", "step_size" and "n_steps".
+        chains: for each chain its "steps", "chains", and where known "seconds", "step_size" and "n_steps", or
+            "trajectories" with these of several kernels.
     """
     rows = []
     if history:
@@ -25,8 +26,9 @@ def timing_table(
     for name, chain in chains.items():
         seconds, steps = chain.get("seconds"), chain["steps"]
         what = f"{steps} steps of {chain['chains']} chain{'' if chain['chains'] == 1 else 's'}"
-        if "step_size" in chain:
-            what += f", trajectories of {chain['n_steps']} × {chain['step_size']:.3g}"
+        tuned = chain.get("trajectories", {name: chain} if "step_size" in chain else {})
+        for one in tuned.values():
+            what += f", trajectories of {one['n_steps']} × {one['step_size']:.3g}"
         known = [Cell("–"), Cell("–")]
         if seconds is not None:
             known = [Cell(_duration(seconds)), _rate(seconds, steps, "step")]

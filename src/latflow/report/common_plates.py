@@ -64,9 +64,7 @@ def training(material: Material) -> Built:
 def weights(material: Material) -> Built:
     """Histogram of the log-weights of the model's draws."""
     model = material.names.model
-    if "log_weight" not in material.proposals:
-        raise NotYetError(f"the {model} has not been sampled yet.")
-    log_weight = np.asarray(material.proposals["log_weight"], dtype=np.float64).ravel()
+    log_weight = np.asarray(material.draws()["log_weight"], dtype=np.float64).ravel()
     sound = log_weight[~(np.isnan(log_weight) | np.isposinf(log_weight))]
     deviation, ess = float(sound[np.isfinite(sound)].std()), effective_sample_size(sound)
     figure = figures.log_weight_histogram(sound, material.names.proposals)
@@ -111,9 +109,15 @@ def history(material: Material, shown: Mapping[str, str], what: str) -> Built:
     )
     caption = (
         f"{which}, over {steps} steps. Longest run of rejections: {longest[chain]}. Runs of more than "
-        f"{REMARKABLE_RUN} are shaded; all chains together have {marked or 'none'}. A long run is a "
-        f"configuration that the {names.model} proposes far too rarely, at which the chain has to wait."
+        f"{REMARKABLE_RUN} are shaded; all chains together have {marked or 'none'}. "
     )
+    if names.kernels == ("proposals",):
+        caption += (
+            f"A long run is a configuration that the {names.model} proposes far too rarely, at which the "
+            "chain has to wait."
+        )
+    else:
+        caption += f"A step is {names.chain_step}; it counts as rejected where nothing moved."
     return figure, alt, caption
 
 
@@ -145,7 +149,7 @@ def autocorrelations(
 
 def steps_of(material: Material) -> str:
     """What a step is of each chain, as a sentence."""
-    return f"A step is one proposal of the {material.names.model}, or {material.names.beside_step}"
+    return f"A step is {material.names.chain_step}, or {material.names.beside_step}"
 
 
 def stored_configurations(material: Material) -> dict[str, np.ndarray]:
@@ -209,7 +213,9 @@ def _stored(run: RunLike, name: str, series: Mapping[str, np.ndarray]) -> np.nda
     checkpoint = run.checkpoint(name)
     if not series or not checkpoint.exists():
         return None
-    return load_tree(checkpoint)["state"]["x"][:SAMPLES].double().numpy()
+    state = load_tree(checkpoint)["state"]
+    # of HMC through a flow x is latent
+    return state.get("field", state["x"])[:SAMPLES].double().numpy()
 
 
 def _fresh(run: RunLike) -> np.ndarray:

@@ -11,7 +11,7 @@ from latflow.observables import topological_charge
 from latflow.report import common_plates as common
 from latflow.report import field_figures, gauge_figures
 from latflow.report.common_plates import Builder, Built, by_chain, named, stored_configurations, with_chains
-from latflow.report.material import Material, NotYetError
+from latflow.report.material import Material
 from latflow.report.tables import printed
 from latflow.validation import known, sign_of
 
@@ -37,9 +37,7 @@ def plates_of(action: Action) -> dict[str, tuple[str, Builder]]:
 
 
 def _sectors(material: Material) -> Built:
-    draws = material.proposals
-    if "log_weight" not in draws:
-        raise NotYetError("the flow has not been sampled yet.")
+    draws = material.draws()
     log_weight, charge = draws["log_weight"].ravel(), draws["topological_charge"].ravel()
     sound = ~(np.isnan(log_weight) | np.isposinf(log_weight))
     figure = gauge_figures.sector_weights(log_weight[sound], charge[sound])
@@ -108,7 +106,9 @@ def _charge_distribution(material: Material) -> Built:
         f"{highest}; charges that a source has never seen have no mark."
     )
     if "flow proposals" in sources:
-        caption += " Proposals count without their weights: a sector that they lack is lost to the chain."
+        caption += " Proposals count without their weights."
+        if material.names.kernels == ("proposals",):
+            caption += " A sector that they lack is lost to the chain."
     if sign_of(action, material.flow or material.beside) is not None:
         caption += " Signs of the determinant are not counted here; averages in the tables are reweighted."
     return figure, alt, caption

@@ -88,6 +88,20 @@ class Material:
         """The series of the chain beside it: of HMC, for spins the classical one."""
         return self.run.series(self.names.group)
 
+    def draws(self) -> dict[str, np.ndarray]:
+        """The raw draws from the model with their weights.
+
+        Raises:
+            NotYetError: when there are none yet, or no kernel of the chain proposes any.
+        """
+        if "log_weight" in self.proposals:
+            return self.proposals
+        raise NotYetError(
+            f"the {self.names.model} has not been sampled yet."
+            if self.names.proposes
+            else f"{self.names.without_weights}."
+        )
+
     def chains(self, name: str) -> dict[str, np.ndarray]:
         """A series of each Markov chain that has it.
 

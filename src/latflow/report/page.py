@@ -91,7 +91,7 @@ def _chains(material: Material) -> dict[str, dict[str, Any]]:
     """Of each chain that has begun what `run.sampling_info` knows, and its number of chains."""
     names = material.names
     found = {
-        f"{names.model} + Metropolis": ("flow", material.flow),
+        names.heading: ("flow", material.flow),
         names.beside: (names.group, material.beside),
     }
     return {

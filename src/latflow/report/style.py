@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from latflow.storage import replacing
-from latflow.validation import BESIDE, MODELS
+from latflow.validation import BESIDE, CHAINS, MODELS
 
 Arguments = ParamSpec("Arguments")
 
@@ -24,7 +24,7 @@ BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#7
 RED = "#C1121F"
 """For what is wrong with a chain; never beside another colour that must be told from it."""
 
-OF_MODELS = tuple(f"{model} chain" for model in MODELS)
+OF_MODELS = tuple(f"{mover} chain" for mover in CHAINS)
 """The Markov chains of what was trained, as sources of numbers."""
 
 SOURCES = {

@@ -12,7 +12,7 @@ Mark = Literal["", "good", "warn", "bad"]
 
 _REMARKABLE_PULL = 3.0
 _WAYS = {
-    "flow": "{model} + Metropolis",
+    "flow": "{heading}",
     "nis": "reweighted (NIS)",
     "hmc": "{beside}",
     "classical": "{beside}",
@@ -20,7 +20,7 @@ _WAYS = {
     "exact": "exact or reference",
 }
 _SHORT = {
-    "flow": "{model}",
+    "flow": "{mover}",
     "nis": "NIS",
     "hmc": "{beside}",
     "classical": "{beside}",
@@ -30,9 +30,9 @@ _SHORT = {
 _ORDER = [f"{one}-{other}" for one, other in PAIRS]
 _MOST_COLUMNS = 9
 _TAUS = {
-    "abs_magnetization": "τ of |M|, {model} chain",
-    "condensate": "τ of the condensate, {model} chain",
-    "charge_squared": "τ of Q², {model} chain",
+    "abs_magnetization": "τ of |M|, {mover} chain",
+    "condensate": "τ of the condensate, {mover} chain",
+    "charge_squared": "τ of Q², {mover} chain",
 }
 """The observables whose autocorrelation time tells most, the first of them that a run has."""
 
@@ -86,9 +86,9 @@ def printed(m: Measurement) -> str:
     return (f"{m.value:.8g}" if m.error == 0 else str(m)).replace("-", "−")
 
 
-def names_in(results: Mapping[str, Any]) -> dict[str, str]:
+def names_in(results: Mapping[str, Any]) -> dict[str, Any]:
     """What the model and the sampler beside it are called: "flow" and "HMC" where nothing else is said."""
-    return {"model": Names.model, "beside": Names.beside} | dict(results.get("names", {}))
+    return Names().words() | dict(results.get("names", {}))
 
 
 def banner(results: Mapping[str, Any]) -> Banner:
@@ -128,13 +128,25 @@ def headline(results: Mapping[str, Any]) -> list[Cell]:
     if "ess" in diagnostics:
         cells.append(Cell(f"{diagnostics['ess']:.3f}", "effective sample size"))
     if "acceptance" in diagnostics:
-        cells.append(Cell(f"{diagnostics['acceptance']:.3f}", "acceptance"))
+        cells += _acceptances(results)
     slowest = next((name for name in _TAUS if name in rows), "")
     tau = measurement(rows.get(slowest, {}).get("flow"))
     if tau is not None and tau.tau_int is not None:
         name = _TAUS[slowest].format(**names_in(results))
         cells.append(Cell(printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0)), name))
     return cells
+
+
+def _acceptances(results: Mapping[str, Any]) -> list[Cell]:
+    """The acceptance of the one kernel of the chain, or of each in a cycle."""
+    diagnostics, words = results["diagnostics"], Names(model=names_in(results)["model"])
+    kernels = [name for name in names_in(results)["kernels"] if f"acceptance_{name}" in diagnostics]
+    if not kernels:
+        return [Cell(f"{diagnostics['acceptance']:.3f}", "acceptance")]
+    return [
+        Cell(f"{diagnostics[f'acceptance_{name}']:.3f}", f"acceptance of {words.kernel(name)}")
+        for name in kernels
+    ]
 
 
 def verdict_tables(results: Mapping[str, Any]) -> list[Table]:
@@ -154,9 +166,11 @@ def verdict_tables(results: Mapping[str, Any]) -> list[Table]:
     measured = "Expectation values with their errors; τ is the integrated autocorrelation time in steps."
     compared = (
         f"Pulls are differences in standard deviations, amber beyond {_REMARKABLE_PULL:.0f}, red beyond "
-        f"{MAX_PULL:.0f} where the validation fails. {names_in(results)['model'].capitalize()} and NIS share "
-        "their draws and are not compared."
+        f"{MAX_PULL:.0f} where the validation fails."
     )
+    if {"flow", "nis"} <= set(ways):
+        model = names_in(results)["model"].capitalize()
+        compared += f" {model} and NIS share their draws and are not compared."
     notes = results.get("notes", [])
     value_head = [_WAYS[way].format(**names_in(results)) for way in ways]
     pull_head = [_pair(pair, results) for pair in pairs]

@@ -23,13 +23,6 @@ State = TypeVar("State")
 
 ChainName = Literal["flow", "hmc", "classical"]
 
-_GROUPS: dict[ChainName, list[str]] = {
-    "flow": ["flow", "proposals"],
-    "hmc": ["hmc"],
-    "classical": ["classical"],
-}
-"""The groups of arrays that belong to a chain."""
-
 
 @dataclass(frozen=True)
 class BlockReport:
@@ -97,12 +90,17 @@ class GrowingChain:
     def begin(self, sampler: Sampler[State, Any], state: State, info: dict[str, Any]) -> State:
         """Thermalise from `state`; `info` is what later processes must know of the sampler."""
         self.info = info
+        state = self.thermalise(sampler, state)
+        self._save(sampler, state)
+        return state
+
+    def thermalise(self, sampler: Sampler[State, Any], state: State) -> State:
+        """The steps of the thermalisation, of which nothing is kept but where they end."""
         for first in range(0, self.settings.thermalisation, self.settings.block):
             n = min(self.settings.block, self.settings.thermalisation - first)
             state = thermalise(sampler, state, n, self.generator)
             self._report(BlockReport(0, self.settings.steps, math.nan))
             self.stop.heed()
-        self._save(sampler, state)
         return state
 
     def restore(self, sampler: Sampler[State, Any]) -> State:
@@ -112,7 +110,7 @@ class GrowingChain:
         self.generator.set_state(tree["generator"])
         self.steps, self.info, self.seconds = tree["steps"], tree["info"], tree["seconds"]
         if self.steps:
-            self.store.cut(_GROUPS[self.name], self.steps)
+            self.store.cut(_groups_of(self.folder, self.name), self.steps)
         return sampler.state_from_dict({k: v.to(self.folder.device) for k, v in tree["state"].items()})
 
     def grow(self, sampler: Sampler[State, Any], state: State) -> None:
@@ -120,7 +118,8 @@ class GrowingChain:
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
         for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
-            self.store.append(_groups(self.name, part), self.steps)
+            blocks = zip(_groups_of(self.folder, self.name), _arrays(part), strict=True)
+            self.store.append(dict(blocks), self.steps)
             self.steps += len(part.series["accepted"])
             self._save(sampler, state)
             self._report(_block_report(self.steps, self.settings.steps, part))
@@ -171,14 +170,24 @@ def _observe(folder: RunFolder) -> Observe:
     return lambda x: observe(x) | {"field": x}
 
 
-def _groups(name: ChainName, part: Block) -> dict[str, dict[str, np.ndarray]]:
-    """A block as the arrays that are written, group by group."""
+def written_steps(folder: RunFolder, group: str) -> int:
+    """How many steps are written of a group of arrays."""
+    name: Any = "flow" if group == "proposals" else group
+    return chain_info(folder, name)["steps"] if group in _groups_of(folder, name) else 0
+
+
+def _groups_of(folder: RunFolder, name: ChainName) -> list[str]:
+    """The groups of arrays that belong to a chain."""
+    return ["flow", "proposals"] if name == "flow" and folder.config.sampling.proposes else [name]
+
+
+def _arrays(part: Block) -> list[dict[str, np.ndarray]]:
+    """A block as the arrays that are written: what the chain held, and the raw draws if there are any."""
     blocks: list[dict[str, Tensor]] = [part.series]
     if part.proposals is not None:
         # of the fields, those that the chain held are enough
         blocks.append({name: values for name, values in part.proposals.items() if name != "field"})
-    arrays = [{name: values.numpy() for name, values in series.items()} for series in blocks]
-    return dict(zip(_GROUPS[name], arrays, strict=True))
+    return [{name: values.numpy() for name, values in series.items()} for series in blocks]
 
 
 def _block_report(step: int, steps: int, part: Block) -> BlockReport:

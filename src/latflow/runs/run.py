@@ -76,7 +76,8 @@ class Run(RunFolder):
         """The `steps` of a chain, the `seconds` and `acceptance` of them, and the step size of HMC.
 
         Of a classical chain the `acceptance` is the share of the spins that a step changes. The seconds
-        include tuning and thermalisation; of HMC there are `step_size` and `n_steps`, as tuned.
+        include tuning and thermalisation; of HMC there are `step_size` and `n_steps`, as tuned; those of
+        kernels of the flow's chain are in `trajectories`, by the name of the kernel.
         """
         info = growth.chain_info(self, name)
         if not info["steps"]:
@@ -114,4 +115,4 @@ class Run(RunFolder):
         write_text(self.path / "results.json", json.dumps(plain(results), indent=2, allow_nan=False))
 
     def _steps(self, group: Group) -> int:
-        return growth.chain_info(self, "flow" if group == "proposals" else group)["steps"]
+        return growth.written_steps(self, group)

@@ -1,40 +1,44 @@
-"""The chains of a run: independence Metropolis with the flow, and an established sampler beside it."""
+"""The chains of a run: that of the flow, moved by its kernels, and an established one beside it."""
+
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
-from latflow.config import ClassicalConfig, HMCConfig
+from latflow.config import ClassicalConfig
 from latflow.errors import RunFolderError
+from latflow.runs import kernels
 from latflow.runs.folder import RunFolder
 from latflow.runs.growth import GrowingChain, OnBlock
 from latflow.runs.training import require_trained
-from latflow.samplers import HMC, HMCState, IndependenceMetropolis, tune_step_size
 
 _START_SPREAD = 0.1
 """Of the fields from which HMC starts: small, where every action is finite and no vacuum is preferred."""
-_START_STEPS = 10
-"""Steps in a trajectory from which the tuning of HMC starts."""
 
 
 def sample_flow(folder: RunFolder, on_block: OnBlock | None = None) -> None:
-    """Grow the chain of the flow to its length, from where it stands.
+    """Grow the chain of the flow to its length, from where it stands; it begins at draws of the flow.
+
+    The step size of every kernel that makes trajectories is tuned once, at the beginning.
 
     Raises:
         Interrupted: after a signal, between blocks.
         RunFolderError: when the training has not ended, or another process holds the folder.
         CheckpointError: when a checkpoint is damaged or of another model.
+        LatflowError: when no step size is accepted.
     """
-    settings = folder.config.sampling
     with folder.stage() as stop:
         require_trained(folder)
-        chain = GrowingChain(folder, "flow", settings, on_block, stop)
+        chain = GrowingChain(folder, "flow", folder.config.sampling, on_block, stop)
         if chain.finished:
             return
-        sampler = IndependenceMetropolis(folder.flow("best"), folder.action, settings.batch)
+        flow = folder.flow("best")
         if chain.stored:
+            sampler = kernels.assembled(folder.config, flow, chain.stored["info"].get("trajectories", {}))
             state = chain.restore(sampler)
         else:
-            state = chain.begin(sampler, sampler.init_from_draws(settings.chains, chain.generator), {})
+            sampler, state, trajectories = kernels.first(chain, flow)
+            state = chain.begin(sampler, state, {"trajectories": trajectories} if trajectories else {})
         chain.grow(sampler, state)
 
 
@@ -58,10 +62,11 @@ def sample_hmc(folder: RunFolder, on_block: OnBlock | None = None) -> None:
             return
         if chain.stored:
             info = chain.stored["info"]
-            hmc = HMC(folder.action, info["step_size"], info["n_steps"], settings.integrator, settings.jitter)
+            hmc = settings.build(folder.action, info["step_size"], info["n_steps"])
             state = chain.restore(hmc)
         else:
-            hmc, state = _tuned(folder, settings, chain.generator)
+            start = _small_fields(folder, settings.chains, chain.generator)
+            hmc, state = kernels.tuned(chain, settings, partial(settings.build, folder.action), start)
             state = chain.begin(hmc, state, {"step_size": hmc.step_size, "n_steps": hmc.n_steps})
         chain.grow(hmc, state)
 
@@ -91,14 +96,10 @@ def sample_classical(folder: RunFolder, on_block: OnBlock | None = None) -> None
         chain.grow(sampler, state)
 
 
-def _tuned(folder: RunFolder, settings: HMCConfig, generator: Generator) -> tuple[HMC, HMCState]:
+def _small_fields(folder: RunFolder, chains: int, generator: Generator) -> Tensor:
     device, dtype = folder.device, folder.config.compute.torch_dtype
-    shape = (settings.chains, *folder.action.field_shape)
-    x = _START_SPREAD * torch.randn(shape, generator=generator, device=device, dtype=dtype)
-    hmc = HMC.of_length(
-        folder.action, settings.trajectory_length, _START_STEPS, settings.integrator, settings.jitter
-    )
-    return tune_step_size(hmc, hmc.init(x), generator, settings.target_acceptance)
+    shape = (chains, *folder.action.field_shape)
+    return _START_SPREAD * torch.randn(shape, generator=generator, device=device, dtype=dtype)
 
 
 def _random_spins(folder: RunFolder, settings: ClassicalConfig, generator: Generator) -> Tensor:

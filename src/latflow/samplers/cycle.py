@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from latflow.samplers.base import Sampler
+from latflow.samplers.base import Block, Observe, Sampler
+from latflow.samplers.metropolis import IndependenceMetropolis, IndependenceState
 from latflow.types import Field
 
 
@@ -92,12 +93,37 @@ class Cycle(Sampler[CycleState, CycleInfo]):
 
     def step(self, state: CycleState, generator: Generator) -> tuple[CycleState, CycleInfo]:
         """One cycle of every chain."""
+        state, info, _ = self._cycled(state, generator)
+        return state, info
+
+    @torch.no_grad()
+    def advance(
+        self, state: CycleState, n_steps: int, observe: Observe, generator: Generator
+    ) -> tuple[CycleState, Block]:
+        """Make `n_steps` cycles of every chain and record each, with the raw draws of kernels that make some.
+
+        The arguments are those of `Sampler.advance`.
+        """
+        if not any(isinstance(kernel, IndependenceMetropolis) for kernel in self.kernels):
+            return super().advance(state, n_steps, observe, generator)
+        rows, proposals = [], []
+        for _ in range(n_steps):
+            state, info, draws = self._cycled(state, generator)
+            rows.append(observe(state.x) | vars(info))
+            proposals += [observe(drawn.x) | {"log_weight": drawn.log_weight} for drawn in draws]
+        return state, Block(_stacked(rows), _stacked(proposals))
+
+    def _cycled(
+        self, state: CycleState, generator: Generator
+    ) -> tuple[CycleState, CycleInfo, list[IndependenceState]]:
+        """One cycle of every chain, and the draws from densities that were proposed in it."""
+        draws: list[IndependenceState] = []
         x, states, stale = state.x, list(state.kernels), state.stale.clone()
         moved_at_all = torch.zeros_like(stale[:, 0])
         report: dict[str, Tensor] = {}
         for i, (kernel, name) in enumerate(zip(self.kernels, self.names, strict=True)):
             begin = _brought_to(kernel, states[i], x, stale[:, i])
-            states[i], told = self._steps(i, begin, generator)
+            states[i], told = self._steps(i, begin, generator, draws)
             # bit for bit, so that a chain which no kernel has moved keeps its field and what is known of it
             before, after = kernel.field(begin), kernel.field(states[i])
             moved = (before != after).flatten(1).any(1)
@@ -106,7 +132,7 @@ class Cycle(Sampler[CycleState, CycleInfo]):
             stale[:, i] = False
             moved_at_all |= moved
             report |= {f"{key}_{name}": values for key, values in told.items()}
-        return CycleState(x, tuple(states), stale), CycleInfo(accepted=moved_at_all, **report)
+        return CycleState(x, tuple(states), stale), CycleInfo(accepted=moved_at_all, **report), draws
 
     def field(self, state: CycleState) -> Field:
         """The configuration of each chain."""
@@ -136,11 +162,20 @@ class Cycle(Sampler[CycleState, CycleInfo]):
         )
         return CycleState(tree["x"], states, tree["stale"])
 
-    def _steps(self, i: int, state: Any, generator: Generator) -> tuple[Any, dict[str, Tensor]]:
-        """The steps of one kernel, and what it tells of the last; of "accepted" the mean over all."""
+    def _steps(
+        self, i: int, state: Any, generator: Generator, draws: list[IndependenceState]
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """The steps of one kernel, and what it tells of the last; of "accepted" the mean over all.
+
+        What a kernel draws from a density is added to `draws`.
+        """
         kernel, told, accepted = self.kernels[i], {}, []
         for _ in range(self.steps[i]):
-            state, info = kernel.step(state, generator)
+            if isinstance(kernel, IndependenceMetropolis):
+                state, info, drawn = kernel.step_with_draws(state, generator)
+                draws.append(drawn)
+            else:
+                state, info = kernel.step(state, generator)
             told = dict(vars(info))
             accepted.append(told["accepted"].double())
         return state, told | {"accepted": torch.stack(accepted).mean(0)}
@@ -156,6 +191,10 @@ def _brought_to(kernel: Sampler[Any, Any], state: Any, x: Field, stale: Bool[Ten
     fresh = kernel.state_dict(kernel.init(x[rows]))
     known = kernel.state_dict(state)
     return kernel.state_from_dict({name: known[name].index_copy(0, rows, fresh[name]) for name in known})
+
+
+def _stacked(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]}
 
 
 def _names(kernels: Sequence[Sampler[Any, Any]]) -> tuple[str, ...]:

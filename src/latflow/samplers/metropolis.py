@@ -90,9 +90,16 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
         self, state: IndependenceState, generator: Generator
     ) -> tuple[IndependenceState, IndependenceInfo]:
         """One proposal to every chain."""
-        proposed = self._draw(len(state.log_weight), generator)
-        state, index = _decide(state, *proposed, generator)
-        return state, IndependenceInfo(index[0] == 0, state.log_weight)
+        state, info, _ = self.step_with_draws(state, generator)
+        return state, info
+
+    def step_with_draws(
+        self, state: IndependenceState, generator: Generator
+    ) -> tuple[IndependenceState, IndependenceInfo, IndependenceState]:
+        """One proposal to every chain, and the draws with their log-weights, accepted or not."""
+        draws = IndependenceState(*self._draw(len(state.log_weight), generator))
+        state, index = _decide(state, draws.x, draws.log_weight, generator)
+        return state, IndependenceInfo(index[0] == 0, state.log_weight), draws
 
     def field(self, state: IndependenceState) -> Field:
         """The configuration of each chain."""

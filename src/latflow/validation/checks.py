@@ -61,7 +61,8 @@ def flow_checks(flow: Flow, action: Action) -> Iterator[Check]:
         0.05 if single else 1e-6,
         f"largest change of a log-weight over {draws} draws",
     )
-    if (flow.recipe or {}).get("z2"):
+    recipe = flow.recipe or {}
+    if recipe.get("z2") or recipe.get("type") == "minimal":
         with torch.no_grad():
             mirrored, _ = own.forward(-z_own)
         yield bounded("Z₂ of the flow", (mirrored + x).abs().max(), tolerance / 100, "largest |f(−z) + f(z)|")

@@ -19,6 +19,7 @@ from latflow.analysis import (
 )
 from latflow.autoregressive import SpinNetwork
 from latflow.validation.checks import Check, flow_checks
+from latflow.validation.drift import drift_checks
 from latflow.validation.known import known
 from latflow.validation.names import Names, names_of
 from latflow.validation.networks import network_checks
@@ -65,7 +66,7 @@ class Validation:
             "diagnostics": self.diagnostics,
             "warnings": self.warnings,
             "notes": self.notes,
-            "names": asdict(self.names),
+            "names": self.names.words(),
             "passed": self.passed,
         }
 
@@ -93,12 +94,20 @@ def validate(run: "Run") -> Validation:
         )
     if action.z2_symmetric:
         checks += _sign_checks(rows, names)
-    chains = {f"the {names.model}'s chain": chain, names.sentence: beside}
+    chains = {f"the {names.mover}'s chain": chain, names.sentence: beside}
+    begun = (run.config.sampling.thermalisation, run.config.beside.thermalisation)
+    checks += drift_checks(
+        {
+            name: (part["action"], steps)
+            for (name, part), steps in zip(chains.items(), begun, strict=True)
+            if part
+        }
+    )
     for series, check in ((_MAGNETIZATION, phase_checks), (_CHARGE, sector_checks)):
         checks += check(action, {name: part[series] for name, part in chains.items() if series in part})
     diagnostics = _diagnostics(chain, finite, beside) | found
-    warnings = _warnings(diagnostics, names)
-    return Validation(rows, checks, diagnostics, warnings, quenched_notes(found), names)
+    notes = _notes(chain, names) + quenched_notes(found)
+    return Validation(rows, checks, diagnostics, _warnings(diagnostics, names), notes, names)
 
 
 def _sign_checks(rows: list[Row], names: Names = Names()) -> list[Check]:  # noqa: B008 (frozen)
@@ -107,7 +116,7 @@ def _sign_checks(rows: list[Row], names: Names = Names()) -> list[Check]:  # noq
     if signs is None:
         return []
     ways = {
-        f"the {names.model}'s chain": signs.flow,
+        f"the {names.mover}'s chain": signs.flow,
         f"the {names.model}'s weighted draws": signs.nis,
         names.sentence: signs.hmc or signs.classical,
     }
@@ -152,10 +161,11 @@ def _diagnostics(chain: Series, draws: Series, beside: Series) -> dict[str, floa
             found["pareto_k"] = pareto_tail_index(log_weight)
     if chain:
         found["acceptance"] = acceptance(chain["accepted"]).value
+        found |= _of_kernels(chain)
         found["longest_rejection_run"] = float(longest_rejection_run(chain["accepted"]))
     if "delta_h" in beside:
         found["hmc_acceptance"] = acceptance(beside["accepted"]).value
-        found["hmc_exp_minus_delta_h"] = float(np.exp(-np.clip(beside["delta_h"], -50, None)).mean())
+        found["hmc_exp_minus_delta_h"] = _exp_minus(beside["delta_h"])
     elif beside:
         found["classical_changed"] = float(beside["accepted"].mean())
     for prefix, part in (("", chain), ("hmc_", beside)):
@@ -163,6 +173,33 @@ def _diagnostics(chain: Series, draws: Series, beside: Series) -> dict[str, floa
             rate = tunnelling_rate(part[_CHARGE])
             found |= {f"{prefix}tunnelling_rate": rate.value, f"{prefix}tunnelling_rate_error": rate.error}
     return found
+
+
+def _of_kernels(chain: Series) -> dict[str, float]:
+    """The acceptance of each kernel of a cycle, and ⟨exp(−ΔH)⟩ of each that makes trajectories."""
+    found = {}
+    for name, values in chain.items():
+        what, _, kernel = name.partition("_")
+        if what == "accepted" and kernel:
+            found[f"acceptance_{kernel}"] = float(values.mean())
+        elif name.startswith("delta_h"):
+            found[name.replace("delta_h", "exp_minus_delta_h")] = _exp_minus(values)
+    return found
+
+
+def _exp_minus(delta_h: np.ndarray) -> float:
+    return float(np.exp(-np.clip(delta_h, -50, None)).mean())
+
+
+def _notes(chain: Series, names: Names) -> list[str]:
+    """In words what moved the chain of the model, where that is not Metropolis with its draws alone."""
+    if not chain or names.kernels == Names.kernels:
+        return []
+    notes = [f"A step of the {names.chain} is {names.chain_step}."]
+    if not names.proposes:
+        reason = names.without_weights
+        notes.append(f"{reason[0].upper()}{reason[1:]}: the column NIS, log Z and the ESS are left out.")
+    return notes
 
 
 def _warnings(diagnostics: dict[str, float], names: Names = Names()) -> list[str]:  # noqa: B008 (frozen)

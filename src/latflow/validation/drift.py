@@ -1,0 +1,56 @@
+"""Whether each Markov chain has lost its start: the beginning of its record against the end."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+
+from latflow.analysis import measure
+from latflow.samplers import thermalisation_time
+from latflow.validation.checks import Check
+
+MAX_DRIFT = 5.0
+"""A difference of more standard deviations is a drift."""
+
+_LEAST_STEPS = 40
+"""Of a record that is long enough for a beginning and an end with errors."""
+
+
+def drift_checks(chains: Mapping[str, tuple[np.ndarray, int]]) -> Iterator[Check]:
+    """A check of each chain: the action has the same average at the beginning of the record as at its end.
+
+        pull = ( ⟨S⟩_first − ⟨S⟩_last ) / √( σ² (N_first + N_last) / N_first ),    σ² = 2τ Γ(0) / N_last
+
+    where "first" is the first quarter of the steps and "last" the second half, from which alone σ, the error
+    of its average, is taken: a drift at the beginning would hide itself in the fluctuations there. No error
+    is smaller than that of independent draws with the spread of the whole record, so that a last half which
+    hardly moves does not make a drift of a rare fluctuation.
+
+    Args:
+        chains: for each sampler ("the flow's chain", "HMC") its action, (steps, chains), and the steps of
+            thermalisation before the record.
+    """
+    for name, (action, thermalisation) in chains.items():
+        history = np.asarray(action, dtype=np.float64).reshape(len(action), -1)
+        if len(history) >= _LEAST_STEPS and np.isfinite(history).all():
+            yield _check(name, history, thermalisation)
+
+
+def _check(name: str, history: np.ndarray, thermalisation: int) -> Check:
+    title = f"{name} has lost its start"
+    first, last = history[: len(history) // 4], history[len(history) // 2 :]
+    end = measure(last, name="the action")
+    share = (first.size + last.size) / first.size
+    error = max(end.error * math.sqrt(share), float(history.std()) * math.sqrt(share / last.size))
+    difference = float(first.mean()) - end.value
+    pull = difference / error if error else 0.0
+    detail = f"the action of the first quarter of the steps lies {pull:+.1f} σ from that of the last half"
+    if abs(pull) <= MAX_DRIFT:
+        return Check(title, True, detail)
+    reached = thermalisation_time(torch.from_numpy(history))
+    detail += (
+        f", and it reaches that at step {reached}: the chain still drifts, expected more thermalisation than "
+        f"{thermalisation} steps"
+    )
+    return Check(title, False, detail)
