@@ -3,12 +3,12 @@
     pip install blackjax
     python benchmarks/hmc.py --threads 2
 
-φ⁴ in float32, trajectories of ten leapfrog steps, momenta drawn and ends accepted or rejected within the
-timed loop on both sides. blackjax runs its own `hmc` kernel over all chains (`vmap`), many trajectories in
-one compiled loop (`scan`), with the force that JAX derives from the action; latflow runs `HMC`, step by step
-as it is, and with `compiled=True`. Repeats are interleaved in one process, and the table holds medians of
-site updates a second. `--parts` tells instead what a trajectory of latflow consists of. Without blackjax its
-columns stay empty.
+φ⁴ in float32, trajectories of ten leapfrog steps; momenta drawn, ends accepted or rejected, and the
+magnetisation recorded after every trajectory, within the timed loop on both sides. blackjax runs its own
+`hmc` kernel over all chains (`vmap`), many trajectories in one compiled loop (`scan`), with the force that
+JAX derives from the action; latflow runs `HMC` as users do, by `samplers.run`, as it is and with
+`compiled=True`. Repeats are interleaved in one process, and the table holds medians of site updates a second.
+`--parts` tells instead what a trajectory of latflow consists of. Without blackjax its columns stay empty.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from latflow.actions import Phi4
-from latflow.samplers import HMC
+from latflow.samplers import HMC, run
 from measure import print_table
 
 M2, LAM = -4.0, 8.0
@@ -39,9 +39,9 @@ def seconds(passes: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     taken: dict[str, list[float]] = {name: [] for name in passes}
     for number in range(repeats + 1):
-        for name, run in passes.items():
+        for name, make in passes.items():
             start = clock()
-            run()
+            make()
             if number:  # the first pass compiles
                 taken[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in taken.items()}
@@ -57,17 +57,33 @@ def sampler(side: int, *, compiled: bool) -> HMC:
     return HMC(Phi4((side, side), M2, LAM), STEP_SIZE, N_STEPS, compiled=compiled)
 
 
+def magnetisation(x: Tensor) -> dict[str, Tensor]:
+    """What is recorded."""
+    return {"magnetisation": x.flatten(1).mean(1)}
+
+
 def ours(side: int, n_chains: int, *, compiled: bool) -> Callable[[], object]:
     """A stretch of the history of all chains, by latflow."""
     hmc, generator = sampler(side, compiled=compiled), Generator().manual_seed(0)
     held = [hmc.init(0.1 * torch.randn(n_chains, side, side, generator=generator))]
     n = trajectories(side, n_chains)
 
-    def run() -> None:
-        for _ in range(n):
+    def stretch() -> None:
+        held[0] = run(hmc, held[0], n, magnetisation, generator).state
+
+    return stretch
+
+
+def steps(side: int, n_chains: int) -> Callable[[], object]:
+    """The same stretch by compiled steps one by one, and nothing recorded."""
+    hmc, generator = sampler(side, compiled=True), Generator().manual_seed(0)
+    held = [hmc.init(0.1 * torch.randn(n_chains, side, side, generator=generator))]
+
+    def stretch() -> None:
+        for _ in range(trajectories(side, n_chains)):
             held[0], _ = hmc.step(held[0], generator)
 
-    return run
+    return stretch
 
 
 def blackjax_run(side: int, n_chains: int) -> Callable[[], object]:
@@ -90,7 +106,7 @@ def blackjax_run(side: int, n_chains: int) -> Callable[[], object]:
             key, state = carry
             key, own = jax.random.split(key)
             state, info = jax.vmap(kernel.step)(jax.random.split(own, n_chains), state)
-            return (key, state), info.is_accepted
+            return (key, state), (state.position.mean(1), info.is_accepted)
 
         return jax.lax.scan(step, (key, state), None, length=n)
 
@@ -98,8 +114,8 @@ def blackjax_run(side: int, n_chains: int) -> Callable[[], object]:
     held = [(jax.random.key(0), jax.vmap(kernel.init)(start))]
 
     def run() -> None:
-        held[0], accepted = stretch(*held[0])
-        jax.block_until_ready((held[0], accepted))
+        held[0], recorded = stretch(*held[0])
+        jax.block_until_ready((held[0], recorded))
 
     return run
 
@@ -136,7 +152,8 @@ def parts(options: argparse.Namespace) -> list[list[str]]:
                 for _ in range(n):
                     torch.randn(shape, generator=source)
 
-            ways = {"whole": ours(side, n_chains, compiled=True), "normal": normal}
+            ways = {"run": ours(side, n_chains, compiled=True), "step": steps(side, n_chains)}
+            ways["normal"] = normal
             taken = {name: 1e6 * value / n for name, value in seconds(ways, options.repeats).items()}
             found.append([f"{side}², {n_chains} chains", *(f"{taken[name]:.0f}" for name in ways)])
     return found
@@ -158,7 +175,7 @@ def main() -> None:
     options.blackjax = importlib.util.find_spec("blackjax") is not None
     print(f"CPU, {options.threads} threads, float32; leapfrog, {N_STEPS} steps a trajectory")
     if options.parts:
-        print_table(["µs a trajectory", "compiled", "normal numbers of it"], parts(options))
+        print_table(["µs a trajectory", "run", "step", "normal numbers of it"], parts(options))
         return
     if not options.blackjax:
         print("blackjax is not installed: `pip install blackjax` fills its columns")

@@ -4,6 +4,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,17 +19,27 @@ def can_compile() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "cl"))
 
 
+@dataclass(frozen=True)
+class _Program:
+    """A compiled function: of a list of tensors, its constants first; and the names of its results."""
+
+    call: Callable[[list[Tensor]], Sequence[Tensor]]
+    constants: list[Tensor]
+    results: list[str]
+
+
 class Programs:
     """Compiled functions of named tensors, one for each function and shape and precision of its arguments.
 
     The functions are traced first, so that gradients inside them become part of the graph, and whatever they
     read besides their arguments (the weights of a flow, tables) becomes a constant of it. The graph goes to
-    the compiler itself, without the guards of `torch.compile`, which take as long as a small trajectory.
+    the compiler itself, without the guards of `torch.compile`, and what it makes is called directly, without
+    the wrappers for gradients and aliases: either takes as long as a trajectory of a small field.
     """
 
     def __init__(self) -> None:
-        self._made: dict[Any, Callable[..., Sequence[Tensor]]] = {}
-        self._names: dict[str, list[str]] = {}
+        self._made: dict[Any, _Program] = {}
+        self._operations: dict[Any, int] = {}
 
     def run(self, function: Named, arguments: dict[str, Tensor]) -> dict[str, Tensor]:
         """`function(arguments)`, compiled at the first call with such arguments.
@@ -38,36 +49,74 @@ class Programs:
             arguments: the tensors, in the same order at each call.
         """
         inputs = [x.contiguous() for x in arguments.values()]
-        first = inputs[0]
-        key = (function.__name__, first.shape, first.dtype, first.device)
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = self._compiled(function, list(arguments), inputs)
-        return dict(zip(self._names[function.__name__], made(*inputs), strict=True))
+        key = _key(function, arguments)
+        program = self._made.get(key)
+        if program is None:
+            program = self._made[key] = _compiled(function, list(arguments), inputs)
+        return dict(zip(program.results, program.call([*program.constants, *inputs]), strict=True))
 
-    def _compiled(
-        self, function: Named, names: list[str], inputs: list[Tensor]
-    ) -> Callable[..., Sequence[Tensor]]:
-        examples: list[Any] = list(inputs)
+    def operations(self, function: Named, arguments: dict[str, Tensor]) -> int:
+        """How many operations the graph of `function(arguments)` has: compiling takes time in proportion."""
+        key = _key(function, arguments)
+        if key not in self._operations:
+            graph, _ = _traced(function, list(arguments), list(arguments.values()))
+            self._operations[key] = len(graph.graph.nodes)
+        return self._operations[key]
 
-        def flat(*values: Tensor) -> tuple[Tensor, ...]:
-            results = function(dict(zip(names, values, strict=True)))
-            self._names[function.__name__] = list(results)
-            return tuple(results.values())
 
-        with warnings.catch_warnings(), torch.no_grad():
-            # about internals of the compiler, and about Fourier transforms, which it leaves as they are;
-            # the import, which takes a second, changes the filters as well
-            warnings.simplefilter("ignore")
-            from torch._inductor import compile as compiled
-            from torch.fx.experimental.proxy_tensor import make_fx
+def _key(function: Named, arguments: dict[str, Tensor]) -> tuple[Any, ...]:
+    first, *others = arguments.values()
+    return function.__name__, first.dtype, first.device, first.shape, *(x.shape for x in others)
 
-            graph = make_fx(flat)(*inputs)
-            for node in graph.graph.nodes:
-                node.meta.clear()  # of the trace, which the compiler would mix with what it finds itself
-            # from Python, calls of the kernels take longer than the kernels of a small field; Fourier
-            # transforms cannot be called from C++
-            from_cpp = not any("_fft_" in str(node.target) for node in graph.graph.nodes)
-            made: Any = compiled(graph, examples, options={"cpp_wrapper": from_cpp})
-            made(*inputs)
-        return made
+
+def _traced(function: Named, names: list[str], inputs: list[Tensor]) -> tuple[Any, list[str]]:
+    """The graph of a function of tensors in the order of `names`, and the names of its results."""
+    results: list[str] = []
+
+    def flat(*values: Tensor) -> tuple[Tensor, ...]:
+        found = function(dict(zip(names, values, strict=True)))
+        results[:] = found
+        return tuple(found.values())
+
+    with warnings.catch_warnings(), torch.no_grad():
+        # the import, which takes a second, changes the filters as well
+        warnings.simplefilter("ignore")
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        return make_fx(flat)(*inputs), results
+
+
+def _compiled(function: Named, names: list[str], inputs: list[Tensor]) -> _Program:
+    graph, results = _traced(function, names, inputs)
+    with warnings.catch_warnings(), torch.no_grad():
+        # about internals of the compiler, and about Fourier transforms, which it leaves as they are
+        warnings.simplefilter("ignore")
+        from torch._functorch import config
+        from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+        made: list[Any] = []
+
+        def inner(*arguments: Any, **options: Any) -> Any:
+            made.append(compile_fx_inner(*arguments, **options))
+            return made[-1]
+
+        for node in graph.graph.nodes:
+            node.meta.clear()  # of the trace, which the compiler would mix with what it finds itself
+        # from Python, calls of the kernels take longer than the kernels of a small field; Fourier
+        # transforms cannot be called from C++
+        from_cpp = not any("_fft_" in str(node.target) for node in graph.graph.nodes)
+        # what is computed of several fields and used again is stored: else a force would gather each
+        # neighbour from all that the drift has read
+        options = {"cpp_wrapper": from_cpp, "realize_reads_threshold": 1}
+        # from its own cache this layer would take the program without a call of `inner`
+        with config.patch(enable_autograd_cache=False):
+            whole: Any = compile_fx(graph, list(inputs), inner_compile=inner, config_patches=options)
+        call, constants = made[-1].current_callable, []
+
+        def observed(arguments: list[Tensor]) -> Sequence[Tensor]:
+            constants[:] = arguments[: len(arguments) - len(inputs)]
+            return call(arguments)
+
+        made[-1].current_callable = observed
+        whole(*inputs)
+    return _Program(call, constants, results)

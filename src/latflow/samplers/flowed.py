@@ -89,6 +89,9 @@ class FlowedHMC(HMC):
         # the passes through the flow are compiled, not the trajectory: it would repeat one for each force
         return self._moved(given)
 
+    def _together(self, known: dict[str, Tensor]) -> int:  # noqa: ARG002 (one, whatever the state)
+        return 1
+
     def _pulled(self, z: Field) -> Pulled:
         if not self.compiled:
             return self.pullback.pulled(z)

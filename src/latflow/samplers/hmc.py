@@ -10,14 +10,19 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from latflow.actions import Action
-from latflow.samplers.base import Sampler
-from latflow.samplers.compiled import Programs
+from latflow.samplers.base import Block, Observe, Sampler
+from latflow.samplers.compiled import Named, Programs
 from latflow.samplers.integrators import INTEGRATORS, Integrator, integrate
 from latflow.samplers.kinetic import FourierMass
+from latflow.samplers.noise import NOISE, blank, drawn
 from latflow.types import Field, LogProb
 
-NOISE = ("normal", "uniform", "jitter")
-"""The random numbers of a step, by name."""
+_STRETCH, _NUMBERS = 256, 2**15
+"""The most steps that are recorded at once, and numbers in their fields: few enough to stay in the cache."""
+
+_UNROLLED, _SMALL, _OPERATIONS = 8, 2**12, 800
+"""Of a program of several trajectories: how many at most, for how many numbers in a field, since it is small
+fields that wait for calls of programs, and the most operations in all, which bound the time to compile it."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,9 @@ class HMC(Sampler[HMCState, HMCInfo]):
             Physics Letters B 226 (1989) 369); 0.2 cures that.
         mass: M for each mode of a scalar field; all modes have mass 1 if None.
         compiled: whether `torch.compile` makes one function of a whole step. The first step with each number
-            of chains then takes seconds to minutes, the others are several times faster; results differ by
-            rounding. It needs a C++ compiler on the CPU.
+            of chains then takes seconds to minutes, the others are several times faster; random numbers are
+            the same, results differ by rounding. `advance`, and so `run`, compiles several trajectories of a
+            small field as one more function, unless there is a mass. It needs a C++ compiler on the CPU.
 
     Raises:
         ValueError: for a step size that is not positive and finite, no steps, an unknown integrator, a
@@ -158,9 +164,77 @@ class HMC(Sampler[HMCState, HMCInfo]):
     def step(self, state: HMCState, generator: Generator) -> tuple[HMCState, HMCInfo]:
         """One trajectory of every chain."""
         known = vars(state)
-        found = self._transition(known | self._noise(state.x, generator))
+        noise = drawn(state.x, 1, generator, jitter=self.jitter > 0)
+        found = self._transition(known | {name: values[0] for name, values in noise.items()})
         told = HMCInfo(found["accepted"], found["delta_h"])
         return type(state)(**{name: found[name] for name in known}), told
+
+    @torch.no_grad()
+    def advance(
+        self, state: HMCState, n_steps: int, observe: Observe, generator: Generator
+    ) -> tuple[HMCState, Block]:
+        """Make `n_steps` transitions of every chain and record each, as `Sampler.advance`.
+
+        Compiled steps of small fields are faster than most observables: `observe` then sees the fields of
+        several in one batch. Random numbers are those of `step`, one by one; the chains differ by rounding.
+        """
+        if not self.compiled:
+            return super().advance(state, n_steps, observe, generator)
+        longest = min(_STRETCH, max(1, _NUMBERS // state.x.numel()))
+        rows = []
+        for first in range(0, n_steps, longest):
+            state, row = self._stretch(state, min(longest, n_steps - first), observe, generator)
+            rows.append(row)
+        return state, Block({name: _joined([row[name] for row in rows]).cpu() for name in rows[0]})
+
+    def _stretch(
+        self, state: HMCState, n_steps: int, observe: Observe, generator: Generator
+    ) -> tuple[HMCState, dict[str, Tensor]]:
+        """The state after some steps, and what is recorded of them, (step, chain, …)."""
+        noise = drawn(state.x, n_steps, generator, jitter=self.jitter > 0)
+        known, parts = vars(state), []
+        together = self._together(known) if n_steps > 1 else 1
+        whole, single = divmod(n_steps, together)
+        sizes = [together] * whole + [1] * single
+        for numbers in zip(*(values.split(sizes) for values in noise.values()), strict=True):
+            found = self._transitions(known | dict(zip(noise, numbers, strict=True)))
+            known = {name: found.pop(name) for name in known}
+            parts.append(found)
+        history = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+        seen = observe(history.pop("fields").flatten(0, 1))
+        shape = (n_steps, state.x.shape[0])
+        return type(state)(**known), {k: values.unflatten(0, shape) for k, values in seen.items()} | history
+
+    def _together(self, known: dict[str, Tensor]) -> int:
+        """How many trajectories one program makes."""
+        x = known["x"]
+        if self.mass or x.numel() > _SMALL:
+            return 1
+        noise = blank(x, 1, jitter=self.jitter > 0)
+        given = known | {name: values[0] for name, values in noise.items()}
+        return max(1, min(_UNROLLED, _OPERATIONS // self._programs.operations(self._moved, given)))
+
+    def _transitions(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state after trajectories, one for each row of the random numbers, and what became of each.
+
+        That is "fields", "accepted" and "delta_h", (step, chain, …).
+        """
+        if given["uniform"].shape[0] > 1:
+            return self._programs.run(self._moved_often, given)
+        return self._followed(self._transition, given)
+
+    def _moved_often(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._followed(self._moved, given)
+
+    def _followed(self, moved: Named, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        noise = {name: given[name] for name in NOISE if name in given}
+        known = {name: given[name] for name in given if name not in NOISE}
+        rows = []
+        for i in range(len(given["uniform"])):
+            found = moved(known | {name: values[i] for name, values in noise.items()})
+            known = {name: found.pop(name) for name in known}
+            rows.append(found | {"fields": self.field(self.state_from_dict(known))})
+        return known | {name: _joined([row[name][None] for row in rows]) for name in rows[0]}
 
     def _transition(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """State and info after a trajectory, from the state and the random numbers, all by name."""
@@ -178,18 +252,6 @@ class HMC(Sampler[HMCState, HMCInfo]):
         delta_h = torch.where(delta_h.isfinite(), delta_h, torch.inf)
         accepted = given["uniform"].log() < -delta_h
         return _chosen(accepted, end, state) | {"accepted": accepted, "delta_h": delta_h}
-
-    def _noise(self, x: Field, generator: Generator) -> dict[str, Tensor]:
-        """The random numbers of a step: normal, for the momenta, and uniform, for the decision."""
-        n, device = len(x), x.device
-        noise = {
-            "normal": torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device),
-            "uniform": torch.rand(n, generator=generator, dtype=torch.float64, device=device),
-        }
-        if self.jitter:
-            shape = (n, *[1] * (x.ndim - 1))
-            noise["jitter"] = torch.rand(shape, generator=generator, dtype=x.dtype, device=device)
-        return noise
 
     def _steps(self, given: dict[str, Tensor]) -> float | Tensor:
         """The step size, or with jitter one for each chain, (batch, 1, …)."""
@@ -237,6 +299,11 @@ class HMC(Sampler[HMCState, HMCInfo]):
     def state_from_dict(self, tree: dict[str, Any]) -> HMCState:
         """The state that `state_dict` took apart."""
         return HMCState(**tree)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Stretches of history one after the other; one alone is not copied."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _chosen(accepted: Bool[Tensor, "batch"], new: HMCState, old: HMCState) -> dict[str, Tensor]:
