@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from latflow.actions import HoppingPhi4
 from latflow.analysis import Measurement
 from latflow.flows import Flow, Pullback, spline_flow
-from latflow.papers.bench import Bench, Experiment, Findings, Table
+from latflow.papers.bench import Bench, Experiment, Findings, Table, break_even
 from latflow.papers.magnetization import Row, measured
 from latflow.papers.trivializing_study import SOURCE, Study, TrivializingSettings
 from latflow.report.style import BLUE, GREY, INK, ORANGE, label, new_figure, styled
@@ -226,8 +226,7 @@ def _head(first: Row) -> tuple[str, ...]:
 def _line(group: Sequence[Row], row: Row) -> list[str]:
     best = min((one for one in group if one.found["training"] is None), key=_milliseconds)
     found, cost = row.found, row.tau_in_milliseconds
-    training, saved = found["training"], _milliseconds(best) - _milliseconds(row)
-    break_even = "" if training is None else f"{1e3 * training / saved:.2g}" if saved > 0 else "never"
+    training = found["training"]
     return [
         row.algorithm,
         str(Measurement(found["m2"], found["m2_error"])),
@@ -239,7 +238,7 @@ def _line(group: Sequence[Row], row: Row) -> list[str]:
         str(row.reduction(group[0])),
         f"{_milliseconds(best) / _milliseconds(row):.2g}",
         "" if training is None else f"{training:.0f}",
-        break_even,
+        "" if training is None else break_even(training, _milliseconds(best), _milliseconds(row)),
     ]
 
 

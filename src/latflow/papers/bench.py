@@ -49,6 +49,18 @@ class Findings:
     figures: dict[str, Figure] = field(default_factory=dict)
 
 
+def break_even(training: float, without: float, with_flow: float) -> str:
+    """After how many independent configurations a flow has cost less, its training included, or "never".
+
+    Args:
+        training: seconds.
+        without: milliseconds of a configuration without the flow.
+        with_flow: milliseconds of one with it.
+    """
+    saved = (without - with_flow) / 1e3
+    return f"{training / saved:.2g}" if saved > 0 else "never"
+
+
 class Bench:
     """Where an experiment works: a folder, a seed, and a way to say how far it is.
 
