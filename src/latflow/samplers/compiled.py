@@ -41,18 +41,22 @@ class Programs:
         self._made: dict[Any, _Program] = {}
         self._operations: dict[Any, int] = {}
 
-    def run(self, function: Named, arguments: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(
+        self, function: Named, arguments: dict[str, Tensor], most_reads: int | None = None
+    ) -> dict[str, Tensor]:
         """`function(arguments)`, compiled at the first call with such arguments.
 
         Args:
             function: of tensors by name, in batches of one length; pure, with results likewise.
             arguments: the tensors, in the same order at each call.
+            most_reads: values that are used again are stored, not computed again, if they are made of more
+                tensors than this; the compiler's own choice if None.
         """
         inputs = [x.contiguous() for x in arguments.values()]
         key = _key(function, arguments)
         program = self._made.get(key)
         if program is None:
-            program = self._made[key] = _compiled(function, list(arguments), inputs)
+            program = self._made[key] = _compiled(function, list(arguments), inputs, most_reads)
         return dict(zip(program.results, program.call([*program.constants, *inputs]), strict=True))
 
     def operations(self, function: Named, arguments: dict[str, Tensor]) -> int:
@@ -86,7 +90,7 @@ def _traced(function: Named, names: list[str], inputs: list[Tensor]) -> tuple[An
         return make_fx(flat)(*inputs), results
 
 
-def _compiled(function: Named, names: list[str], inputs: list[Tensor]) -> _Program:
+def _compiled(function: Named, names: list[str], inputs: list[Tensor], most_reads: int | None) -> _Program:
     graph, results = _traced(function, names, inputs)
     with warnings.catch_warnings(), torch.no_grad():
         # about internals of the compiler, and about Fourier transforms, which it leaves as they are
@@ -105,9 +109,9 @@ def _compiled(function: Named, names: list[str], inputs: list[Tensor]) -> _Progr
         # from Python, calls of the kernels take longer than the kernels of a small field; Fourier
         # transforms cannot be called from C++
         from_cpp = not any("_fft_" in str(node.target) for node in graph.graph.nodes)
-        # what is computed of several fields and used again is stored: else a force would gather each
-        # neighbour from all that the drift has read
-        options = {"cpp_wrapper": from_cpp, "realize_reads_threshold": 1}
+        options: dict[str, Any] = {"cpp_wrapper": from_cpp}
+        if most_reads is not None:
+            options["realize_reads_threshold"] = most_reads
         # from its own cache this layer would take the program without a call of `inner`
         with config.patch(enable_autograd_cache=False):
             whole: Any = compile_fx(graph, list(inputs), inner_compile=inner, config_patches=options)

@@ -24,6 +24,9 @@ _UNROLLED, _SMALL, _OPERATIONS = 8, 2**12, 800
 """Of a program of several trajectories: how many at most, for how many numbers in a field, since it is small
 fields that wait for calls of programs, and the most operations in all, which bound the time to compile it."""
 
+_MOST_READS = 1
+"""Each drift is stored: else a force would gather every neighbour from all that the drift has read."""
+
 
 @dataclass(frozen=True)
 class HMCState:
@@ -81,7 +84,8 @@ class HMC(Sampler[HMCState, HMCInfo]):
         compiled: whether `torch.compile` makes one function of a whole step. The first step with each number
             of chains then takes seconds to minutes, the others are several times faster; random numbers are
             the same, results differ by rounding. `advance`, and so `run`, compiles several trajectories of a
-            small field as one more function, unless there is a mass. It needs a C++ compiler on the CPU.
+            small field as one more function, unless there is a mass. It needs a C++ compiler on the
+            CPU, and goes deep enough into PyTorch to know version 2.13 alone.
 
     Raises:
         ValueError: for a step size that is not positive and finite, no steps, an unknown integrator, a
@@ -220,7 +224,7 @@ class HMC(Sampler[HMCState, HMCInfo]):
         That is "fields", "accepted" and "delta_h", (step, chain, …).
         """
         if given["uniform"].shape[0] > 1:
-            return self._programs.run(self._moved_often, given)
+            return self._programs.run(self._moved_often, given, _MOST_READS)
         return self._followed(self._transition, given)
 
     def _moved_often(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -238,7 +242,9 @@ class HMC(Sampler[HMCState, HMCInfo]):
 
     def _transition(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """State and info after a trajectory, from the state and the random numbers, all by name."""
-        return self._programs.run(self._moved, given) if self.compiled else self._moved(given)
+        if not self.compiled:
+            return self._moved(given)
+        return self._programs.run(self._moved, given, _MOST_READS)
 
     def _moved(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         state = self.state_from_dict({name: given[name] for name in given if name not in NOISE})
