@@ -8,14 +8,13 @@ from matplotlib.figure import Figure
 
 from latflow.analysis import Measurement
 from latflow.exact import u1_charge_squared
-from latflow.flows import gauge_flow
 from latflow.papers.bench import Bench, Experiment, Findings, Table, break_even
 from latflow.papers.topology_study import (
     ALGORITHMS,
     Effort,
     TopologySettings,
-    algorithms,
     chain,
+    new_flow,
     training_at,
 )
 from latflow.report.style import GREY, label, new_figure, styled
@@ -41,70 +40,59 @@ HEAD = (
 
 def run(bench: Bench, settings: TopologySettings) -> Findings:
     """Train the flow at every β, run all chains from exact draws, and lay them side by side."""
-    flow = gauge_flow(
-        (settings.trained_at,) * 2,
-        layers=settings.layers,
-        scalar_map="projection",
-        bins=settings.components,
-        hidden=settings.hidden,
-        dilation=1,
-        activation="silu",
-        generator=bench.generator("weights"),
-    )
     trainings, found = {}, {}
-    for beta in settings.ladder:
+    for beta, prior in zip(settings.betas, settings.priors, strict=True):
+        flow = new_flow(bench, settings, prior)
         trainings[beta] = bench.part(
-            f"training {beta:g}", lambda beta=beta: training_at(bench, settings, flow, beta)
+            f"training {beta:g}",
+            lambda beta=beta, flow=flow: training_at(bench, settings, flow, beta),
         )
-        flow.load_state_dict(
-            {key: torch.tensor(values) for key, values in trainings[beta]["weights"].items()}
-        )
-        for side in settings.sides if beta in settings.betas else ():
-            for name in algorithms(settings, beta):
+        weights = {key: torch.tensor(values) for key, values in trainings[beta]["weights"].items()}
+        flow.load_state_dict(weights)
+        for side in settings.sides:
+            for name in ALGORITHMS:
                 found[side, beta, name] = bench.part(
                     f"{side} {beta:g} {name}",
-                    lambda side=side, beta=beta, name=name: chain(bench, settings, flow, side, beta, name),
+                    lambda side=side, beta=beta, name=name, flow=flow: chain(
+                        bench, settings, flow, side, beta, name
+                    ),
                 )
     tables = [
         Table(
             HEAD,
             [
-                _line(side, beta, name, found[side, beta, name], _paid(trainings, found, side, beta, name))
+                _line(side, beta, name, found, trainings[beta]["cpu_seconds"])
                 for beta in settings.betas
-                for name in algorithms(settings, beta)
+                for name in ALGORITHMS
             ],
         )
         for side in settings.sides
     ]
     quality = Table(
-        ("β", "F_q + log Z", "ESS at the end", "seconds of training"),
+        ("β", "β of the prior", "F_q + log Z", "ESS at the end", "seconds of training"),
         [
-            [f"{beta:g}", f"{one['excess']:.2f}", f"{one['ess']:.3f}", f"{one['cpu_seconds']:.0f}"]
-            for beta, one in trainings.items()
+            [
+                f"{beta:g}",
+                f"{prior:g}",
+                f"{one['excess']:.2f}",
+                f"{one['ess']:.3f}",
+                f"{one['cpu_seconds']:.0f}",
+            ]
+            for (beta, one), prior in zip(trainings.items(), settings.priors, strict=True)
         ],
     )
     return Findings(_text(settings), [*tables, quality], {"topology": _figure(settings, found)})
 
 
-def _paid(
-    trainings: dict[float, dict[str, Any]],
-    found: dict[tuple[int, float, str], dict[str, Any]],
+def _line(
     side: int,
     beta: float,
     name: str,
-) -> str:
-    """Where an algorithm that needs the flow has overtaken HMC, the training up to this β included."""
-    if name not in ("flowed", "proposals"):
-        return ""
-    training = sum(one["cpu_seconds"] for at, one in trainings.items() if at <= beta)
-    costs = (
-        2e3 * one["tau"] * one["seconds_a_step"]
-        for one in (found[side, beta, "hmc"], found[side, beta, name])
-    )
-    return break_even(training, *costs)
-
-
-def _line(side: int, beta: float, name: str, found: dict[str, Any], paid: str) -> list[str]:
+    all_found: dict[tuple[int, float, str], dict[str, Any]],
+    training: float,
+) -> list[str]:
+    found, alone = all_found[side, beta, name], all_found[side, beta, "hmc"]
+    times = [2e3 * one["tau"] * one["seconds_a_step"] for one in (alone, found)]
     tau = Measurement(found["tau"], found["tau_error"])
     cost = 2e3 * found["seconds_a_step"]
     # a history much shorter than τ sees no more of the autocorrelation than its own length
@@ -124,7 +112,7 @@ def _line(side: int, beta: float, name: str, found: dict[str, Any], paid: str) -
         f"{known}{tau}",
         f"{cost / 2:.3g}",
         f"{known}{Measurement(tau.value * cost, tau.error * cost)}",
-        paid,
+        break_even(training, *times) if name in ("flowed", "proposals") else "",
     ]
 
 
@@ -135,10 +123,11 @@ def _text(settings: TopologySettings) -> str:
         f"{settings.acceptance}. Every chain starts at an exact, independent draw of the theory, so that "
         "⟨Q²⟩ is right from the first step, and frozen chains show as small ⟨(ΔQ)²⟩ and large τ_Q. "
         f"A gauge flow of {settings.layers} layers with smooth projection maps is trained at {side}×{side} "
-        f"for {settings.training} steps of {settings.batch} draws at each β in turn, each from the weights "
-        "of the one before, and serves the other lattices as it is. Flow proposals and sector hops take "
-        "turns with trajectories of HMC, one each in a step. A time marked > is longer than a twentieth of "
-        "the history, and only bounded by it; the seconds are those of one processor core for one chain of "
+        f"for {settings.training} steps of {settings.batch} draws at each β, from exact draws of the pure "
+        "gauge theory at a smaller β or from uniform links, and serves the other lattices as it is. Flow "
+        "proposals and sector hops take turns with trajectories of HMC, one each in a step. A time marked > "
+        "is longer than a twentieth of the history, and only bounded by it; the seconds are those of one "
+        "processor core for one chain of "
         "many. Break-even is the number of independent charges after which the training has paid, against "
         "HMC alone. ⟨(ΔQ)²⟩ tends to 2⟨Q²⟩ at large lags, at lag 1 for independent configurations."
     )
@@ -152,8 +141,7 @@ def _figure(settings: TopologySettings, found: dict[tuple[int, float, str], dict
     for side, row in zip(settings.sides, panels, strict=True):
         for beta, axes in zip(settings.betas, row, strict=True):
             exact = 2 * u1_charge_squared((side, side), beta)
-            for name in algorithms(settings, beta):
-                text, colour, marker = ALGORITHMS[name]
+            for name, (text, colour, marker) in ALGORITHMS.items():
                 values = np.array(found[side, beta, name]["displacement"])
                 look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none", "label": text}
                 axes.errorbar(lags, values[:, 0], yerr=values[:, 1], **look)
@@ -170,9 +158,8 @@ EXPERIMENT = Experiment(
     run=run,
     settings=TopologySettings(),
     quick=TopologySettings(
-        ladder=(1.0,),
         betas=(1.0,),
-        flowed_at=(1.0,),
+        priors=(0.5,),
         trained_at=4,
         sides=(4, 8),
         layers=8,

@@ -11,7 +11,7 @@ from latflow import samplers
 from latflow.actions import U1Gauge
 from latflow.analysis import Measurement, charge_displacement, measure, tunnelling_rate
 from latflow.estimators import reparametrization
-from latflow.flows import Flow, QuenchedLinks
+from latflow.flows import Flow, QuenchedLinks, gauge_flow
 from latflow.observables import topological_charge
 from latflow.papers.bench import Bench
 from latflow.report.style import BLUE, GREEN, INK, ORANGE
@@ -41,9 +41,9 @@ class TopologySettings:
     """What is trained and sampled.
 
     Attributes:
-        ladder: inverse couplings, rising, at which the flow is trained in turn.
-        betas: those at which chains run.
-        flowed_at: those at which HMC runs through the flow as well, which takes the longest.
+        betas: inverse couplings.
+        priors: of each of them that of the pure gauge theory from which the flow starts, drawn exactly; 0 for
+            uniform links.
         trained_at: the side of the lattice of the training.
         sides: of the lattices that are sampled.
         layers: couplings of the gauge flow.
@@ -58,15 +58,14 @@ class TopologySettings:
             larger ones the number of chains falls with the volume.
     """
 
-    ladder: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
     betas: tuple[float, ...] = (2.0, 5.0, 7.0)
-    flowed_at: tuple[float, ...] = (2.0, 5.0)
+    priors: tuple[float, ...] = (0.0, 2.0, 3.0)
     trained_at: int = 8
     sides: tuple[int, ...] = (8, 16)
-    layers: int = 16
+    layers: int = 8
     hidden: tuple[int, ...] = (8, 8)
     components: int = 4
-    training: int = 600
+    training: int = 800
     batch: int = 64
     learning_rate: float = 5e-3
     acceptance: float = 0.9
@@ -74,20 +73,30 @@ class TopologySettings:
     efforts: dict[str, Effort] = field(
         default_factory=lambda: {
             "hmc": Effort(64, 3000),
-            "flowed": Effort(12, 40),
+            "flowed": Effort(24, 150),
             "proposals": Effort(32, 300),
             "hops": Effort(64, 3000),
         }
     )
 
 
-def algorithms(settings: TopologySettings, beta: float) -> list[str]:
-    """The names of those that run at one β."""
-    return [name for name in ALGORITHMS if name != "flowed" or beta in settings.flowed_at]
+def new_flow(bench: Bench, settings: TopologySettings, prior: float) -> Flow:
+    """A gauge flow over pure gauge theory at the β of the prior."""
+    return gauge_flow(
+        (settings.trained_at,) * 2,
+        layers=settings.layers,
+        scalar_map="projection",
+        bins=settings.components,
+        hidden=settings.hidden,
+        dilation=1,
+        activation="silu",
+        prior_beta=prior,
+        generator=bench.generator(f"weights {prior}"),
+    )
 
 
 def training_at(bench: Bench, settings: TopologySettings, flow: Flow, beta: float) -> dict[str, Any]:
-    """Train the flow on from where it is, and say how well it did."""
+    """Train the flow, and say how well it did."""
     lattice = flow.lattice
     before = time.process_time()
     records = list(
@@ -129,7 +138,7 @@ def chain(
         settings.acceptance,
         rounds=settings.rounds,
         trajectories=4,
-        max_steps=400,
+        max_steps=200,
     )
     sampler: Any = hmc
     if name == "proposals":
