@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latflow.actions import Action, Exponential, HoppingPhi4, Phi4, Scaled, Sum
+from latflow.fields import SCALAR
+from latflow.theories import Action, Exponential, HoppingPhi4, Phi4, Scaled, Sum
 
 LATTICES = [(1,), (2,), (5,), (4, 6), (1, 3), (2, 3), (3, 4, 5), (2, 1, 3)]
 
@@ -74,7 +75,7 @@ def test_force_by_automatic_differentiation_serves_without_gradients_and_leaves_
     @dataclass(frozen=True)
     class Quartic(Action):
         lattice = (4,)
-        kind = "scalar"
+        kind = SCALAR
 
         def __call__(self, x: Tensor) -> Tensor:
             return (x**4).sum(1)
@@ -93,7 +94,7 @@ def test_symmetries(lattice):
     x, axes = draw(3, *lattice), tuple(range(1, 1 + len(lattice)))
     for action in theories(lattice):
         assert action.z2_symmetric
-        assert action.kind == "scalar"
+        assert action.kind == SCALAR
         assert action.lattice == lattice
         assert torch.equal(action(-x), action(x))
         torch.testing.assert_close(action(x.roll((1, 2, 1)[: len(lattice)], axes)), action(x))
@@ -206,5 +207,5 @@ def test_exponential_distribution(dtype):
 
 @pytest.mark.parametrize("action", [Phi4((4, 6), 1.0, 0.5), HoppingPhi4((4, 6), 0.5, 0.5)])
 def test_fields_of_another_lattice_are_refused(action):
-    with pytest.raises(ValueError, match=r"\(4, 6\), got \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"lattice \(4, 6\), .* got one of shape \(2, 6, 4\)"):
         action(torch.zeros(2, 6, 4))

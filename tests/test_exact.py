@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from latflow import exact
-from latflow.actions import Phi4
-from latflow.exact.phi4 import gauss_rule
-from latflow.exact.transfer import Rule, TransferMatrix
+from latflow.theories import Phi4
+from latflow.theories.phi4.solution import gauss_rule
+from latflow.theories.phi4.transfer import Rule, TransferMatrix
 
 
 def test_free_field_reference_numbers():
@@ -119,7 +119,7 @@ def test_phi4_reference_numbers_at_eight_by_eight():
     assert abs(log_z - exact.free_field_log_z((8, 8), 1.25)) < error < 1e-5
 
 
-@pytest.mark.parametrize("lattice", [(1,), (2,), (9,), (3, 5), (4, 2), (6, 7), (1, 6), (2, 2, 3)])
+@pytest.mark.parametrize("lattice", [(1,), (2,), (9,), (3, 5), (4, 2), (5, 6), (1, 6), (2, 2, 3)])
 @pytest.mark.parametrize("m2", [0.6, 3.0])
 def test_phi4_without_coupling_is_the_free_field(lattice, m2):
     log_z, error = exact.phi4_log_z(lattice, m2, lam=0.0, tolerance=1e-5, max_states=300_000)
@@ -167,7 +167,7 @@ def test_phi4_phi_squared_is_the_slope_of_log_z():
 def test_transfer_matrix_without_storage_is_the_stored_one(monkeypatch):
     matrix = TransferMatrix((4,), gauss_rule(2, -4.0, 8.0, 5))
     stored = matrix.trace_of_power(6)
-    monkeypatch.setattr("latflow.exact.transfer._DENSE_STATES", 100)
+    monkeypatch.setattr("latflow.theories.phi4.transfer._DENSE_STATES", 100)
     krylov = matrix.trace_of_power(6, tolerance=1e-10)
     assert krylov.tail < 1e-10
     assert krylov.log_trace == pytest.approx(stored.log_trace, abs=2e-10)
@@ -177,9 +177,9 @@ def test_transfer_matrix_without_storage_is_the_stored_one(monkeypatch):
 def test_tail_of_the_spectrum_covers_what_is_missing(monkeypatch):
     matrix = TransferMatrix((4,), gauss_rule(2, -4.0, 8.0, 5))
     stored = matrix.trace_of_power(4).log_trace
-    monkeypatch.setattr("latflow.exact.transfer._DENSE_STATES", 100)
+    monkeypatch.setattr("latflow.theories.phi4.transfer._DENSE_STATES", 100)
     for basis in (16, 24, 32, 48):
-        monkeypatch.setattr("latflow.exact.transfer._BASIS_SIZE", basis)
+        monkeypatch.setattr("latflow.theories.phi4.transfer._BASIS_SIZE", basis)
         trace = matrix.trace_of_power(4)
         assert 0 < stored - trace.log_trace < trace.tail, basis
 

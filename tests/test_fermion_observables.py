@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from latflow import exact, observables, wilson
-from latflow.actions import Schwinger, U1Gauge, WilsonFermions, gauge_transformed
 from latflow.errors import ConvergenceError
 from latflow.samplers import HMC, run
+from latflow.theories import Schwinger, U1Gauge, WilsonFermions, gauge_transformed
 from latflow.wilson.linear_algebra import inverse
 
 KAPPA = 0.276

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from latflow import exact, observables
-from latflow.actions import Phi4
 from latflow.lattice import lattice_momentum_squared, volume
+from latflow.observables.base import Observable, observing
+from latflow.theories import Ising, Phi4
 
 LATTICES = [(1,), (2,), (7,), (8,), (4, 6), (5, 3), (1, 4), (3, 4, 2), (4, 4, 6)]
 
@@ -123,10 +124,35 @@ def test_formulas_are_nan_outside_their_domain():
     assert np.isnan(observables.effective_mass(np.array([1.0, 2.0, 1.0]))).all()
 
 
-def test_an_unknown_kind_of_field_is_refused():
-    class Unknown(Phi4):
-        kind = "unheard-of"
+def test_what_is_recorded_is_what_the_records_say():
+    """A function that observables share is called once; rows that are made of series record nothing."""
+    calls = []
 
-    expected = "expected a field of kind scalar or gauge or spin, got 'unheard-of'"
-    with pytest.raises(ValueError, match=expected):
-        observables.recorded(Unknown((4,), m2=1.0, lam=0.0))
+    def both(x):
+        calls.append(len(x))
+        return {"largest": x.amax(1), "smallest": x.amin(1)}
+
+    records = [
+        Observable("largest", "max", both),
+        Observable("smallest", function=both),
+        Observable("spread", "max − min", of=("largest", "smallest"), each=lambda a, b: a - b),
+        Observable("first", "x₀", lambda x: x[:, 0]),
+    ]
+    x = torch.tensor([[1.0, 3.0], [2.0, -1.0]])
+    found = observing(records)(x)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "largest": [3.0, 2.0], "smallest": [1.0, -1.0], "first": [1.0, 2.0],
+    }  # fmt: skip
+    assert calls == [2]
+
+
+def test_of_a_theory_its_action_and_the_observables_of_its_kind_are_recorded():
+    x = torch.randn(3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for action, names in (
+        (Phi4((4, 6), m2=1.0, lam=1.0), {"phi_squared", "magnetization", "lowest_mode", "two_point"}),
+        (Ising((4, 6), 0.4), {"energy", "magnetization", "lowest_mode", "two_point"}),
+    ):
+        found = observables.recorded(action)(x)
+        assert found.keys() == {"action"} | names
+        assert torch.equal(found["action"], action(x))
+        assert torch.equal(found["magnetization"], x.mean((1, 2)))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from latflow.actions import Schwinger, U1Gauge, WilsonFermions, gauge_transformed
 from latflow.analysis import measure
 from latflow.observables import plaquette
 from latflow.samplers import HMC, thermalise
+from latflow.theories import Schwinger, U1Gauge, WilsonFermions, gauge_transformed
 from latflow.wilson import dense_log_abs_det
 
 BETA, KAPPA = 2.0, 0.276
@@ -84,5 +84,5 @@ def test_wrong_arguments_are_refused(arguments):
 
 
 def test_links_of_another_lattice_are_refused():
-    with pytest.raises(ValueError, match=r"\(2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"\(batch, 2, 4, 4\), got one of shape \(1, 2, 4, 6\)"):
         WilsonFermions((4, 4), KAPPA)(links((4, 6)))

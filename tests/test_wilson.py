@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from latflow import wilson
-from latflow.actions import Schwinger
+from latflow.densities.flows import gauge_flow
 from latflow.errors import NearSingularWarning
 from latflow.estimators import reinforce, reparametrization
 from latflow.exact import free_fermion_condensate, free_fermion_log_det, free_fermion_pion_correlator
-from latflow.flows import gauge_flow
 from latflow.observables import pion_correlator, topological_charge
-from latflow.wilson import parts
+from latflow.theories import Schwinger
+from latflow.wilson import escalation
 from latflow.wilson.elimination import eliminate
 from latflow.wilson.linear_algebra import inverse, inverse_and_determinant, slogdet
 from latflow.wilson.restoration import from_first_slice, neighbours
@@ -305,7 +305,7 @@ def test_a_batch_in_parts(monkeypatch):
         *wilson.determinant_and_condensate(links, KAPPA),
         torch.autograd.functional.jacobian(lambda x: wilson.log_abs_det(x, KAPPA)[0].sum(), links),
     ]
-    monkeypatch.setattr(parts, "_CACHED", 200)  # two configurations of 80
+    monkeypatch.setattr(escalation, "_CACHED", 200)  # two configurations of 80
     in_parts = [
         *wilson.determinant_and_condensate(links, KAPPA),
         torch.autograd.functional.jacobian(lambda x: wilson.log_abs_det(x, KAPPA)[0].sum(), links),

@@ -10,42 +10,52 @@ The parts are loaded when they are first named.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latflow.version import __version__
+
 if TYPE_CHECKING:
     from latflow import (
-        actions,
         analysis,
-        autoregressive,
+        densities,
         errors,
         estimators,
         exact,
-        flows,
+        fields,
         observables,
         runs,
         samplers,
         wilson,
     )
+    from latflow import theories as actions
     from latflow.config import load_config
+    from latflow.densities import autoregressive, flows
     from latflow.runs import Run
     from latflow.training import train
+    from latflow.workflow import complete
 
-__version__ = "0.1.0"
-
-_MODULES = (
-    "actions",
-    "analysis",
-    "autoregressive",
-    "config",
-    "errors",
-    "estimators",
-    "exact",
-    "flows",
-    "observables",
-    "runs",
-    "samplers",
-    "training",
-    "wilson",
-)
-_FUNCTIONS = {"Run": "latflow.runs", "load_config": "latflow.config", "train": "latflow.training"}
+_MODULES = {
+    "actions": "latflow.theories",
+    "analysis": "latflow.analysis",
+    "autoregressive": "latflow.densities.autoregressive",
+    "config": "latflow.config",
+    "densities": "latflow.densities",
+    "errors": "latflow.errors",
+    "estimators": "latflow.estimators",
+    "exact": "latflow.exact",
+    "fields": "latflow.fields",
+    "flows": "latflow.densities.flows",
+    "observables": "latflow.observables",
+    "runs": "latflow.runs",
+    "samplers": "latflow.samplers",
+    "training": "latflow.training",
+    "validation": "latflow.validation",
+    "wilson": "latflow.wilson",
+}
+_FUNCTIONS = {
+    "Run": "latflow.runs",
+    "complete": "latflow.workflow",
+    "load_config": "latflow.config",
+    "train": "latflow.training",
+}
 
 __all__ = [
     "Run",
@@ -53,9 +63,12 @@ __all__ = [
     "actions",
     "analysis",
     "autoregressive",
+    "complete",
+    "densities",
     "errors",
     "estimators",
     "exact",
+    "fields",
     "flows",
     "load_config",
     "observables",
@@ -69,7 +82,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a part at its first use (PEP 562): the command line answers `--help` without PyTorch."""
     if name in _MODULES:
-        return import_module(f"latflow.{name}")
+        return import_module(_MODULES[name])
     if name in _FUNCTIONS:
         return getattr(import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'latflow' has no attribute {name!r}")

@@ -1,7 +1,22 @@
 """Array types: the first dimension of every tensor is the batch."""
 
-from jaxtyping import Bool, Complex, Float
+from typing import Annotated, NamedTuple
+
+from annotated_types import Ge, Gt
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
+
+Positive = Annotated[float, Gt(0)]
+"""A number above zero. Configurations check the arguments of constructors by such annotations."""
+
+NotNegative = Annotated[float, Ge(0)]
+"""A number of at least zero."""
+
+Count = Annotated[int, Ge(1)]
+"""A whole number of at least one."""
+
+Whole = Annotated[int, Ge(0)]
+"""A whole number of at least zero."""
 
 Lattice = tuple[int, ...]
 """Side lengths (L0, L1, …) in lattice units, direction 0 first."""
@@ -11,6 +26,9 @@ Field = Float[Tensor, "batch *lattice"]
 
 Spins = Float[Tensor, "batch *lattice"]
 """A batch of Ising spins, ±1 as floating-point numbers: estimators and samplers need no special case."""
+
+States = Int[Tensor, "batch *lattice"]
+"""A batch of fields with q values a site, the whole numbers 0 … q−1."""
 
 Links = Float[Tensor, "batch 2 L0 L1"]
 """A batch of two-dimensional U(1) gauge fields: the angle of each link, direction first, direction 0 time."""
@@ -29,3 +47,16 @@ Sites = Float[Tensor, "batch active"]
 
 Mask = Bool[Tensor, "*lattice"]
 """Which sites of the lattice are chosen."""
+
+
+class Draws(NamedTuple):
+    """Independent configurations with their weights towards exp(−S).
+
+    Attributes:
+        x: the configurations, (n, …).
+        log_weight: log w of each, (n,), such that ⟨O⟩ = Σ w O / Σ w; for draws of a normalised density q it
+            is −S(x) − log q(x), and ⟨w⟩ = Z.
+    """
+
+    x: Tensor
+    log_weight: LogProb

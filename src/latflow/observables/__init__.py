@@ -1,28 +1,24 @@
-"""Observables: what is measured on each configuration, and what is made of the expectation values."""
+"""Observables: functions of each configuration, records of what is measured, and formulas of averages."""
 
-from latflow.observables.fermions import chiral_condensate, determinant_sign, pion_correlator
-from latflow.observables.gauge import (
-    closed_loop,
-    plaquette,
-    polyakov_loop,
-    topological_charge,
-    wilson_loop,
-)
-from latflow.observables.recording import RECORDED, recorded
-from latflow.observables.scalar import (
+from latflow.formulas import (
     binder_cumulant,
     correlation_length,
     effective_mass,
-    lowest_mode,
-    magnetization,
-    phi_squared,
+    entropy,
+    specific_heat,
     susceptibility,
-    two_point,
 )
-from latflow.observables.spins import bond_energy, entropy, specific_heat
+from latflow.observables.base import Observable, Observe, Sectors, observing
+from latflow.observables.fermions import chiral_condensate, determinant_sign, pion_correlator
+from latflow.observables.gauge import closed_loop, plaquette, polyakov_loop, topological_charge, wilson_loop
+from latflow.observables.recording import recorded
+from latflow.observables.scalar import lowest_mode, magnetization, phi_squared, two_point
+from latflow.observables.spins import bond_energy
 
 __all__ = [
-    "RECORDED",
+    "Observable",
+    "Observe",
+    "Sectors",
     "binder_cumulant",
     "bond_energy",
     "chiral_condensate",
@@ -33,6 +29,7 @@ __all__ = [
     "entropy",
     "lowest_mode",
     "magnetization",
+    "observing",
     "phi_squared",
     "pion_correlator",
     "plaquette",

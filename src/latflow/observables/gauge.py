@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from latflow.actions import plaquette_angles
 from latflow.lattice import wrapped
+from latflow.links import plaquette_angles
 from latflow.types import Links, LogProb
 
 

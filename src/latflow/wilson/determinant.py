@@ -9,9 +9,9 @@ from torch import Tensor
 from latflow.errors import NearSingularWarning
 from latflow.types import Links, LogProb
 from latflow.wilson.elimination import eliminate
+from latflow.wilson.escalation import Results, judged, with_escalation
 from latflow.wilson.linear_algebra import inverse_and_determinant, slogdet
 from latflow.wilson.operator import Boundary, dense, hops
-from latflow.wilson.parts import Results, in_parts, judged
 from latflow.wilson.restoration import neighbours
 
 
@@ -109,7 +109,7 @@ def _evaluated(links: Tensor, kappa: float, boundary: Boundary, derivatives: boo
     Derivatives carry no graph; without them log|det D| may.
     """
     hops(links[:1], boundary)  # raises what is to be raised
-    return in_parts(
+    return with_escalation(
         links,
         kappa,
         reduced=lambda part, span: _reduced(part, kappa, boundary, derivatives, span),

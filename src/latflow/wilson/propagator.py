@@ -6,9 +6,9 @@ from torch import Tensor
 from latflow.types import Links
 from latflow.wilson.determinant import warn_if_any
 from latflow.wilson.elimination import eliminate
+from latflow.wilson.escalation import Results, with_escalation
 from latflow.wilson.linear_algebra import inverse_and_determinant
 from latflow.wilson.operator import Boundary, dense, hops
-from latflow.wilson.parts import Results, in_parts
 from latflow.wilson.restoration import from_first_slice
 
 
@@ -34,7 +34,7 @@ def slice_norms(
     hops(links[:1], boundary)
     if not 0 <= source < links.shape[2]:
         raise ValueError(f"expected a source from 0 to {links.shape[2] - 1}, got {source}")
-    (norms,), singular = in_parts(
+    (norms,), singular = with_escalation(
         links,
         kappa,
         reduced=lambda part, span: _reduced(part, kappa, boundary, source, span),

@@ -1,0 +1,135 @@
+"""Links of a U(1) gauge field in two dimensions: an angle for each direction at each site."""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from latflow.fields.base import FieldKind, Manifold, Picture
+from latflow.lattice import wrapped
+from latflow.links import gauge_transformed, plaquette_angles
+from latflow.observables.base import Observable, Sectors
+from latflow.observables.gauge import plaquette, polyakov_loop, topological_charge
+from latflow.types import Lattice, Links
+
+SECTORS = (0, 1, 2, 3)
+"""The |Q| whose probabilities a table has."""
+
+TOPOLOGY = Sectors(
+    title="topological sectors",
+    number=np.abs,
+    name=lambda n: f"|Q| = {n}" if n else "Q = 0",
+    alike=np.square,
+    values=lambda n: (n, -n) if n else (0,),
+)
+"""Sectors of the topological charge; charge conjugation relates Q and −Q."""
+
+
+class Angles(Manifold):
+    """Angles, which move as real numbers do and are written in (−π, π]."""
+
+    flat = False
+
+    def canonical(self, x: Tensor) -> Tensor:
+        """The same angles in (−π, π], by fewer passes over the memory than `lattice.wrapped`.
+
+        What rounding leaves at −π or below becomes the next number above it, which is the same angle.
+        """
+        turns = (x * (0.5 / math.pi)).round()
+        return x.sub(turns, alpha=2 * math.pi).clamp(_above_minus_pi(x.dtype), math.pi)
+
+
+@cache
+def _above_minus_pi(dtype: torch.dtype) -> float:
+    return torch.tensor(-math.pi, dtype=dtype).nextafter(torch.zeros((), dtype=dtype)).item()
+
+
+@dataclass(frozen=True)
+class LinkAngles(FieldKind):
+    """An angle in (−π, π] for each of two directions at each site, (batch, 2, L0, L1), direction 0 time."""
+
+    name = "links"
+    manifold = Angles()
+    established = "hmc"
+    picture = Picture(
+        numbers=lambda links: wrapped(plaquette_angles(links)),
+        symbol=r"$P$",
+        words="the plaquette angles P(x), whose sum is 2πQ",
+        cyclic=True,
+    )
+
+    @property
+    def symmetries(self) -> MappingProxyType:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return MappingProxyType({"gauge": _random_gauge, "z2": lambda x, _: wrapped(-x)})
+
+    def shape(self, lattice: Lattice) -> tuple[int, ...]:
+        return (2, *lattice)
+
+    def start(self, lattice: Lattice, n: int, generator: Generator, dtype: torch.dtype) -> Links:
+        """Angles near zero: from random ones, heavy quarks and strong couplings would push hard."""
+        shape = (n, *self.shape(lattice))
+        return 0.1 * torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+
+    def distance(self, one: Tensor, other: Tensor) -> Tensor:
+        """The shorter way around."""
+        return wrapped(one - other).abs()
+
+    def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
+        volume, of = math.prod(lattice), ("topological_charge",)
+        return (
+            Observable(
+                "plaquette", "⟨cos P⟩", plaquette, shown=("histogram",), symbol="cos P", tex=r"$\cos P$",
+                meaning="V⁻¹ Σ cos P(x) of each configuration.",
+            ),
+            Observable(
+                "topological_charge",
+                function=topological_charge,
+                sectors=TOPOLOGY,
+                spacing=1.0,
+                shown=("history",),
+                symbol="Q",
+                tex="$Q$",
+                meaning="Charge conjugation makes Q and −Q equally probable.",
+            ),
+            Observable("charge", "⟨Q⟩", of=of, odd=True, quantum=1.0),
+            Observable(
+                "charge_squared", "⟨Q²⟩", of=of, each=np.square, slow=True, quantum=1.0, rests_on=abs,
+                symbol="Q²", tex="$Q^2$",
+            ),
+            Observable(
+                "topological_susceptibility", "⟨Q²⟩/V", of=of, each=lambda q: q**2 / volume,
+                quantum=1 / volume, rests_on=abs,
+            ),
+            *(_share(n) for n in SECTORS),
+            Observable("polyakov", "Re⟨L⟩ (Polyakov loop)", _real_polyakov),
+        )  # fmt: skip
+
+
+def _share(n: int) -> Observable:
+    """P(|Q| = n), which rests on the rarer of those that count and those that do not."""
+    return Observable(
+        f"P_charge_{n}",
+        f"P(|Q| = {n})" if n else "P(Q = 0)",
+        of=("topological_charge",),
+        each=lambda q: (np.abs(q) == n).astype(np.float64),
+        quantum=1.0,
+        rests_on=lambda share: min(abs(share), abs(1 - share)),
+    )
+
+
+def _real_polyakov(links: Links) -> Tensor:
+    return polyakov_loop(links).real
+
+
+def _random_gauge(links: Links, generator: Generator) -> Links:
+    shape = (len(links), *links.shape[2:])
+    angles = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return gauge_transformed(links, angles.to(links))
+
+
+LINKS = LinkAngles()
+"""The kind of theories of U(1) links."""

@@ -1,0 +1,318 @@
+"""The action S: a map from a batch of fields to a batch of numbers, whose target is exp(−S)."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from latflow.fields.base import FieldKind
+from latflow.measurement import Measurement
+from latflow.observables.base import Observable
+from latflow.types import Lattice, LogProb
+
+
+class Evaluation(NamedTuple):
+    """What a sampler needs of a point.
+
+    Attributes:
+        value: S(x).
+        force: −∂S/∂x, a tangent at x.
+        field: the physical configuration at x: x itself, unless the action is one of other variables.
+    """
+
+    value: LogProb
+    force: Tensor
+    field: Tensor
+
+
+class Words(NamedTuple):
+    """A theory in words.
+
+    Attributes:
+        name: "φ⁴ theory".
+        parameters: "m² = −4, λ = 8".
+        formula: of the action; empty where none is given.
+    """
+
+    name: str
+    parameters: str = ""
+    formula: str = ""
+
+
+@runtime_checkable
+@runtime_checkable
+class ExactSampler(Protocol):
+    """Independent draws of a normalised density."""
+
+    label: str
+    """What averages over it are called where it stands in for another theory: "quenched"."""
+
+    def sample(self, n: int, generator: Generator) -> tuple[Tensor, LogProb]:
+        """n draws x and log q(x) of each."""
+        ...
+
+
+class Action(ABC):
+    """An action. Actions add and scale: `a + b`, `2.0 * a`.
+
+    A theory of one's own needs `lattice`, `kind` and one method, `__call__`; all else is what it may say in
+    addition. What it does not say is absent from tables and figures.
+    """
+
+    lattice: Lattice
+    kind: FieldKind
+    """What the field is, for example `fields.SCALAR`."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> LogProb:
+        """S(x), one number for each configuration."""
+
+    def force(self, x: Tensor) -> Tensor:
+        """F(x) = −∂S/∂x, a tangent at x, by automatic differentiation unless the theory has a closed form.
+
+        Raises:
+            ValueError: for a discrete field, which has none.
+        """
+        manifold = self.kind.manifold
+        if manifold is None:
+            raise ValueError(
+                f"a discrete field ({self.kind}) has no force: train it with the estimator score, reinforce "
+                "or reinforce_leave_one_out, and sample it with a sampler of its own"
+            )
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self(leaf).sum(), leaf)
+        return manifold.project(x, -gradient)
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """Value, force and physical configuration at once: cheaper than apart, where that is possible."""
+        return Evaluation(self(x), self.force(x), x)
+
+    def coordinates(self, field: Tensor) -> Tensor:
+        """The x whose physical configuration is `field`: itself, unless the action has other variables."""
+        return field
+
+    @property
+    def field_shape(self) -> tuple[int, ...]:
+        """The shape of one configuration."""
+        return tuple(self.kind.shape(self.lattice))
+
+    @property
+    def z2_symmetric(self) -> bool:
+        """Whether S(−x) = S(x) holds for every x."""
+        return False
+
+    @property
+    def established(self) -> str | None:
+        """The registered sampler that runs beside a model by default."""
+        return self.kind.established
+
+    @property
+    def reweighting(self) -> str | None:
+        """The recorded series σ that reweights averages, ⟨Oσ⟩/⟨σ⟩; None where the weight is exp(−S)."""
+        return None
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """All that is recorded and tabled of this theory, in the order of the tables."""
+        volume = int(np.prod(self.lattice))
+        return (
+            Observable("log_z", "log Z", of=("action",), estimate=lambda sample: sample.log_z()),
+            *self.kind.observables(self.lattice),
+            Observable("action", function=self),
+            Observable("action_density", "⟨S⟩/V", of=("action",), each=lambda s: s / volume),
+            *self.own_observables(),
+        )
+
+    def own_observables(self) -> tuple[Observable, ...]:
+        """Those that this theory has beside the ones of its kind."""
+        return ()
+
+    def known(self) -> Mapping[str, Measurement]:
+        """What is known before sampling, by the names of observables: closed forms and their like."""
+        return {}
+
+    def known_series(self, name: str) -> np.ndarray | None:  # noqa: ARG002 (nothing is known)
+        """The exact average of a recorded array such as a correlator, where it is known."""
+        return None
+
+    def probability(self, name: str, values: np.ndarray) -> np.ndarray | None:  # noqa: ARG002
+        """The exact probabilities of values of an observable that takes few, where they are known."""
+        return None
+
+    def exact_sampler(self) -> ExactSampler | None:
+        """Independent draws of exp(−S)/Z, where there is a way to make them."""
+        return None
+
+    def neighbour(self) -> "tuple[ExactSampler, Action] | None":
+        """A theory nearby that is drawn exactly, and what its action lacks: averages by reweighting."""
+        return None
+
+    @property
+    def words(self) -> Words:
+        """The theory in words."""
+        parts = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        shown = {
+            part.name: getattr(self, part.name)
+            for part in parts
+            if part.name != "lattice" and isinstance(getattr(self, part.name), int | float | str)
+        }
+        numbers = ", ".join(f"{name} = {_plain(value)}" for name, value in shown.items())
+        return Words(type(self).__name__, numbers)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse a batch of fields of another shape.
+
+        Raises:
+            ValueError: saying what was expected and what came.
+        """
+        self.kind.check(x, self.lattice)
+
+    def __add__(self, other: "Action") -> "Action":
+        if not isinstance(other, Action):
+            return NotImplemented
+        return Sum(self, other)
+
+    def __mul__(self, factor: float) -> "Action":
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        return Scaled(self, float(factor))
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
+class Sum(Action):
+    """S = S_a + S_b, two theories on one lattice.
+
+    Raises:
+        ValueError: when the lattices or the kinds of field differ.
+    """
+
+    first: Action
+    second: Action
+
+    def __post_init__(self) -> None:
+        theirs = (str(self.second.kind), self.second.lattice)
+        if self.first.kind != self.second.kind or self.first.lattice != self.second.lattice:
+            mine = (str(self.first.kind), self.first.lattice)
+            raise ValueError(f"expected two actions of one field on one lattice, got {mine} and {theirs}")
+
+    @property
+    def lattice(self) -> Lattice:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.first.lattice
+
+    @property
+    def kind(self) -> FieldKind:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.first.kind
+
+    @property
+    def z2_symmetric(self) -> bool:
+        return self.first.z2_symmetric and self.second.z2_symmetric
+
+    @property
+    def established(self) -> str | None:
+        mine, theirs = self.first.established, self.second.established
+        return mine if mine == theirs else self.kind.established
+
+    @property
+    def reweighting(self) -> str | None:
+        return self.first.reweighting or self.second.reweighting
+
+    def own_observables(self) -> tuple[Observable, ...]:
+        mine = {one.name: one for one in self.first.own_observables()}
+        theirs = {one.name: one for one in self.second.own_observables()}
+        return tuple((mine | theirs | _of_both(mine, theirs)).values())
+
+    def neighbour(self) -> tuple[ExactSampler, Action] | None:
+        for one, other in ((self.first, self.second), (self.second, self.first)):
+            if (sampler := one.exact_sampler()) is not None:
+                return sampler, other
+        return None
+
+    @property
+    def words(self) -> Words:
+        one, other = self.first.words, self.second.words
+        parameters = ", ".join(text for text in (one.parameters, other.parameters) if text)
+        return Words(f"{one.name} + {other.name}", parameters)
+
+    def __call__(self, x: Tensor) -> LogProb:
+        return self.first(x) + self.second(x)
+
+    def force(self, x: Tensor) -> Tensor:
+        return self.first.force(x) + self.second.force(x)
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        one, other = self.first.evaluate(x), self.second.evaluate(x)
+        return Evaluation(one.value + other.value, one.force + other.force, one.field)
+
+    def coordinates(self, field: Tensor) -> Tensor:
+        return self.first.coordinates(field)
+
+
+@dataclass(frozen=True)
+class Scaled(Action):
+    """S = factor · S_inner, for example an inverse temperature."""
+
+    inner: Action
+    factor: float
+
+    @property
+    def lattice(self) -> Lattice:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.lattice
+
+    @property
+    def kind(self) -> FieldKind:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.kind
+
+    @property
+    def z2_symmetric(self) -> bool:
+        return self.inner.z2_symmetric
+
+    @property
+    def established(self) -> str | None:
+        return self.inner.established if self.factor > 0 else self.kind.established
+
+    @property
+    def reweighting(self) -> str | None:
+        return self.inner.reweighting
+
+    def own_observables(self) -> tuple[Observable, ...]:
+        return self.inner.own_observables()
+
+    @property
+    def words(self) -> Words:
+        inner = self.inner.words
+        return Words(f"{_plain(self.factor)} × {inner.name}", inner.parameters)
+
+    def __call__(self, x: Tensor) -> LogProb:
+        return self.factor * self.inner(x)
+
+    def force(self, x: Tensor) -> Tensor:
+        return self.factor * self.inner.force(x)
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        value, force, field = self.inner.evaluate(x)
+        return Evaluation(self.factor * value, self.factor * force, field)
+
+    def coordinates(self, field: Tensor) -> Tensor:
+        return self.inner.coordinates(field)
+
+
+def _of_both(mine: Mapping[str, Observable], theirs: Mapping[str, Observable]) -> dict[str, Observable]:
+    """Observables of both parts of a sum, whose sectors are equal only where those of both parts are."""
+    found = {}
+    for name in mine.keys() & theirs.keys():
+        one, other = mine[name].sectors, theirs[name].sectors
+        if one is not None and other is not None and one.equal != other.equal:
+            found[name] = dataclasses.replace(mine[name], sectors=dataclasses.replace(one, equal=None))
+    return found
+
+
+def _plain(value: Any) -> str:
+    return (f"{value:g}" if isinstance(value, float) else str(value)).replace("-", "−")

@@ -1,0 +1,5 @@
+"""The toy model of gradient estimators."""
+
+from latflow.theories.exponential.action import Exponential
+
+__all__ = ["Exponential"]

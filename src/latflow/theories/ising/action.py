@@ -1,0 +1,208 @@
+"""The Ising model on a periodic lattice, uniform or with a coupling for every bond, in an external field."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import add
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latflow.fields import SPINS, FieldKind
+from latflow.formulas import binder_cumulant, susceptibility
+from latflow.lattice import checked_lattice, volume
+from latflow.measurement import Measurement
+from latflow.theories.base import Action, Scaled, Sum, Words
+from latflow.types import Lattice, LogProb, Spins
+
+_MOST_SITES_ENUMERATED = 16
+_LONGEST_ROW = 8
+"""The transfer matrix has 2 to this power states: about a second."""
+
+
+@dataclass(frozen=True)
+class Ising(Action):
+    """The Ising model with nearest-neighbour couplings.
+
+        S(s) = −β Σ_x Σ_μ J_μ(x) s_x s_{x+μ} − h Σ_x s_x,    s_x = ±1,    target exp(−S)
+
+    With J = 1 the coupling is K = β; β does not multiply h. Every site has a bond in each direction, so that
+    on a side of length 2 two bonds join the same two sites. Spins are floating-point numbers ±1, as
+    estimators and samplers have them; with J = 1 the sum over bonds is a whole number, and exact.
+
+    Args:
+        lattice: side lengths (L0, …), one to three of them, each at least 2.
+        beta: the inverse temperature β.
+        field: the external field h.
+        couplings: J_μ(x), the coupling of the bond from x to x+μ, of shape (d, *lattice), a tensor, an array
+            or nested sequences: a spin glass. Kept as nested tuples, which compare and hash. None: J = 1.
+
+    Raises:
+        ValueError: for a lattice with a side below 2, or couplings of another shape or not finite.
+
+    Example:
+        >>> Ising((4, 6), beta=0.5)(torch.ones(1, 4, 6))
+        tensor([-24.])
+    """
+
+    lattice: Lattice
+    beta: float
+    field: float = 0.0
+    couplings: Any = None
+    kind: ClassVar[FieldKind] = SPINS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lattice", checked_lattice(self.lattice))
+        if min(self.lattice) < 2:
+            raise ValueError(f"expected sides of at least 2 for spins, got {self.lattice}")
+        if self.couplings is not None:
+            values = np.asarray(self.couplings, dtype=np.float64)
+            shape = (len(self.lattice), *self.lattice)
+            if values.shape != shape or not np.isfinite(values).all():
+                raise ValueError(f"expected finite couplings of shape {shape}, got shape {values.shape}")
+            object.__setattr__(self, "couplings", _nested(values.tolist()))
+
+    @property
+    def z2_symmetric(self) -> bool:
+        """Whether there is no external field."""
+        return self.field == 0
+
+    def __call__(self, x: Spins) -> LogProb:
+        self.check(x)
+        bonds = [x * x.roll(-1, axis) for axis in range(1, x.ndim)]
+        if self.couplings is not None:
+            bonds = [j * bond for j, bond in zip(self._couplings_like(x), bonds, strict=True)]
+        action = -self.beta * _sum(bonds).flatten(1).sum(1)
+        return action - self.field * x.flatten(1).sum(1) if self.field else action
+
+    def local_field(self, x: Spins) -> Spins:
+        """H_x = β Σ_μ [J_μ(x) s_{x+μ} + J_μ(x−μ) s_{x−μ}] + h: a flip of s_x changes S by 2 s_x H_x."""
+        self.check(x)
+        axes = range(1, x.ndim)
+        if self.couplings is None:
+            total = _sum([x.roll(-1, axis) + x.roll(1, axis) for axis in axes])
+        else:
+            pairs = list(zip(self._couplings_like(x), axes, strict=True))
+            total = _sum([j * x.roll(-1, axis) + (j * x).roll(1, axis) for j, axis in pairs])
+        return self.beta * total + self.field
+
+    @property
+    def established(self) -> str:
+        """Clusters by Wolff's algorithm."""
+        return "wolff"
+
+    @property
+    def words(self) -> Words:
+        numbers = f"β = {self.beta:.10g}" + (f", h = {self.field:g}" if self.field else "")
+        bonds = "s(x)s(x+μ)" if self.couplings is None else "J_μ(x)s(x)s(x+μ)"
+        formula = f"S = −β Σₓ Σ_μ {bonds}" + (" − h Σₓ s(x)" if self.field else "")
+        return Words("Ising model", numbers.replace("-", "−"), formula)
+
+    @cached_property
+    def _uniform(self) -> bool:
+        """Whether it is the ferromagnet that is solved."""
+        return self.couplings is None and self.beta > 0 and len(self.lattice) <= 2
+
+    def known(self) -> dict[str, Measurement]:
+        """Kaufman's solution and the transfer matrix; small lattices by the sum over all configurations."""
+        from latflow.theories.ising import exact
+
+        sites, numbers = volume(self.lattice), {}
+        if sites <= _MOST_SITES_ENUMERATED:
+            found = exact.spins_enumerated(self)
+            numbers = {
+                "log_z": found.log_z,
+                "free_energy_density": -found.log_z / sites,
+                "entropy": found.log_z + found.action,
+                "action_density": found.action / sites,
+                "specific_heat": found.action_variance / sites,
+                **_of_moments(sites, found.m, found.m_abs, found.m_squared, found.m_fourth),
+            }
+        elif self._uniform and self.field == 0:
+            log_z = exact.ising_log_z(self.lattice, self.beta)
+            numbers = {
+                "log_z": log_z,
+                "free_energy_density": -log_z / sites,
+                "entropy": exact.ising_entropy(self.lattice, self.beta),
+                "action_density": self.beta * exact.ising_energy(self.lattice, self.beta),
+                "specific_heat": exact.ising_specific_heat(self.lattice, self.beta),
+            }
+        if self._uniform and self.field == 0:
+            numbers["energy"] = exact.ising_energy(self.lattice, self.beta)
+        if sites > _MOST_SITES_ENUMERATED and (distribution := self._magnetization) is not None:
+            m, p = distribution
+            numbers |= _of_moments(sites, *(float(values @ p) for values in (m, abs(m), m**2, m**4)))
+        return {name: Measurement(value, 0.0) for name, value in numbers.items()}
+
+    def probability(self, name: str, values: np.ndarray) -> np.ndarray | None:
+        if name != "magnetization" or self._magnetization is None:
+            return None
+        found = self._magnetization
+        index = np.rint((1 - np.asarray(values)) * volume(self.lattice) / 2).astype(int)
+        last = len(found.probabilities) - 1
+        return np.where((index < 0) | (index > last), 0.0, found.probabilities[index.clip(0, last)])
+
+    @cached_property
+    def _magnetization(self) -> Any:
+        """The distribution of M on a ring or a torus narrow enough for the transfer matrix."""
+        from latflow.theories.ising import exact
+
+        if not self._uniform or (len(self.lattice) == 2 and min(self.lattice) > _LONGEST_ROW):
+            return None
+        return exact.ising_magnetization(self.lattice, self.beta, self.field)
+
+    def bond_strengths(self) -> Float[Tensor, "directions *lattice"]:
+        """β J_μ(x) of every bond, float64."""
+        if self.couplings is None:
+            return torch.full((len(self.lattice), *self.lattice), float(self.beta), dtype=torch.float64)
+        return self.beta * self._couplings
+
+    def _couplings_like(self, x: Spins) -> Float[Tensor, "directions *lattice"]:
+        return self._couplings.to(x)
+
+    @cached_property
+    def _couplings(self) -> Tensor:
+        return torch.tensor(self.couplings, dtype=torch.float64)
+
+
+def ising_of(action: Action) -> Ising:
+    """The Ising model that an action is, also where it is written as a sum or a multiple of such models.
+
+    Raises:
+        ValueError: when the action is another theory.
+    """
+    match action:
+        case Ising():
+            return action
+        case Scaled(inner, factor):
+            model = ising_of(inner)
+            return replace(model, beta=factor * model.beta, field=factor * model.field)
+        case Sum(first, second):
+            a, b = ising_of(first), ising_of(second)
+            couplings = a.bond_strengths() + b.bond_strengths()
+            return Ising(a.lattice, beta=1.0, field=a.field + b.field, couplings=couplings)
+        case _:
+            raise ValueError(f"expected an Ising model, got {action}")
+
+
+def _of_moments(sites: int, *moments: float) -> dict[str, float]:
+    """What follows from ⟨M⟩, ⟨|M|⟩, ⟨M²⟩ and ⟨M⁴⟩."""
+    m, m_abs, m_squared, m_fourth = moments
+    return {
+        "magnetization": m,
+        "abs_magnetization": m_abs,
+        "V_magnetization_squared": sites * m_squared,
+        "susceptibility": susceptibility(m_squared, m_abs, sites),
+        "binder_cumulant": binder_cumulant(m_squared, m_fourth),
+    }
+
+
+def _nested(values: Any) -> Any:
+    """Lists as tuples, at every depth."""
+    return tuple(_nested(value) for value in values) if isinstance(values, list) else values
+
+
+def _sum(fields: list[Tensor]) -> Tensor:
+    return reduce(add, fields)

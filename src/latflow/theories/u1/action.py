@@ -1,0 +1,109 @@
+"""U(1) gauge theory on a periodic two-dimensional lattice, by the angles of its links."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latflow.fields import LINKS, FieldKind
+from latflow.fields.gauge import SECTORS
+from latflow.lattice import checked_plane, volume
+from latflow.links import plaquette_angles
+from latflow.measurement import Measurement
+from latflow.theories.base import Action, Evaluation, Words
+from latflow.theories.u1 import exact
+from latflow.theories.u1.draws import PureGauge
+from latflow.types import Lattice, Links, LogProb
+
+
+@dataclass(frozen=True)
+class LinkTheory(Action):
+    """What theories of U(1) links share: two dimensions, angles as field, charge conjugation."""
+
+    lattice: Lattice
+    kind: ClassVar[FieldKind] = LINKS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lattice", checked_plane(self.lattice))
+
+    @property
+    def z2_symmetric(self) -> bool:
+        """True: charge conjugation θ → −θ leaves S as it is."""
+        return True
+
+
+@dataclass(frozen=True)
+class U1Gauge(LinkTheory):
+    """U(1) gauge theory with Wilson's action.
+
+        S(θ) = −β Σ_x cos P(x),   P(x) = θ_0(x) + θ_1(x+0̂) − θ_0(x+1̂) − θ_1(x)
+
+    Fields are link angles (batch, 2, L0, L1), direction first, direction 0 time; every angle is taken modulo
+    2π. Source: Wilson, Confinement of quarks, Physical Review D 10 (1974) 2445.
+
+    Args:
+        lattice: the two side lengths (L0, L1), each at least 2.
+        beta: the inverse coupling β.
+
+    Raises:
+        ValueError: for a lattice that is not two-dimensional or has a side below 2.
+
+    Example:
+        >>> import torch
+        >>> U1Gauge((4, 6), beta=2.0)(torch.zeros(1, 2, 4, 6))
+        tensor([-48.])
+    """
+
+    beta: float
+
+    @property
+    def words(self) -> Words:
+        return Words("U(1) gauge theory", f"β = {self.beta:g}".replace("-", "−"), "S = −β Σₓ cos P(x)")
+
+    def known(self) -> dict[str, Measurement]:
+        """The exact solution; no loop that winds around the torus has an expectation value."""
+        if self.beta < 0:
+            return {}
+        lattice, beta, sites = self.lattice, self.beta, volume(self.lattice)
+        plaquette, squared = exact.u1_plaquette(lattice, beta), exact.u1_charge_squared(lattice, beta)
+        single = exact.u1_charge_distribution(lattice, beta, np.array(SECTORS))
+        numbers = {
+            "log_z": exact.u1_log_z(lattice, beta) + 2 * sites * math.log(2 * math.pi),
+            "plaquette": plaquette,
+            "charge_squared": squared,
+            "topological_susceptibility": squared / sites,
+            **{f"P_charge_{n}": float(p) * (2 if n else 1) for n, p in zip(SECTORS, single, strict=True)},
+            "polyakov": 0.0,
+            "action_density": -beta * plaquette,
+        }
+        return {name: Measurement(value, 0.0) for name, value in numbers.items()}
+
+    def probability(self, name: str, values: np.ndarray) -> np.ndarray | None:
+        if name != "topological_charge" or self.beta < 0:
+            return None
+        return exact.u1_charge_distribution(self.lattice, self.beta, values)
+
+    def exact_sampler(self) -> PureGauge | None:
+        return PureGauge(self.lattice, self.beta) if self.beta >= 0 else None
+
+    def __call__(self, x: Links) -> LogProb:
+        self.check(x)
+        return -self.beta * torch.cos(plaquette_angles(x)).flatten(1).sum(1)
+
+    def evaluate(self, x: Links) -> Evaluation:
+        """Value and force from the same plaquettes."""
+        self.check(x)
+        plaquettes = plaquette_angles(x)
+        value = -self.beta * torch.cos(plaquettes).flatten(1).sum(1)
+        return Evaluation(value, self._force(plaquettes), x)
+
+    def force(self, x: Links) -> Links:
+        """−∂S/∂θ_0(x) = β [sin P(x−1̂) − sin P(x)] and −∂S/∂θ_1(x) = β [sin P(x) − sin P(x−0̂)]."""
+        return self._force(plaquette_angles(x))
+
+    def _force(self, plaquettes: Tensor) -> Links:
+        sine = self.beta * torch.sin(plaquettes)
+        return torch.stack((sine.roll(1, 2) - sine, sine - sine.roll(1, 1)), 1)
