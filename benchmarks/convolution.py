@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from latflow.flows.convolution import periodic_convolution, pointwise
+from latflow.densities.flows.convolution import periodic_convolution, pointwise
 
 Way = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 

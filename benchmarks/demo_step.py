@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from latflow.actions import Phi4
+from latflow.densities.flows import Compose, Coupling, Flow, spline_flow
 from latflow.estimators import path_gradient
-from latflow.flows import Compose, Coupling, Flow, spline_flow
+from latflow.theories import Phi4
 from measure import print_table, seconds
 
 ACTION = Phi4((8, 8), m2=-4.0, lam=8.0)

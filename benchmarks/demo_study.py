@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Generator
 
-from latflow.actions import Phi4
+from latflow.densities import build_density
+from latflow.densities.flows import Flow
 from latflow.estimators import ESTIMATORS
-from latflow.flows import BUILDERS, Flow
+from latflow.theories import Phi4
 from latflow.training import Schedule, Trainer
 from measure import print_table
 
@@ -47,7 +48,7 @@ class Entry:
     def build(self) -> Flow:
         """The flow with its initial weights."""
         options = {"type": "spline", "layers": 2} | self.flow
-        return BUILDERS[options.pop("type")](ACTION.lattice, **options)
+        return build_density(options, lattice=ACTION.lattice)
 
     def trainer(self, flow: Flow, steps: int) -> Trainer:
         """Adam with a warm-up and a cosine, in the way that was found to serve."""
@@ -60,7 +61,7 @@ class Entry:
             generator=Generator().manual_seed(1),
             learning_rate=self.learning_rate,
             schedule=Schedule("cosine", warmup=min(30, max(1, steps // 5))),
-            betas=(0.9, 0.99),
+            optimizer_options={"betas": (0.9, 0.99)},
             clip=10.0,
         )
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from latflow.actions import Action, Schwinger, U1Gauge, WilsonFermions
+from latflow.densities.flows import gauge_flow
 from latflow.estimators import ESTIMATORS, Estimate
-from latflow.flows import gauge_flow
+from latflow.theories import Action, Schwinger, U1Gauge, WilsonFermions
 from latflow.types import Links, LogProb
 from latflow.wilson import dense_log_abs_det
 from measure import print_table, seconds

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from latflow.actions import Phi4
 from latflow.samplers import HMC, run
+from latflow.theories import Phi4
 from measure import print_table
 
 M2, LAM = -4.0, 8.0

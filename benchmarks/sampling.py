@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from latflow.actions import Phi4
-from latflow.flows import affine_flow
+from latflow.densities.flows import affine_flow
 from latflow.samplers import HMC, IndependenceMetropolis, metropolis_scan
+from latflow.theories import Phi4
 from measure import print_table, seconds
 
 M2, LAM = -4.0, 8.0

@@ -16,9 +16,15 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from latflow.actions import Ising
-from latflow.autoregressive import Level, SpinNetwork, convolutional_spins, dense_spins, hierarchical_spins
+from latflow.densities.autoregressive import (
+    Level,
+    SpinNetwork,
+    convolutional_spins,
+    dense_spins,
+    hierarchical_spins,
+)
 from latflow.samplers import Sampler, SingleSpin, SwendsenWang, Wolff
+from latflow.theories import Ising
 from measure import print_table, seconds
 
 COUPLING = 0.44068679

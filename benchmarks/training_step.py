@@ -18,9 +18,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from latflow.actions import Phi4
+from latflow.densities.flows import ConvNet, Coupling, Flow, affine_flow
 from latflow.estimators import ESTIMATORS, Estimator, ForwardKL
-from latflow.flows import ConvNet, Coupling, Flow, affine_flow
+from latflow.theories import Phi4
 from measure import peak_memory, print_table, seconds
 
 BARE = "bare network"

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from latflow.flows import (
+from latflow.densities.flows import (
     Affine,
     Bijection,
     Compose,
@@ -18,7 +18,9 @@ from latflow.flows import (
     Coupling,
     FourierLayer,
     Inverse,
+    OddMap,
     OnSublattices,
+    Parities,
     RealMap,
     Scale,
     SiteMap,
@@ -81,12 +83,20 @@ def z2_coupling(dimensions: int, scalar_map: RealMap, parity: int) -> Coupling:
     generator = Generator().manual_seed(1)
     even, odd = scalar_map.n_even, scalar_map.n_odd
     network = Z2ConvNet((1, 4), even, odd, dimensions=dimensions, activation="silu", generator=generator)
-    return Coupling(parity, scalar_map, network)
+    return Coupling(parity, scalar_map, OddMap(scalar_map, network))
 
 
 def preset(build: Callable, **options) -> Callable[[int], Bijection]:
     """The bijection of a named flow."""
     return lambda dimensions: build((2,) * dimensions, hidden=(4,), **options).bijection
+
+
+def own_network(dimensions: int, scalar_map: RealMap, parity: int) -> Coupling:
+    """A coupling that is made to commute with φ → −φ, whatever the network."""
+    generator = Generator().manual_seed(1)
+    sizes = (1, 4, scalar_map.n_parameters)
+    network = ConvNet(sizes, (3, 1), dimensions=dimensions, generator=generator)
+    return Coupling(parity, scalar_map, OddMap(scalar_map, Parities(network, scalar_map.n_even)))
 
 
 CASES = [
@@ -102,6 +112,8 @@ CASES = [
     Case("spline coupling", lambda d: plain_coupling(d, Spline(4, 2.5), 1)),
     Case("spline coupling z2, even bins", lambda d: z2_coupling(d, Spline(4, 2.5), 0), z2=True),
     Case("spline coupling z2, odd bins", lambda d: z2_coupling(d, Spline(5, 2.5), 1), z2=True),
+    Case("affine coupling made odd", lambda d: own_network(d, Affine(), 1), z2=True, exact_z2=True),
+    Case("spline coupling made odd", lambda d: own_network(d, Spline(5, 2.5), 0), z2=True),
     Case("inverse", lambda d: Inverse(z2_coupling(d, Spline(4, 2.5), 0)), z2=True),
     Case(
         "inverse composed",

@@ -9,21 +9,20 @@ from torch import Generator, Tensor, nn
 
 from cases import perturbed
 from latflow import exact
-from latflow.actions import Ising
-from latflow.autoregressive import (
-    BUILDERS,
+from latflow.densities.autoregressive import (
     Conditional,
     ConvolutionalConditional,
     DenseConditional,
     Level,
     NeighbourConditional,
     SpinNetwork,
+    build_density,
     convolutional_spins,
     dense_spins,
     divisions,
     hierarchical_spins,
 )
-from latflow.density import Density
+from latflow.densities.base import Density
 from latflow.estimators import (
     Estimator,
     forward_kl,
@@ -34,6 +33,7 @@ from latflow.estimators import (
 )
 from latflow.observables import magnetization
 from latflow.samplers import IndependenceMetropolis, run
+from latflow.theories import Ising
 from latflow.training import Schedule, train
 
 CRITICAL = 0.44068679
@@ -221,9 +221,8 @@ def test_spins_of_another_lattice_are_refused(name):
 def test_recipes_rebuild_the_network(name, z2):
     q = network(name, (4, 6), z2=z2)
     assert q.recipe is not None
-    arguments = dict(q.recipe)
-    assert arguments["lattice"] == [4, 6]
-    other = BUILDERS[arguments.pop("type")](**arguments).double()
+    assert q.recipe["lattice"] == [4, 6]
+    other = build_density(q.recipe).double()
     other.load_state_dict(q.state_dict())
     x, log_q = q.sample(20, seeded(8))
     assert torch.equal(other.sample(20, seeded(8))[0], x)
@@ -403,7 +402,7 @@ def test_forward_kl_learns_from_configurations():
 )
 def test_four_by_four_is_learnt_at_the_critical_point(name, sizes):
     """F_q within 1e-3 V of −log Z, by the sum over all configurations, after two seconds or less."""
-    action, q = Ising((4, 4), CRITICAL), BUILDERS[name]((4, 4), **sizes)
+    action, q = Ising((4, 4), CRITICAL), build_density({"type": name, "lattice": (4, 4)} | sizes)
     options = {"learning_rate": 1e-2, "schedule": Schedule("cosine", warmup=20), "clip": 1.0}
     for _ in train(q, action, reinforce_leave_one_out, steps=300, batch=256, generator=seeded(1), **options):
         pass

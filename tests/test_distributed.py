@@ -152,7 +152,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(both, folder):
 
 
 def test_the_first_process_samples_alone(both, folder):
-    assert visible_steps(folder / "whole", "flow") == 25
+    assert visible_steps(folder / "whole", "model") == 25
 
 
 def test_threads_are_those_of_the_configuration(both):
@@ -185,8 +185,8 @@ def test_another_number_of_processes_is_refused(both, folder):
     assert "expected a training state of world size 1, got one of world size 2" in result.stderr
     done = Run.open(folder / "whole")
     done.train()
-    done.sample_hmc()
-    assert done.sampling_info("hmc")["steps"] == 25
+    done.sample_beside()
+    assert done.sampling_info("beside")["steps"] == 25
 
 
 # a world of one
@@ -312,8 +312,8 @@ def test_the_command_line_gives_the_same_run(tmp_path, both, folder):
     assert said == f"{path}\n"
     assert errors.count("train  20/20") == 1
     assert errors.count("sample  25/25") == 1
-    numbers = outcome(path, groups=("flow",))
-    assert_same(numbers, outcome(folder / "whole", groups=("flow",)))
+    numbers = outcome(path, groups=("model",))
+    assert_same(numbers, outcome(folder / "whole", groups=("model",)))
 
 
 @pytest.mark.gpu

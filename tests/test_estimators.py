@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from cases import draw, perturbed
 from latflow import exact
-from latflow.actions import Action, Exponential, Phi4
+from latflow.densities.flows import Affine, Compose, Flow, FourierLayer, Normal, Scale, SiteMap, affine_flow
 from latflow.estimators import (
     ESTIMATORS,
     Estimator,
@@ -21,8 +21,9 @@ from latflow.estimators import (
     reparametrization,
     score,
 )
-from latflow.flows import Affine, Compose, Flow, FourierLayer, Normal, Scale, SiteMap, affine_flow
-from latflow.papers.toy import ExponentialDensity
+from latflow.fields import SCALAR, Manifold, Scalar
+from latflow.theories import Action, Exponential, Phi4
+from latflow_papers.toy import ExponentialDensity
 
 every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
 
@@ -61,7 +62,7 @@ class NoDerivative(torch.autograd.Function):
 @dataclass(frozen=True)
 class BlackBox(Action):
     lattice = (4, 4)
-    kind = "scalar"
+    kind = SCALAR
 
     def __call__(self, x: Tensor) -> Tensor:
         return NoDerivative.apply(x)
@@ -140,6 +141,35 @@ def test_path_gradient_vanishes_at_the_target():
         assert many(estimator, flow, action, 16, 1).abs().max() > 1e-3
 
 
+class Weighted(Manifold):
+    """Real numbers whose tangents have the inner product ⟨v, w⟩ = 2 Σ v w."""
+
+    def project(self, x: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002 (it is flat)
+        return gradient / 2
+
+    def pairing(self, x: Tensor, tangent: Tensor) -> Tensor:
+        return 2 * (tangent * x).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Stretched(Scalar):
+    manifold = Weighted()
+
+
+def test_path_gradient_asks_the_manifold():
+    """The gradient of a function does not depend on the inner product; tangents and pairings do."""
+    flat = Phi4((2, 2), m2=-1.0, lam=1.0)
+
+    class Curved(Action):
+        lattice, kind = (2, 2), Stretched()
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return flat(x)
+
+    one, other = (many(path_gradient, small_flow(), action, 16, 1) for action in (flat, Curved()))
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
 @every_estimator
 def test_log_weights_are_those_of_the_draws_and_hold_no_graph(name):
     flow, action = small_flow(), Phi4((2, 2), m2=-1.0, lam=1.0)
@@ -207,7 +237,8 @@ def test_wrong_baselines_are_refused():
 def test_only_estimators_through_the_draws_need_the_derivative_of_the_action(name):
     flow = affine_flow((4, 4), layers=2, hidden=(2,))
     generator = Generator().manual_seed(0)
-    if name in ("reparametrization", "path_gradient"):
+    assert ESTIMATORS[name].needs_force == (name in ("reparametrization", "path_gradient"))
+    if ESTIMATORS[name].needs_force:
         with pytest.raises(RuntimeError, match="no derivative"):
             ESTIMATORS[name](flow, BlackBox(), 4, generator).loss.backward()
     else:
@@ -253,7 +284,7 @@ def test_autocast_never_lowers_the_action(name):
     @dataclass(frozen=True)
     class Quadratic(Action):
         lattice = (16,)
-        kind = "scalar"
+        kind = SCALAR
 
         def __call__(self, x: Tensor) -> Tensor:
             return ((x @ matrix) * x).sum(1)

@@ -7,9 +7,9 @@ import torch
 from torch import Generator
 
 from latflow import exact
-from latflow.actions import Phi4
+from latflow.densities.flows import affine_flow
 from latflow.estimators import path_gradient, reinforce
-from latflow.flows import affine_flow
+from latflow.theories import Phi4
 from latflow.training import Schedule, train
 
 
@@ -23,7 +23,7 @@ def test_free_field_is_learnt(estimator, layers):
     action = Phi4(lattice, m2=m2, lam=0.0)
     flow = affine_flow(lattice, layers=layers, hidden=(4,), kernel=(3, 1), z2=True, fourier=True)
     # a short memory of the squared gradients, which fall by orders of magnitude on the way to q = p
-    options = {"steps": 600, "batch": 32, "learning_rate": 0.05, "betas": (0.9, 0.95)}
+    options = {"steps": 600, "batch": 32, "learning_rate": 0.05, "optimizer_options": {"betas": (0.9, 0.95)}}
     schedule, generator = Schedule("cosine", warmup=10), Generator().manual_seed(1)
     records = list(train(flow, action, estimator, generator=generator, schedule=schedule, **options))
     assert records[0].ess < 0.1

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from latflow import analysis, exact
-from latflow.actions import Action, Ising
-from latflow.autoregressive import SpinNetwork, cut_weights, dense_spins, hierarchical_spins
+from latflow.densities.autoregressive import SpinNetwork, cut_weights, dense_spins, hierarchical_spins
 from latflow.estimators import reinforce_leave_one_out
+from latflow.theories import Action, Ising
 from latflow.training import Schedule, train
 from test_autoregressive import network, seeded
 

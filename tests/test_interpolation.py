@@ -9,10 +9,8 @@ from torch import Generator, Tensor
 
 from cases import Case, perturbed
 from latflow import exact
-from latflow.actions import Phi4, U1Gauge
-from latflow.flows import (
+from latflow.densities.flows import (
     Bijection,
-    ChainPrior,
     Compose,
     EverySecondSite,
     Flow,
@@ -23,12 +21,15 @@ from latflow.flows import (
     Scale,
     SiteMap,
     Spline,
+    TheoryPrior,
     interleave,
     minimal_flow,
     refined,
     separate,
 )
 from latflow.samplers import HMC, flowed_hmc, run
+from latflow.samplers.chain_prior import RunningChains
+from latflow.theories import Phi4, U1Gauge
 
 M2 = 1.25
 COARSE = [(3,), (2, 3), (2, 1, 3)]
@@ -42,11 +43,14 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
     return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
-def chains(lattice: tuple[int, ...], n: int = 64, spacing: int = 10, m2: float = M2, **options) -> ChainPrior:
+def chains(
+    lattice: tuple[int, ...], n: int = 64, spacing: int = 10, m2: float = M2, log_z: float = 0.0
+) -> TheoryPrior:
     """A free field that HMC samples; the trajectories are too short for half a period of any mode."""
     action = Phi4(lattice, m2=m2, lam=0.0)
-    settings = {"spacing": spacing, "thermalisation": 30} | options
-    return ChainPrior(action, HMC(action, 0.25, 2, jitter=0.2), normal(n, *lattice, seed=1), **settings)
+    hmc, start = HMC(action, 0.25, 2, jitter=0.2), normal(n, *lattice, seed=1)
+    source = RunningChains(hmc, start, spacing=spacing, thermalisation=30)
+    return TheoryPrior(action, source, log_z=log_z)
 
 
 def off_by(values: Tensor, expected: float) -> float:
@@ -165,12 +169,20 @@ def test_chains_go_on_where_they_stopped_and_are_stored_with_the_weights() -> No
     whole, parts = chains((2, 3), 8), chains((2, 3), 8)
     generator = seeded(5)
     first = parts.sample(8, generator)
-    stored = {name: values.clone() for name, values in parts.state_dict().items()}
+    stored = parts.state_dict()
+    kept = {name: values.clone() for name, values in stored.items()}
     resumed = chains((2, 3), 8)
     resumed.load_state_dict(stored)
+    state = generator.get_state()
     second = resumed.sample(16, generator)
+    parts.sample(16, generator)
+    assert all(torch.equal(stored[name], values) for name, values in kept.items()), "stored means stored"
+    generator.set_state(state)
+    again = chains((2, 3), 8)
+    again.load_state_dict(stored)
+    assert torch.equal(again.sample(16, generator), second)
     assert torch.equal(whole.sample(24, seeded(5)), torch.cat([first, second]))
-    assert bool(resumed.thermalised)
+    assert bool(resumed.source.thermalised)
     assert parts.sample(0, generator).shape == (0, 2, 3)
     assert parts.sample(3, generator).shape == (3, 2, 3)
     single = chains((2, 3), 8).float()
@@ -189,34 +201,43 @@ def test_draws_of_later_calls_are_decorrelated() -> None:
 
 
 def test_the_description_says_how_the_draws_are_made() -> None:
-    described = chains((2, 3), 8).description
+    described = chains((2, 3), 8).source.description
     assert described == "8 chains of HMC, a draw of each every 10 steps after 30 of thermalisation"
 
 
 def test_impossible_chains_are_refused() -> None:
     action = Phi4((2, 3), M2, 0.0)
     for start, options in (
-        (normal(4, 3, 2), {}),
         (normal(0, 2, 3), {}),
         (normal(4, 2, 3), {"spacing": 0}),
         (normal(4, 2, 3), {"thermalisation": -1}),
     ):
         settings = {"spacing": 1, "thermalisation": 0} | options
         with pytest.raises(ValueError, match="expected"):
-            ChainPrior(action, HMC(action, 0.2, 3), start, **settings)
+            RunningChains(HMC(action, 0.2, 3), start, **settings)
     prior = chains((2, 3))
     assert prior.on_lattice((2, 3)) is prior
-    with pytest.raises(ValueError, match=r"expected the lattice \(2, 3\) of the chains, got \(4, 6\)"):
+    with pytest.raises(ValueError, match=r"expected the lattice \(2, 3\) of the theory, got \(4, 6\)"):
         prior.on_lattice((4, 6))
 
 
 def test_links_can_be_a_prior_too() -> None:
     action = U1Gauge((4, 4), beta=1.0)
     start = 0.3 * normal(100, 2, 4, 4, seed=9)
-    prior = ChainPrior(action, HMC(action, 0.3, 4), start, spacing=5, thermalisation=20)
+    prior = TheoryPrior(action, RunningChains(HMC(action, 0.3, 4), start, spacing=5, thermalisation=20))
     links = prior.sample(400, seeded(10))
     assert links.shape == (400, 2, 4, 4)
     assert off_by(-action(links) / 16, exact.u1_plaquette((4, 4), 1.0)) < 5
+
+
+def test_a_theory_that_is_drawn_exactly_needs_no_chains() -> None:
+    action = U1Gauge((4, 6), beta=1.5)
+    exactly = action.exact_sampler()
+    assert exactly is not None
+    prior = TheoryPrior(action, lambda n, generator: exactly.sample(n, generator)[0])
+    links = prior.sample(500, seeded(4))
+    assert (prior.kind, links.shape, prior.state_dict()) == (action.kind, (500, 2, 4, 6), {})
+    assert off_by(-action(links) / 36, exact.u1_plaquette((4, 6), 1.5)) < 5
 
 
 # --- flows from coarse to fine --------------------------------------------------------------------
@@ -239,8 +260,8 @@ def test_hmc_through_an_iterated_refinement_is_exact() -> None:
 def test_a_flowed_chain_can_be_the_coarse_sampler_and_the_flow_can_be_trained() -> None:
     coarse = Phi4((2, 2), M2, 0.0)
     sampler = flowed_hmc(perturbed(minimal_flow((2, 2)).double(), 0.1), coarse, 0.3, 3)
-    prior = ChainPrior(coarse, sampler, normal(64, 2, 2, seed=13), spacing=4, thermalisation=10)
-    assert "FlowedHMC" in prior.description
+    source = RunningChains(sampler, normal(64, 2, 2, seed=13), spacing=4, thermalisation=10)
+    prior = TheoryPrior(coarse, source)
     flow = refined(prior, minimal_flow((4, 4)).double().bijection)
     x, log_q = flow.sample(32, seeded(14))
     (log_q + Phi4((4, 4), M2, 0.0)(x)).mean().backward()

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor
 
 from cases import perturbed
-from latflow.actions import HoppingPhi4
+from latflow.densities.flows import MinimalNetwork, kernel_for, minimal_flow
+from latflow.densities.recipe import recipe_of
 from latflow.estimators import path_gradient
-from latflow.flows import MinimalNetwork, kernel_for, minimal_flow
-from latflow.flows.recipe import recipe_of
+from latflow.theories import HoppingPhi4
 from latflow.training import Schedule, train
 
 LATTICES = [(8,), (4, 6), (2, 4, 6)]

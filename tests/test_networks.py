@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latflow.flows.convolution import periodic_convolution, pointwise, selected_convolution
-from latflow.flows.networks import ACTIVATIONS, ConvNet, PeriodicConvolution, Z2ConvNet
+from latflow.densities.flows.convolution import periodic_convolution, pointwise, selected_convolution
+from latflow.densities.flows.layers import PeriodicConvolution
+from latflow.densities.flows.networks import ACTIVATIONS, ConvNet, Parities, Z2ConvNet
 from latflow.lattice import Checkerboard
 
 
@@ -204,6 +205,11 @@ def z2(kernel=3, dilation=1, dimensions=2, **options) -> Z2ConvNet:
     )
 
 
+def made_odd(dimensions: int) -> ConvNet:
+    generator = torch.Generator().manual_seed(1)
+    return ConvNet((1, 4, 5), (3, 1), dimensions=dimensions, generator=generator)
+
+
 NETWORKS = {
     "plain": lambda dimensions: plain(dimensions=dimensions),
     "plain, sites last": lambda dimensions: plain(
@@ -216,14 +222,9 @@ NETWORKS = {
     "z2, sites last": lambda dimensions: z2((3, 1), dimensions=dimensions),
     "z2, sites only": lambda dimensions: z2(1, dimensions=dimensions),
     "z2, point group": lambda dimensions: z2((3, 1), (2, 1), dimensions, point_group=True),
+    "z2, made so": lambda dimensions: Parities(made_odd(dimensions), 2),
 }
 LATTICES = [(6,), (4, 6), (2, 4, 6)]
-
-
-def outputs(network: nn.Module, x: Tensor, select=None) -> Tensor:
-    """Every output of either kind of network in one tensor."""
-    y = network(x, select)
-    return torch.cat(y, 1) if isinstance(y, tuple) else y
 
 
 @pytest.fixture(params=NETWORKS)
@@ -235,43 +236,43 @@ def build(request) -> Callable[[int], nn.Module]:
 def test_translations_commute_with_the_network(build, lattice):
     network, axes = build(len(lattice)), tuple(range(2, 2 + len(lattice)))
     x, shifts = draw(3, 1, *lattice), (1, 2, 3)[: len(lattice)]
-    y = outputs(network, x)
+    y = network(x)
     assert y.std() > 0.01
-    torch.testing.assert_close(outputs(network, x.roll(shifts, axes)), y.roll(shifts, axes))
+    torch.testing.assert_close(network(x.roll(shifts, axes)), y.roll(shifts, axes))
 
 
 @pytest.mark.parametrize("lattice", LATTICES)
 def test_selecting_first_equals_selecting_last(build, lattice):
     network, select, x = build(len(lattice)), active_sites(len(lattice)), draw(3, 1, *lattice)
-    torch.testing.assert_close(outputs(network, x, select), select(outputs(network, x)))
+    torch.testing.assert_close(network(x, select), select(network(x)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch", [1, 5])
 def test_dtype_and_batch_are_kept_and_configurations_do_not_mix(build, dtype, batch):
     network, x = build(2).to(dtype), draw(batch, 1, 4, 6, dtype=dtype)
-    y = outputs(network, x)
+    y = network(x)
     assert y.dtype == dtype
     assert y.shape[0] == batch
     assert y.shape[2:] == x.shape[2:]
-    torch.testing.assert_close(y[-1:], outputs(network, x[-1:]))
+    torch.testing.assert_close(y[-1:], network(x[-1:]))
 
 
 def test_gradients_reach_every_parameter(build):
     network = build(2)
-    outputs(network, draw(3, 1, 4, 6)).square().sum().backward()
+    network(draw(3, 1, 4, 6)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
 def test_second_derivatives_of_networks(build):
     network, x = build(1), draw(1, 1, 4).requires_grad_()
-    (gradient,) = torch.autograd.grad(outputs(network, x).square().sum(), x, create_graph=True)
+    (gradient,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
     gradient.square().sum().backward()
     step = 1e-6 * draw(1, 1, 4, seed=3)
     values = []
     for shifted in (x.detach() + step, x.detach() - step):
         shifted.requires_grad_()
-        (g,) = torch.autograd.grad(outputs(network, shifted).square().sum(), shifted)
+        (g,) = torch.autograd.grad(network(shifted).square().sum(), shifted)
         values.append(g.square().sum())
     torch.testing.assert_close((x.grad * step).sum(), (values[0] - values[1]) / 2, rtol=1e-5, atol=1e-12)
 
@@ -279,11 +280,11 @@ def test_second_derivatives_of_networks(build):
 def test_autocast_runs_in_low_precision_forward_and_backward(build):
     network, x = build(2).float(), draw(4, 1, 4, 6, dtype=torch.float32).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = outputs(network, x)
+        y = network(x)
         hidden = next(m for m in network.modules() if isinstance(m, PeriodicConvolution))(x)
     assert hidden.dtype == torch.bfloat16
-    scale = outputs(network, x).std().item()
-    torch.testing.assert_close(y.float(), outputs(network, x), rtol=0.1, atol=0.1 * scale)
+    scale = network(x).std().item()
+    torch.testing.assert_close(y.float(), network(x), rtol=0.1, atol=0.1 * scale)
     y.float().sum().backward()
     assert x.grad is not None
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in network.parameters())
@@ -303,10 +304,9 @@ def test_z2_symmetry_is_exact(name, lattice, dtype):
     x = draw(9, 1, *lattice, dtype=dtype)
     selections = [None] if any(side % 2 for side in lattice) else [None, active_sites(len(lattice))]
     for select in selections:
-        even, odd = network(x, select)
-        mirrored_even, mirrored_odd = network(-x, select)
-        assert even.shape[:2] == (9, 2)
-        assert odd.shape[:2] == (9, 3)
+        even, odd = network(x, select).split((2, 3), 1)
+        mirrored_even, mirrored_odd = network(-x, select).split((2, 3), 1)
+        assert len(even) == 9
         assert even.std() > 0.001
         assert odd.std() > 0.001
         assert torch.equal(mirrored_even, even)
@@ -316,8 +316,8 @@ def test_z2_symmetry_is_exact(name, lattice, dtype):
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_z2_symmetry_is_exact_for_every_activation(activation):
     network = perturbed(z2((3, 1), activation=activation))
-    even, odd = network(x := draw(5, 1, 4, 4, dtype=torch.float32))
-    mirrored_even, mirrored_odd = network(-x)
+    even, odd = network(x := draw(5, 1, 4, 4, dtype=torch.float32)).split((2, 3), 1)
+    mirrored_even, mirrored_odd = network(-x).split((2, 3), 1)
     assert torch.equal(mirrored_even, even)
     assert torch.equal(mirrored_odd, -odd)
 
@@ -330,7 +330,7 @@ def test_z2_network_learns_functions_that_are_no_powers():
     h = torch.linspace(-2, 2, 128).reshape(128, 1, 1, 1)
     for _ in range(400):
         optimizer.zero_grad()
-        even, odd = network(h)
+        even, odd = network(h).split(1, 1)
         loss = (even - h.abs()).square().mean() + (odd - torch.sin(3 * h)).square().mean()
         loss.backward()
         optimizer.step()
@@ -342,10 +342,10 @@ def test_z2_network_learns_functions_that_are_no_powers():
 def test_point_group_commutes_with_the_network(name, lattice):
     network = perturbed(NETWORKS[name](len(lattice)).double())
     x = draw(2, 1, *lattice)
-    y = outputs(network, x)
+    y = network(x)
     for axis in range(2, 2 + len(lattice)):
-        torch.testing.assert_close(outputs(network, x.flip(axis)), y.flip(axis))
-        torch.testing.assert_close(outputs(network, x.transpose(2, axis)), y.transpose(2, axis))
+        torch.testing.assert_close(network(x.flip(axis)), y.flip(axis))
+        torch.testing.assert_close(network(x.transpose(2, axis)), y.transpose(2, axis))
 
 
 def test_point_group_ties_weights():
@@ -365,8 +365,8 @@ def test_point_group_ties_weights():
 def test_small_final_scale_starts_near_zero():
     x = draw(3, 1, 4, 4, dtype=torch.float32)
     for build in (plain, z2):
-        assert not outputs(build(final_scale=0.0), x).any()
-        small, full = outputs(build(final_scale=1e-3), x), outputs(build(), x)
+        assert not build(final_scale=0.0)(x).any()
+        small, full = build(final_scale=1e-3)(x), build()(x)
         torch.testing.assert_close(small, 1e-3 * full)
 
 

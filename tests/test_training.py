@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cases import draw
-from latflow.actions import Action, Phi4
+from latflow.densities.flows import Flow, Normal, Scale, affine_flow, spline_flow
+from latflow.densities.flows.networks import ConvNet
 from latflow.errors import TrainingError
 from latflow.estimators import (
     ESTIMATORS,
@@ -22,9 +24,9 @@ from latflow.estimators import (
     reparametrization,
     score,
 )
-from latflow.flows import Flow, Normal, Scale, affine_flow, spline_flow
-from latflow.flows.networks import ConvNet
+from latflow.fields import SCALAR
 from latflow.storage import load_tree, save_tree
+from latflow.theories import Action, Phi4
 from latflow.training import Record, Schedule, Trainer, train
 from latflow.training.schedules import Plateau
 
@@ -73,7 +75,7 @@ class Faulty(Action):
     faults: tuple[int, ...]
     calls: list[int]
     lattice = (4, 4)
-    kind = "scalar"
+    kind = SCALAR
 
     def __call__(self, x: Tensor) -> Tensor:
         self.calls.append(len(self.calls))
@@ -161,12 +163,22 @@ def test_plateau_counts():
     assert plateau.best == 1.0
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        ("adam", torch.optim.Adam, {"betas": (0.8, 0.95)}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.8, 0.95), "weight_decay": 0.1}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.9}),
+        ("rmsprop", torch.optim.RMSprop, {}),
+        (partial(torch.optim.Adam, amsgrad=True), torch.optim.Adam, {"amsgrad": True}),
+        (lambda parameters, lr, **_: torch.optim.SGD(parameters, lr), torch.optim.SGD, {}),
+    ],
+    ids=("adam", "adamw", "sgd", "rmsprop", "partial", "function"),
+)
 def test_optimizers_are_those_of_torch(optimizer):
     flow, reference = build(), build()
-    options = {"betas": (0.8, 0.95)} | ({"weight_decay": 0.1} if optimizer == "adamw" else {})
-    list(trainer(flow, optimizer=optimizer, steps=3, **options))
-    algorithm = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+    name, algorithm, options = optimizer
+    list(trainer(flow, optimizer=name, steps=3, optimizer_options=options))
     twin, generator = algorithm(reference.parameters(), lr=0.01, **options), Generator().manual_seed(5)
     for _ in range(3):
         twin.zero_grad()
@@ -231,7 +243,7 @@ def test_a_gradient_that_is_not_finite_is_skipped():
     @dataclass(frozen=True)
     class Cliff(Action):
         lattice = (4, 4)
-        kind = "scalar"
+        kind = SCALAR
 
         def __call__(self, x: Tensor) -> Tensor:
             return Broken.apply(x)
@@ -285,11 +297,11 @@ def test_resumed_training_is_the_same_for_every_estimator(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "step", "plateau"])
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop", "adafactor", torch.optim.NAdam])
 def test_resumed_training_is_the_same_for_every_schedule_and_optimizer(name, optimizer, tmp_path):
     schedule = Schedule(name, warmup=2, every=2, patience=1)
     options = {"schedule": schedule, "steps": 8, "optimizer": optimizer, "clip": 1.0}
-    options |= {"weight_decay": 0.01} if optimizer == "adamw" else {}
+    options |= {"optimizer_options": {"weight_decay": 0.01}} if optimizer == "adamw" else {}
     resumed(tmp_path, build, lambda flow: trainer(flow, **options), stop=5)
 
 
@@ -411,9 +423,12 @@ def test_frozen_parameters_stay():
         ({"learning_rate": math.nan}, "expected learning_rate > 0, got nan"),
         ({"clip": 0.0}, "expected clip > 0, got 0.0"),
         ({"max_skipped": -1}, "expected max_skipped ≥ 0, got -1"),
-        ({"optimizer": "sgd"}, "expected optimizer 'adam' or 'adamw', got 'sgd'"),
+        ({"optimizer": "descent"}, "expected optimizer adadelta, .*sgd.*, got 'descent'"),
+        ({"optimizer": "lbfgs"}, "expected optimizer adadelta, .*, got 'lbfgs'"),
+        ({"optimizer": torch.optim.LBFGS}, "got LBFGS, which evaluates the loss again"),
+        ({"optimizer_options": {"momentum": 0.9}}, "options of the optimizer out of betas, .*momentum"),
         ({"precision": "float8"}, "expected precision full, bfloat16 or float16, got 'float8'"),
-        ({"betas": (1.5, 0.9)}, "beta"),
+        ({"optimizer_options": {"betas": (1.5, 0.9)}}, "beta"),
     ],
 )
 def test_wrong_arguments_are_refused(options, message):

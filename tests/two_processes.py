@@ -14,13 +14,14 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
 
-from latflow.actions import Action, Phi4
 from latflow.config import load_config
+from latflow.densities.flows import Flow, affine_flow
 from latflow.errors import LatflowError
 from latflow.estimators import ESTIMATORS
-from latflow.flows import Flow, affine_flow
+from latflow.fields import SCALAR
 from latflow.runs import Interrupted, Run
 from latflow.storage import save_tree
+from latflow.theories import Action, Phi4
 from latflow.training import Trainer, World
 from small_runs import SMALL
 
@@ -38,7 +39,7 @@ class Faulty(Action):
     faults: tuple[int, ...]
     calls: list[int]
     lattice = LATTICE
-    kind = "scalar"
+    kind = SCALAR
 
     def __call__(self, x: Tensor) -> Tensor:
         self.calls.append(len(self.calls))

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from latflow.actions import Action
-from latflow.density import Density, FixedDrawDensity
-from latflow.types import Field, LogProb
+from latflow.densities.base import Density, FixedDrawDensity, draws, log_weight, unlowered
+from latflow.theories.base import Action
+from latflow.types import LogProb
 
 Baseline = Literal["none", "mean", "leave_one_out"]
 
@@ -41,6 +41,9 @@ class Estimate(NamedTuple):
 
 class Estimator(ABC):
     """A gradient estimator; the instances below are called like functions."""
+
+    needs_force: bool = False
+    """Whether it differentiates the action, which discrete fields do not allow."""
 
     @abstractmethod
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
@@ -107,14 +110,14 @@ class ScoreFunction(Estimator):
     ) -> Iterator[Estimate]:
         if n <= sub_batch and isinstance(density, FixedDrawDensity):
             x, log_q = density.sample_fixed(n, generator)
-            log_weight = _log_weight(action, x, log_q.detach())
-            yield Estimate((log_q * self.signal(log_weight, gather(log_weight))).mean(), log_weight)
+            log_w = log_weight(action, x, log_q.detach())
+            yield Estimate((log_q * self.signal(log_w, gather(log_w))).mean(), log_w)
             return
-        drawn = [_draw(density, action, size, generator) for size in _sizes(n, sub_batch)]
-        own = torch.cat([log_weight for _, log_weight in drawn])
+        drawn = [draws(density, size, action, generator) for size in _sizes(n, sub_batch)]
+        own = torch.cat([log_w for _, log_w in drawn])
         signal = self.signal(own, gather(own))
-        for (x, log_weight), part in zip(drawn, signal.split(sub_batch), strict=True):
-            yield Estimate((density.log_prob(x) * part).sum() / n, log_weight)
+        for (x, log_w), part in zip(drawn, signal.split(sub_batch), strict=True):
+            yield Estimate((density.log_prob(x) * part).sum() / n, log_w)
 
     def signal(self, log_weight: LogProb, whole: LogProb | None = None) -> LogProb:
         """s − b, from log_weight = −s.
@@ -144,10 +147,12 @@ class Reparametrization(Estimator):
     Source: Białas, Korcyl, Stebel, eq. 14.
     """
 
+    needs_force = True
+
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         x, log_q = density.sample(n, generator)
-        log_weight = _log_weight(action, x, log_q)
-        return Estimate(-log_weight.mean(), log_weight.detach())
+        log_w = log_weight(action, x, log_q)
+        return Estimate(-log_w.mean(), log_w.detach())
 
 
 class PathGradient(Estimator):
@@ -155,9 +160,19 @@ class PathGradient(Estimator):
 
     What it leaves out of g3, ⟨∂_θ log q at fixed x⟩, has mean zero. Source: Vaitl, Nicoli, Nakajima, Kessel,
     Gradients should stay on path, arXiv:2207.08219.
+
+    Raises:
+        ValueError: for a discrete field.
     """
 
+    needs_force = True
+
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        manifold = action.kind.manifold
+        if manifold is None:
+            raise ValueError(
+                f"expected a continuous field for the path gradient, got a discrete one ({action.kind})"
+            )
         x, _ = density.sample(n, generator)
         fixed = x.detach()
         with torch.enable_grad():
@@ -165,10 +180,10 @@ class PathGradient(Estimator):
             log_q = density.log_prob(leaf)
             # the gradient is asked for the leaf alone, so the parameters gather nothing here
             (score,) = torch.autograd.grad(log_q.sum(), leaf)
-        with _unlowered(fixed):
-            gradient = score - action.force(fixed)
-        loss = (gradient * x).flatten(1).sum(1).mean()
-        return Estimate(loss, _log_weight(action, fixed, log_q.detach()))
+        with unlowered(fixed):
+            gradient = manifold.project(fixed, score) - action.force(fixed)
+        loss = manifold.pairing(x, gradient).mean()
+        return Estimate(loss, log_weight(action, fixed, log_q.detach()))
 
 
 class ForwardKL(Estimator):
@@ -185,7 +200,7 @@ class ForwardKL(Estimator):
         ValueError: when there is no configuration.
     """
 
-    def __init__(self, configurations: Field) -> None:
+    def __init__(self, configurations: Tensor) -> None:
         if len(configurations) == 0:
             raise ValueError("expected at least one configuration, got none")
         self.configurations = configurations
@@ -195,7 +210,7 @@ class ForwardKL(Estimator):
         chosen = torch.randint(len(self.configurations), (n,), generator=generator, device=device)
         x = self.configurations[chosen]
         log_q = density.log_prob(x)
-        return Estimate(-log_q.mean(), _log_weight(action, x, log_q.detach()))
+        return Estimate(-log_q.mean(), log_weight(action, x, log_q.detach()))
 
 
 score = ScoreFunction("none")
@@ -213,8 +228,11 @@ reparametrization = Reparametrization()
 path_gradient = PathGradient()
 """The path gradient of arXiv:2207.08219."""
 
-forward_kl = ForwardKL
-"""Called with configurations, it gives an estimator: the only one that needs data."""
+
+def forward_kl(configurations: Tensor) -> ForwardKL:
+    """The estimator of maximum likelihood on these configurations, (number, …): the only one with data."""
+    return ForwardKL(configurations)
+
 
 ESTIMATORS: dict[str, Estimator] = {
     "score": score,
@@ -224,22 +242,6 @@ ESTIMATORS: dict[str, Estimator] = {
     "path_gradient": path_gradient,
 }
 """The estimators by the name that a configuration uses."""
-
-
-@torch.no_grad()
-def _draw(density: Density, action: Action, n: int, generator: Generator) -> tuple[Field, LogProb]:
-    x, log_q = density.sample(n, generator)
-    return x, _log_weight(action, x, log_q)
-
-
-def _log_weight(action: Action, x: Field, log_q: LogProb) -> LogProb:
-    with _unlowered(x):
-        return -action(x) - log_q
-
-
-def _unlowered(x: Field) -> torch.autocast:
-    """No autocast: networks may run in lower precision, the action never does."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def _sizes(n: int, sub_batch: int) -> list[int]:

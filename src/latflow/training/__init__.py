@@ -1,13 +1,14 @@
 """Training as an iterator of records, which its owner logs, stops, checkpoints and resumes."""
 
 from latflow.training.annealing import Anneal
+from latflow.training.optimizers import OptimizerFactory, make_optimizer, optimizer_names
 from latflow.training.schedules import Schedule, ScheduleName
-from latflow.training.trainer import OptimizerName, PrecisionName, Record, Trainer, train
+from latflow.training.trainer import PrecisionName, Record, Trainer, train
 from latflow.training.world import World, joined
 
 __all__ = [
     "Anneal",
-    "OptimizerName",
+    "OptimizerFactory",
     "PrecisionName",
     "Record",
     "Schedule",
@@ -15,5 +16,7 @@ __all__ = [
     "Trainer",
     "World",
     "joined",
+    "make_optimizer",
+    "optimizer_names",
     "train",
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from latflow.actions import Action
+from latflow.theories.base import Action
 
 
 @dataclass(frozen=True)

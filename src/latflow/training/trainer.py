@@ -2,22 +2,25 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
-from latflow.actions import Action
-from latflow.density import Density
+from latflow.densities.base import Density
 from latflow.errors import CheckpointError, TrainingError
 from latflow.estimators import Estimator, reinforce
+from latflow.formulas import effective_sample_size
+from latflow.theories.base import Action
 from latflow.training.annealing import Anneal
+from latflow.training.optimizers import OptimizerFactory, make_optimizer
 from latflow.training.schedules import Plateau, Schedule
 from latflow.training.world import World
+from latflow.types import Count, Positive, Whole
 
-OptimizerName = Literal["adam", "adamw"]
 PrecisionName = Literal["full", "bfloat16", "float16"]
 
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -76,9 +79,9 @@ class Trainer(Iterator[Record]):
             seed theirs anew from its state and their rank.
         learning_rate: at its peak.
         schedule: of the learning rate.
-        optimizer: "adam" or "adamw".
-        betas: of the optimiser.
-        weight_decay: of AdamW.
+        optimizer: a name of `torch.optim` such as "adam", "adamw" or "sgd", or what makes an optimiser of a
+            list of parameters, `lr` and options.
+        optimizer_options: of the optimiser, such as betas and weight_decay.
         clip: largest norm of the gradient; longer ones are shortened to it. None leaves them.
         sub_batch: draws whose activations a process holds at once; None for all that it makes.
         precision: "full", or the lower one in which the networks run under autocast. Fields, actions,
@@ -100,27 +103,22 @@ class Trainer(Iterator[Record]):
         action: Action,
         estimator: Estimator = reinforce,
         *,
-        steps: int,
-        batch: int,
+        steps: Count,
+        batch: Count,
         generator: Generator,
-        learning_rate: float = 1e-3,
+        learning_rate: Positive = 1e-3,
         schedule: Schedule | None = None,
-        optimizer: OptimizerName = "adam",
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
-        clip: float | None = None,
-        sub_batch: int | None = None,
+        optimizer: str | OptimizerFactory = "adam",
+        optimizer_options: Mapping[str, Any] = MappingProxyType({}),
+        clip: Positive | None = None,
+        sub_batch: Count | None = None,
         precision: PrecisionName = "full",
-        max_skipped: int = 20,
+        max_skipped: Whole = 20,
         anneal: Anneal | None = None,
     ) -> None:
         if not isinstance(density, nn.Module):
             raise ValueError(f"expected a density that is an nn.Module, got {type(density).__name__}")
         _check_positive(steps=steps, batch=batch, learning_rate=learning_rate, sub_batch=sub_batch, clip=clip)
-        if optimizer not in ("adam", "adamw"):
-            raise ValueError(f"expected optimizer 'adam' or 'adamw', got {optimizer!r}")
-        if weight_decay and optimizer != "adamw":
-            raise ValueError(f"expected weight_decay with optimizer 'adamw' alone, got {optimizer!r}")
         if precision not in ("full", *_AUTOCAST):
             raise ValueError(f"expected precision full, {' or '.join(_AUTOCAST)}, got {precision!r}")
         if max_skipped < 0:
@@ -135,12 +133,7 @@ class Trainer(Iterator[Record]):
         self.schedule = schedule or Schedule()
         self.precision, self.max_skipped, self.anneal = precision, max_skipped, anneal
         self.parameters = [p for p in density.parameters() if p.requires_grad]
-        if optimizer == "adam":
-            self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, betas=betas)
-        else:
-            self.optimizer = torch.optim.AdamW(
-                self.parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay
-            )
+        self.optimizer = make_optimizer(optimizer, self.parameters, learning_rate, optimizer_options)
         # float16 underflows without a scale; bfloat16 has the exponents of float32
         self.scaler = torch.amp.GradScaler(generator.device.type, enabled=precision == "float16")
         self.plateau = Plateau(self.schedule.patience)
@@ -270,9 +263,8 @@ def train(density: Density, action: Action, estimator: Estimator = reinforce, **
 @torch.no_grad()
 def _summary(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """F_q, the standard deviation of the log-weights, and the effective sample size of a batch."""
-    n = len(log_weight)
-    log_ess = 2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0) - math.log(n)
-    return -log_weight.mean(), log_weight.std(correction=0), log_ess.exp()
+    ess = effective_sample_size((log_weight - log_weight.max()).exp())
+    return -log_weight.mean(), log_weight.std(correction=0), ess
 
 
 def _check_positive(**numbers: int | float | None) -> None:

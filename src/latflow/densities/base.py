@@ -1,0 +1,80 @@
+"""Weighted samplers and densities: all that estimators, weights and samplers know of a model."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+from latflow.theories.base import Action
+from latflow.types import Draws, LogProb
+
+
+@runtime_checkable
+class WeightedSampler(Protocol):
+    """What makes independent draws with their weights towards exp(−S)."""
+
+    def draws(self, n: int, action: Action, generator: Generator) -> Draws:
+        """n independent draws, without graph."""
+        ...
+
+
+@runtime_checkable
+class Density(Protocol):
+    """A normalised density q from which one can draw and which one can evaluate.
+
+    By `draws` below it is a weighted sampler as well. Those of this package say in addition on which
+    `lattice` and for which `kind` of field they are, the `recipe` from which they were built (or None), and
+    the `symmetries` of the kind that they have exactly, such as ("z2",).
+    """
+
+    def sample(self, n: int, generator: Generator) -> tuple[Tensor, LogProb]:
+        """n independent draws x and log q(x) of each."""
+        ...
+
+    def log_prob(self, x: Tensor) -> LogProb:
+        """log q(x)."""
+        ...
+
+
+@runtime_checkable
+class FixedDrawDensity(Density, Protocol):
+    """A density that draws and differentiates log q at the draws at a lower cost than the two apart."""
+
+    def sample_fixed(self, n: int, generator: Generator) -> tuple[Tensor, LogProb]:
+        """n independent draws x without graph, and log q(x) with the graph that `log_prob` has there."""
+        ...
+
+
+def log_weight(action: Action, x: Tensor, log_q: LogProb) -> LogProb:
+    """log w = −S(x) − log q(x), such that ⟨w⟩_q = Z.
+
+    Networks may run in lower precision under autocast; the action never does.
+
+    Args:
+        action: S.
+        x: configurations.
+        log_q: log q(x) of each.
+    """
+    with unlowered(x):
+        return -action(x) - log_q
+
+
+@torch.no_grad()
+def draws(density: WeightedSampler | Density, n: int, action: Action, generator: Generator) -> Draws:
+    """n independent draws with their weights towards exp(−S), without graph.
+
+    Args:
+        density: makes them by its own `draws` where it has that, else by `sample`.
+        n: how many.
+        action: S.
+        generator: source of the draws.
+    """
+    if isinstance(density, WeightedSampler):
+        return density.draws(n, action, generator)
+    x, log_q = density.sample(n, generator)
+    return Draws(x, log_weight(action, x, log_q))
+
+
+def unlowered(x: Tensor) -> torch.autocast:
+    """A context without autocast on the device of x."""
+    return torch.autocast(x.device.type, enabled=False)

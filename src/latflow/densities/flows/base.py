@@ -1,0 +1,176 @@
+"""Bijections with their log-determinants, and the density that a bijection makes of a prior."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, nn
+
+from latflow.densities.flows.priors import Prior
+from latflow.fields import FieldKind
+from latflow.lattice import checked_lattice
+from latflow.types import Field, Lattice, LogProb
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible, differentiable map of a batch of fields, on any lattice that its masks can tile."""
+
+    @abstractmethod
+    def forward(self, x: Field) -> tuple[Field, LogProb]:
+        """y = f(x) and log |det ∂y/∂x|."""
+
+    @abstractmethod
+    def inverse(self, y: Field) -> tuple[Field, LogProb]:
+        """x = f⁻¹(y) and log |det ∂x/∂y|."""
+
+    def forward_and_back(self, x: Field) -> tuple[Field, LogProb, "WayBack"]:
+        """`forward` without a graph, and `inverse` for the one y that it gave.
+
+        What a network computed on the way there need not be computed again on the way back, and the graph
+        which it left there serves here; the gradients are those of `inverse`, of first order.
+        """
+        with torch.no_grad():
+            y, log_det = self.forward(x)
+        return y, log_det, self.inverse
+
+
+WayBack = Callable[[Field], tuple[Field, LogProb]]
+
+
+class Compose(Bijection):
+    """The maps one after the other, the first one first.
+
+    Args:
+        bijections: in the order in which `forward` applies them.
+    """
+
+    def __init__(self, *bijections: Bijection) -> None:
+        super().__init__()
+        self.bijections = nn.ModuleList(bijections)
+
+    def forward(self, x: Field) -> tuple[Field, LogProb]:
+        log_det = x.new_zeros(len(x))
+        for bijection in self.bijections:
+            x, step = bijection.forward(x)
+            log_det = log_det + step
+        return x, log_det
+
+    def inverse(self, y: Field) -> tuple[Field, LogProb]:
+        log_det = y.new_zeros(len(y))
+        for bijection in reversed(self.bijections):
+            y, step = bijection.inverse(y)  # pyright: ignore[reportCallIssue] (a module list forgets its type)
+            log_det = log_det + step
+        return y, log_det
+
+    def forward_and_back(self, x: Field) -> tuple[Field, LogProb, WayBack]:
+        log_det, ways = x.new_zeros(len(x)), []
+        for bijection in self.bijections:
+            x, step, back = bijection.forward_and_back(x)  # pyright: ignore[reportCallIssue]
+            log_det = log_det + step
+            ways.append(back)
+
+        def all_back(y: Field) -> tuple[Field, LogProb]:
+            log_det = y.new_zeros(len(y))
+            for back in reversed(ways):
+                y, step = back(y)
+                log_det = log_det + step
+            return y, log_det
+
+        return x, log_det, all_back
+
+
+class Inverse(Bijection):
+    """The inverse of a bijection, as a bijection over the same parameters."""
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__()
+        self.bijection = bijection
+
+    def forward(self, x: Field) -> tuple[Field, LogProb]:
+        return self.bijection.inverse(x)
+
+    def inverse(self, y: Field) -> tuple[Field, LogProb]:
+        return self.bijection.forward(y)
+
+
+class Flow(nn.Module):
+    """The density of x = f(z), z drawn from the prior: log q(x) = log r(z) − log |det ∂f/∂z|.
+
+    Args:
+        prior: r(z), which knows the lattice.
+        bijection: f, which does not.
+        recipe: the configuration from which a named preset built the flow; what `save_density` writes.
+        symmetries: of the kind of field, by name, which the density has exactly, whatever its parameters.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        bijection: Bijection,
+        recipe: dict[str, Any] | None = None,
+        symmetries: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.bijection = bijection
+        self.recipe = recipe
+        self.symmetries = tuple(symmetries)
+
+    @property
+    def lattice(self) -> Lattice:
+        """Side lengths of the fields that are drawn."""
+        return self.prior.lattice
+
+    @property
+    def kind(self) -> FieldKind:
+        """Of the fields that are drawn."""
+        return self.prior.kind
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the integral of q is one, so that its weights know log Z of a theory."""
+        return self.prior.normalised
+
+    def forward(self, z: Field) -> tuple[Field, LogProb]:
+        """Prior to field: (x, log |det ∂x/∂z|)."""
+        return self.bijection.forward(z)
+
+    def inverse(self, x: Field) -> tuple[Field, LogProb]:
+        """Field to prior: (z, log |det ∂z/∂x|)."""
+        return self.bijection.inverse(x)
+
+    def sample(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
+        """n independent fields (n, *lattice) and log q of each."""
+        z = self.prior.sample(n, generator)
+        x, log_det = self.bijection.forward(z)
+        return x, self.prior.log_prob(z) - log_det
+
+    def log_prob(self, x: Field) -> LogProb:
+        """log q(x)."""
+        z, log_det = self.bijection.inverse(x)
+        return self.prior.log_prob(z) + log_det
+
+    def sample_fixed(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
+        """n independent fields, and log q of each with the graph of `log_prob` at these fields.
+
+        Each network runs once, not twice as in `sample` followed by `log_prob`.
+        """
+        z = self.prior.sample(n, generator)
+        x, log_det, back = self.bijection.forward_and_back(z)
+        log_q = self.prior.log_prob(z) - log_det
+        again, log_det_back = back(x)
+        score = self.prior.log_prob(again) + log_det_back
+        return x, score + (log_q - score).detach()  # the value without the rounding errors of the way back
+
+    def on_lattice(self, lattice: Sequence[int]) -> "Flow":
+        """The same network, with the same parameters, on another lattice of as many dimensions.
+
+        Raises:
+            ValueError: when the number of dimensions differs.
+        """
+        sides = checked_lattice(lattice)
+        if len(sides) != len(self.lattice):
+            raise ValueError(f"expected {len(self.lattice)} side lengths as in {self.lattice}, got {sides}")
+        recipe = None if self.recipe is None else self.recipe | {"lattice": list(sides)}
+        return Flow(self.prior.on_lattice(sides), self.bijection, recipe, self.symmetries)

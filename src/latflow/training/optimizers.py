@@ -1,0 +1,65 @@
+"""Optimisers: those of `torch.optim` by name, or any other by what makes it."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+"""Makes an optimiser of a list of parameters, of `lr`, and of options by name, as the classes of torch do."""
+
+
+def optimizer_names() -> list[str]:
+    """Those of `torch.optim` that a step of training can drive, in lower case."""
+    return sorted(_named())
+
+
+def make_optimizer(
+    optimizer: str | OptimizerFactory,
+    parameters: list[nn.Parameter],
+    learning_rate: float,
+    options: Mapping[str, Any],
+) -> torch.optim.Optimizer:
+    """The optimiser of these parameters.
+
+    Args:
+        optimizer: a name, or what makes one.
+        parameters: to be trained.
+        learning_rate: at the start; the trainer sets it anew before every step.
+        options: of the optimiser, such as betas and weight_decay; the others are as torch has them.
+
+    Raises:
+        ValueError: for an unknown name or option, a value that the optimiser refuses, and one that must
+            evaluate the loss again within its step, such as L-BFGS.
+    """
+    factory: Any = _named().get(optimizer.lower()) if isinstance(optimizer, str) else optimizer
+    if factory is None:
+        raise ValueError(f"expected optimizer {', '.join(optimizer_names())}, got {optimizer!r}")
+    try:
+        made = factory(parameters, lr=learning_rate, **options)
+    except TypeError as error:
+        legal = ", ".join(
+            name for name in inspect.signature(factory).parameters if name not in ("params", "lr")
+        )
+        raise ValueError(f"expected options of the optimizer out of {legal}, got {dict(options)}") from error
+    if _needs_closure(type(made)):
+        raise ValueError(
+            f"expected an optimizer whose step takes the gradient as it is, got {type(made).__name__}, which "
+            "evaluates the loss again"
+        )
+    return made
+
+
+def _named() -> dict[str, type[torch.optim.Optimizer]]:
+    found = {}
+    for name, value in vars(torch.optim).items():
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and not _needs_closure(value):
+            found[name.lower()] = value
+    return {name: value for name, value in found.items() if value is not torch.optim.Optimizer}
+
+
+def _needs_closure(kind: type[torch.optim.Optimizer]) -> bool:
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
