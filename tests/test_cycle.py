@@ -1,6 +1,7 @@
 """Kernels in turn on one chain, and hops between topological sectors."""
 
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,7 @@ from torch import Tensor
 
 from cases import perturbed
 from latflow import exact, observables
-from latflow.actions import Phi4, Schwinger, U1Gauge, plaquette_angles
-from latflow.flows import FourierLayer, affine_flow, gauge_flow
+from latflow.densities.flows import FourierLayer, affine_flow, gauge_flow
 from latflow.lattice import wrapped
 from latflow.samplers import (
     HMC,
@@ -20,10 +20,13 @@ from latflow.samplers import (
     SectorHop,
     constant_flux,
     flowed_hmc,
+    named,
     run,
     thermalise,
 )
 from latflow.storage import load_tree, save_tree
+from latflow.theories import Phi4, Schwinger, U1Gauge, plaquette_angles
+from latflow.types import Draws
 
 LATTICE = (4, 6)
 ACTION = Phi4(LATTICE, m2=1.25, lam=0.0)
@@ -201,6 +204,80 @@ def test_impossible_cycles_are_refused() -> None:
     assert Cycle([hmc, hmc, hmc]).names == ("hmc", "hmc_2", "hmc_3")
 
 
+def test_a_cycle_says_what_its_kernels_are() -> None:
+    cycle = scalar_cycle()
+    assert cycle.names == ("independence_metropolis", "hmc", "flowed_hmc")
+    assert cycle.title == "model proposals + HMC + HMC through the model"
+    hmc, through = "one trajectory of HMC", "one trajectory of HMC through the model"
+    assert cycle.step_words == f"a cycle of one proposal of the model, {hmc} and {through}"
+    assert cycle.proposes
+    links_action = U1Gauge((4, 4), 1.0)
+    hop = SectorHop(links_action)
+    assert not any((hop.ergodic, Cycle([hop]).ergodic, hop.proposes))
+    assert Cycle([HMC(links_action, 0.3, 3), hop]).ergodic
+
+
+@dataclass(frozen=True)
+class Twice(IndependenceMetropolis):
+    """A sampler of one's own that proposes: each of its steps makes two batches of draws."""
+
+    title = "two proposals"
+
+    def step_with_draws(self, state, generator):
+        state, first, one = super().step_with_draws(state, generator)
+        state, second, other = super().step_with_draws(state, generator)
+        info = replace(second, accepted=first.accepted | second.accepted)
+        return state, info, Draws(torch.cat([one.x, other.x]), torch.cat([one.log_weight, other.log_weight]))
+
+    def step(self, state, generator):
+        return self.step_with_draws(state, generator)[:2]
+
+    advance = Sampler.advance
+
+
+def test_draws_of_any_kernel_come_with_the_history() -> None:
+    proposing = affine_flow(LATTICE, layers=0, fourier=True).double()
+    single, double = IndependenceMetropolis(proposing, ACTION), Twice(proposing, ACTION)
+    start = normal(7, *LATTICE, seed=31)
+    alone = run(double, start, 5, moments, seeded(32))
+    pairs = run(Cycle([single], steps=2), start, 5, moments, seeded(32))
+    cycled = run(Cycle([Cycle([double])]), start, 5, moments, seeded(32))
+    for chain in (alone, pairs, cycled):
+        assert chain.proposals is not None
+        assert {name: tuple(v.shape) for name, v in chain.proposals.items()} == {
+            "phi_squared": (10, 7),
+            "V_m_squared": (10, 7),
+            "log_weight": (10, 7),
+        }
+        for name, values in alone.proposals.items():
+            assert torch.equal(chain.proposals[name], values), name
+        assert torch.equal(chain.series["phi_squared"], alone.series["phi_squared"])
+
+
+def test_kernels_that_adapt_do_so_in_turn() -> None:
+    proposing = affine_flow(LATTICE, layers=0, fourier=True).double()
+    latent = perturbed(affine_flow(LATTICE, layers=2, hidden=(4,), z2=True).double(), 0.1)
+    hybrids = [named.hmc(ACTION, trajectory_length=0.8), named.flowed_hmc(latent, ACTION)]
+    cycle = Cycle(
+        [IndependenceMetropolis(proposing, ACTION), *hybrids], names=("proposals", "hmc", "flowed_hmc")
+    )
+    state = cycle.init(0.5 * normal(32, *LATTICE, seed=33))
+    adapted, state = cycle.adapt(state, seeded(34), thermalisation=5)
+    found = adapted.found()
+    assert set(found) == {
+        f"{name}.{key}" for name in ("hmc", "flowed_hmc") for key in ("step_size", "n_steps")
+    }
+    assert found["hmc.step_size"] * found["hmc.n_steps"] == pytest.approx(0.8)
+    assert found["hmc.n_steps"] < 10
+    chain = run(adapted, state, 20, moments, seeded(35))
+    for name in ("hmc", "flowed_hmc"):
+        assert 0.7 < float(chain.series[f"accepted_{name}"].mean()) < 0.99
+    again = cycle.adapted(found)
+    assert again.found() == found
+    same = run(again, state, 20, moments, seeded(35))
+    assert torch.equal(same.series["phi_squared"], chain.series["phi_squared"])
+
+
 # --- hops between sectors -------------------------------------------------------------------------
 
 
@@ -281,5 +358,5 @@ def test_hops_of_the_schwinger_model_keep_the_fermions_action() -> None:
         state, info = hop.step(state, seeded(seed))
     assert bool(info.accepted.any())
     torch.testing.assert_close(state.action, action(state.x), rtol=1e-9, atol=1e-9)
-    with pytest.raises(ValueError, match="expected a theory of links, got a field of kind 'scalar'"):
+    with pytest.raises(ValueError, match="expected a theory of links, got one of scalar"):
         SectorHop(ACTION)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from cases import perturbed
 from latflow import exact
-from latflow.actions import Phi4, U1Gauge
-from latflow.flows import minimal_flow
+from latflow.densities.flows import minimal_flow
 from latflow.lattice import lattice_momentum_squared
 from latflow.samplers import HMC, LEAPFROG, OMELYAN, FourierMass, Integrator, flowed_hmc, integrate, run
+from latflow.theories import Phi4, U1Gauge
 
 LATTICES = [(7,), (6, 5), (4, 3, 2)]
 
@@ -127,5 +127,5 @@ def test_impossible_masses_are_refused() -> None:
     for options in ({"m2": 0.0}, {"m2": -1.0}, {"m2": math.inf}, {"m2": 1.0, "scale": 0.0}):
         with pytest.raises(ValueError, match="expected a positive, finite"):
             FourierMass(**options)
-    with pytest.raises(ValueError, match="expected a scalar field for a Fourier mass, got kind 'gauge'"):
+    with pytest.raises(ValueError, match="expected real numbers, one a site, for a Fourier mass, got links"):
         HMC(U1Gauge((4, 4), 1.0), 0.1, 5, mass=FourierMass(1.0))

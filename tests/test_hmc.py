@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latflow.actions import Action, Exponential, HoppingPhi4, Phi4
 from latflow.errors import LatflowError
+from latflow.fields import SCALAR, FieldKind
 from latflow.lattice import lattice_momentum_squared, volume
 from latflow.samplers import (
     HMC,
@@ -23,6 +23,7 @@ from latflow.samplers import (
     thermalise,
     tune_step_size,
 )
+from latflow.theories import Action, Exponential, HoppingPhi4, Phi4
 
 Trajectory = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
@@ -271,7 +272,7 @@ class Downhill(Action):
     """An action that falls to −∞, as numbers that overflow can make one do."""
 
     lattice: tuple[int, ...] = (1,)
-    kind: ClassVar[str] = "scalar"
+    kind: ClassVar[FieldKind] = SCALAR
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.where(x[:, 0] > 0, -torch.inf, x[:, 0])
@@ -311,7 +312,7 @@ def test_impossible_settings_are_refused(step_size: float, n_steps: int, integra
 
 def test_starts_that_cannot_move_are_refused() -> None:
     sampler = HMC(INTERACTING, 0.1, 5)
-    with pytest.raises(ValueError, match=r"expected fields on the lattice \(6, 4\), got"):
+    with pytest.raises(ValueError, match=r"expected a scalar field on the lattice \(6, 4\), a tensor"):
         sampler.init(torch.zeros(2, 4, 6))
     with pytest.raises(ValueError, match="finite action"):
         sampler.init(torch.full((2, 6, 4), torch.nan))

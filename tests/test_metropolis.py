@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
-from latflow.actions import Action, Phi4
-from latflow.samplers import IndependenceMetropolis, metropolis_scan, run
+from latflow.fields import SCALAR, FieldKind
+from latflow.samplers import Cycle, IndependenceMetropolis, metropolis_scan, run
 from latflow.storage import load_tree, save_tree
+from latflow.theories import Action, Phi4
+from latflow.types import Draws
 
 
 def seeded(seed: int) -> Generator:
@@ -67,7 +69,7 @@ class Gaussian(nn.Module):
 class FromFunction(Action):
     function: Callable[[Tensor], Tensor]
     lattice: tuple[int, ...] = (1,)
-    kind: ClassVar[str] = "scalar"
+    kind: ClassVar[FieldKind] = SCALAR
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.function(x)
@@ -322,3 +324,62 @@ def test_one_chain_and_many_agree_on_the_free_field() -> None:
         )
         mean_squared = 6 * chain.series["x"].flatten(2).mean(2) ** 2
         assert_within_five_sigma(mean_squared.T.reshape(50, 1000).T, exact)
+
+
+# --- weighted samplers, and fields of whole numbers -----------------------------------------------
+
+
+class Drawing:
+    """Weighted draws of the faces of `TARGET`, as whole numbers, from a density that it keeps to itself."""
+
+    def __init__(self, probabilities: Tensor = POOR, *, constant: float = 3.0) -> None:
+        self.probabilities, self.constant = probabilities, constant
+
+    def draws(self, n: int, action: Action, generator: Generator) -> Draws:
+        faces = torch.multinomial(self.probabilities, n, replacement=True, generator=generator)
+        # any constant is as good as another
+        return Draws(
+            faces[:, None], -action(faces[:, None]) - self.probabilities[faces].log() + self.constant
+        )
+
+
+FACES = FromFunction(lambda x: -TARGET[x[:, 0]].log())
+
+
+def observe_faces(x: Tensor) -> dict[str, Tensor]:
+    return {"face": x[:, 0], "x": x}
+
+
+def test_a_weighted_sampler_proposes_as_well_as_a_density() -> None:
+    sampler, generator = IndependenceMetropolis(Drawing(), FACES, batch=500), seeded(21)
+    state = sampler.init_from_draws(60, generator)
+    chain = run(sampler, state, 1000, observe_faces, generator, thermalisation=50)
+    assert chain.state.x.dtype == chain.series["x"].dtype == torch.int64
+    assert chain.proposals is not None
+    weight = (chain.proposals["log_weight"] - chain.proposals["log_weight"].max()).exp()
+    for face, probability in enumerate(TARGET.tolist()):
+        assert_within_five_sigma(chain.series["face"] == face, probability)
+        share = (weight * (chain.proposals["face"] == face)).sum(0) / weight.sum(0)
+        error = float(share.std()) / math.sqrt(60) + 0.001
+        assert abs(float(share.mean()) - probability) < 5 * error
+
+
+def test_steps_with_draws_are_the_chain_of_whole_numbers() -> None:
+    sampler, generator = IndependenceMetropolis(Drawing(), FACES, batch=12), seeded(22)
+    state = sampler.init_from_draws(12, generator)
+    for _ in range(10):
+        before = state
+        state, info, draws = sampler.step_with_draws(state, generator)
+        assert state.x.dtype == torch.int64
+        assert torch.equal(state.x, torch.where(info.accepted[:, None], draws.x, before.x))
+        assert torch.equal(state.log_weight, torch.where(info.accepted, draws.log_weight, before.log_weight))
+
+
+def test_a_start_needs_a_density_that_can_evaluate() -> None:
+    sampler = IndependenceMetropolis(Drawing(), FACES)
+    with pytest.raises(
+        ValueError, match=r"expected a density with log_prob .* got Drawing: start at its draws"
+    ):
+        sampler.init(torch.zeros(3, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="log_prob"):
+        Cycle([sampler]).init(torch.zeros(3, 1, dtype=torch.int64))

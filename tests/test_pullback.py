@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,8 +13,7 @@ from torch.nn import functional
 
 from cases import CASES, Case, perturbed
 from latflow import exact, observables
-from latflow.actions import Action, Phi4, Schwinger, U1Gauge
-from latflow.flows import (
+from latflow.densities.flows import (
     Bijection,
     CircularSpline,
     Compose,
@@ -28,12 +28,11 @@ from latflow.flows import (
     minimal_flow,
     spline_flow,
 )
+from latflow.fields import LINKS, SCALAR, FieldKind
 from latflow.samplers import (
     HMC,
     LEAPFROG,
     OMELYAN,
-    FlowedHMC,
-    FlowedState,
     Integrator,
     flowed_hmc,
     integrate,
@@ -43,6 +42,7 @@ from latflow.samplers import (
     tune_step_size,
 )
 from latflow.storage import load_tree, save_tree
+from latflow.theories import Action, Evaluation, Ising, Phi4, Schwinger, U1Gauge
 
 INTERACTING = Phi4((4, 6), m2=-1.0, lam=1.0)
 CASES = [
@@ -99,8 +99,12 @@ def test_the_action_is_that_of_the_field_less_the_volume_of_the_jacobian(case: C
     torch.testing.assert_close((force * towards).flatten(1).sum(1), -slope, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(force, Action.force(pullback, z), rtol=1e-10, atol=1e-10)
     assert not force.requires_grad
-    pulled = pullback.pulled(z)
-    torch.testing.assert_close(action(pulled.field) - pulled.log_det, pullback(z), rtol=1e-13, atol=1e-12)
+    value, again, field = pullback.evaluate(z)
+    torch.testing.assert_close(value, pullback(z).detach(), rtol=1e-13, atol=1e-12)
+    assert torch.equal(again, force)
+    assert torch.equal(field, bijection.forward(z)[0].detach())
+    torch.testing.assert_close(pullback.coordinates(field), z, rtol=1e-8, atol=1e-8)
+    assert not any(part.requires_grad for part in (value, again, field))
 
 
 @pytest.mark.parametrize("scalar_map", ["spline", "projection"])
@@ -111,7 +115,7 @@ def test_the_force_of_links_is_minus_the_gradient(scalar_map: str) -> None:
     slope = (pullback(z + 1e-6 * towards) - pullback(z - 1e-6 * towards)) / 2e-6
     force = (pullback.force(z) * towards).flatten(1).sum(1)
     torch.testing.assert_close(force, -slope, rtol=1e-5, atol=1e-5)
-    assert (pullback.kind, pullback.lattice, pullback.field_shape) == ("gauge", (4, 8), (2, 4, 8))
+    assert (pullback.kind, pullback.lattice, pullback.field_shape) == (LINKS, (4, 8), (2, 4, 8))
     assert not pullback.z2_symmetric
 
 
@@ -119,7 +123,14 @@ def test_pulling_back_twice_composes_the_flows() -> None:
     first, second = CASES[8].perturbed(2), CASES[2].perturbed(2)
     z = normal(3, 4, 6, seed=1)
     twice = Pullback(Pullback(INTERACTING, second), first)
-    torch.testing.assert_close(twice(z), Pullback(INTERACTING, Compose(first, second))(z))
+    once = Pullback(INTERACTING, Compose(first, second))
+    for mine, other in zip(twice.evaluate(z), once.evaluate(z), strict=True):
+        torch.testing.assert_close(mine, other)
+    torch.testing.assert_close(twice.coordinates(once.evaluate(z).field), z)
+    torch.testing.assert_close(twice(z), once(z))
+    scaled = 2.0 * Pullback(INTERACTING, second) + Pullback(INTERACTING, second)
+    torch.testing.assert_close(scaled.evaluate(z).value, 3 * Pullback(INTERACTING, second)(z).detach())
+    torch.testing.assert_close(scaled.coordinates(second.forward(z)[0]), z)
 
 
 def test_training_the_flow_afterwards_changes_nothing() -> None:
@@ -137,8 +148,8 @@ def test_a_flow_of_another_lattice_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected a flow on the lattice \(4, 6\), got one on \(4, 4\)"):
         Pullback(INTERACTING, flow)
     assert Pullback(INTERACTING, flow.on_lattice((4, 6))).lattice == (4, 6)
-    with pytest.raises(ValueError, match="expected a Pullback as action, got Phi4"):
-        FlowedHMC(INTERACTING, 0.1, 5)
+    with pytest.raises(ValueError, match="expected a field that flows can move, got discrete spins"):
+        Pullback(Ising((4, 4), 0.4), flow)
 
 
 # --- trajectories ---------------------------------------------------------------------------------
@@ -272,7 +283,7 @@ def free_field_deviation(sampler: HMC, dtype: torch.dtype = torch.float64) -> tu
     )
 
 
-def free_sampler(dtype: torch.dtype = torch.float64) -> FlowedHMC:
+def free_sampler(dtype: torch.dtype = torch.float64) -> HMC:
     """Through a flow whose volume changes much from one configuration to the next."""
     flow = perturbed(minimal_flow((4, 6)).double()).to(dtype)
     for module in flow.modules():
@@ -294,23 +305,25 @@ class WrongSign(Pullback):
         field, log_det = self.flow.forward(x)
         return self.action(field) + log_det
 
-    def pulled(self, z: Tensor):
-        right = super().pulled(z)
-        return right._replace(log_det=-right.log_det, force=Action.force(self, z))
+    def force(self, x: Tensor) -> Tensor:
+        return Action.force(self, x)
+
+    def evaluate(self, x: Tensor):
+        return Evaluation(self(x), self.force(x), super().evaluate(x).field)
 
 
 @dataclasses.dataclass(frozen=True)
-class HalfStepLost(FlowedHMC):
+class HalfStepLost(HMC):
     """The last half kick is forgotten."""
 
-    def _trajectory(self, state, momentum, step_size):
-        end, final = super()._trajectory(state, momentum, step_size)
+    def _trajectory(self, state, momentum, step_size, evaluate=None):
+        end, final = super()._trajectory(state, momentum, step_size, evaluate)
         return end, final - self.scheme.kicks[-1] * step_size * end.force
 
 
 def test_a_wrong_sign_of_the_jacobian_fails_the_exactness_test() -> None:
     right = free_sampler()
-    broken = dataclasses.replace(right, action=WrongSign(right.pullback.action, right.pullback.flow))
+    broken = dataclasses.replace(right, action=WrongSign(right.action.action, right.action.flow))
     assert max(free_field_deviation(broken)) > 8
 
 
@@ -345,7 +358,7 @@ def test_u1_through_untrained_perturbed_gauge_flows(scalar_map: str, direction: 
 # --- the sampler ----------------------------------------------------------------------------------
 
 
-def sampler_and_flow() -> tuple[FlowedHMC, Flow]:
+def sampler_and_flow() -> tuple[HMC, Flow]:
     flow = perturbed(affine_flow((4, 6), layers=2, hidden=(4,)).double())
     return flowed_hmc(flow, INTERACTING, 0.15, 4, jitter=0.1), flow
 
@@ -359,20 +372,46 @@ def test_chains_live_in_the_latent_variables_and_are_read_in_the_field() -> None
     for _ in range(3):
         state, info = sampler.step(state, seeded(13))
     assert 0 < int(info.accepted.sum()) < 16
-    assert isinstance(state, FlowedState)
+    assert state.field is not None
     torch.testing.assert_close(sampler.field(state), flow.forward(state.x)[0].detach(), rtol=0, atol=1e-12)
     torch.testing.assert_close(state.action, sampler.action(state.x), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(state.force, sampler.action.force(state.x), rtol=0, atol=1e-11)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Latent(Action):
+    """The action of the latent variables, which knows no other field."""
+
+    pullback: Pullback
+    lattice: tuple[int, ...] = INTERACTING.lattice
+    kind: ClassVar[FieldKind] = SCALAR
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.pullback(x)
+
+
 def test_it_is_hmc_on_the_pullback() -> None:
-    """The same numbers as plain HMC with the same action, step for step."""
+    """The same numbers as HMC with the action of the latent variables alone, step for step."""
     sampler, _ = sampler_and_flow()
-    plain = HMC(sampler.action, sampler.step_size, sampler.n_steps, jitter=sampler.jitter)
+    plain = HMC(Latent(sampler.action), sampler.step_size, sampler.n_steps, jitter=sampler.jitter)
     z = normal(8, 4, 6, seed=14)
     ours = thermalise(sampler, sampler.init_latent(z), 10, seeded(15))
     theirs = thermalise(plain, plain.init(z), 10, seeded(15))
     torch.testing.assert_close(ours.x, theirs.x, rtol=0, atol=1e-9)
+    assert theirs.field is None, "no second field is held where there is but one"
+    assert set(plain.state_dict(theirs)) == {"x", "action", "force"}
+
+
+def test_hmc_on_a_pullback_records_the_physical_field() -> None:
+    sampler, flow = sampler_and_flow()
+    plain = HMC(Pullback(INTERACTING, flow), sampler.step_size, sampler.n_steps, jitter=sampler.jitter)
+    x = 0.4 * normal(8, 4, 6, seed=14)
+    series = [run(one, x, 5, lambda x: {"x": x}, seeded(15)).series["x"] for one in (sampler, plain)]
+    assert torch.equal(*series)
+    assert (sampler.title, plain.title) == ("HMC through the model", "HMC")
+    state = thermalise(plain, plain.init(x), 5, seeded(15))
+    torch.testing.assert_close(series[1][-1], flow.forward(state.x)[0].detach(), rtol=0, atol=1e-12)
+    assert [o.name for o in plain.action.observables] == [o.name for o in INTERACTING.observables]
 
 
 class Counted(Scale):
@@ -415,7 +454,6 @@ def test_tuning_keeps_the_flow() -> None:
     sampler, _ = sampler_and_flow()
     state = sampler.init(0.3 * normal(32, 4, 6, seed=20))
     tuned, state = tune_step_size(sampler, state, seeded(21), target=0.8, rounds=10, trajectories=4)
-    assert isinstance(tuned, FlowedHMC)
     assert tuned.action is sampler.action
     assert tuned.trajectory_length == pytest.approx(sampler.trajectory_length)
     chain = run(tuned, state, 20, moments, seeded(22))
@@ -433,7 +471,7 @@ def test_one_chain_in_single_precision() -> None:
 def test_starts_that_cannot_move_are_refused() -> None:
     sampler, _ = sampler_and_flow()
     for init in (sampler.init, sampler.init_latent):
-        with pytest.raises(ValueError, match=r"expected fields on the lattice \(4, 6\), got"):
+        with pytest.raises(ValueError, match=r"expected a scalar field on the lattice \(4, 6\), a tensor"):
             init(torch.zeros(2, 6, 4))
         with pytest.raises(ValueError, match="finite action"):
             init(torch.full((2, 4, 6), torch.nan, dtype=torch.float64))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from latflow.actions import Phi4
 from latflow.samplers import HMC, run, run_blocks, thermalisation_time, thermalise
 from latflow.storage import load_tree, save_tree
+from latflow.theories import Phi4
 
 ACTION = Phi4((4, 4), m2=-4.0, lam=8.0)
 SAMPLER = HMC(ACTION, step_size=0.15, n_steps=5)

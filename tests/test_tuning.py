@@ -1,12 +1,19 @@
 """The cost of an independent configuration, and the trajectory length that makes it least."""
 
 import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
-from latflow.actions import Phi4
-from latflow.samplers import HMC, thermalise, tune_cost
+from latflow import registry
+from latflow.densities.flows import minimal_flow
+from latflow.fields import SCALAR, FieldKind
+from latflow.samplers import HMC, FourierMass, Tuning, named, run, thermalise, tune_cost, tuning
+from latflow.theories import Action, Ising, Phi4, U1Gauge
 
 FREE = Phi4((4, 6), m2=0.1, lam=0.0)
 
@@ -52,3 +59,115 @@ def test_impossible_searches_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="expected positive lengths"):
             tune_cost(sampler, state, seeded(1), lambda x: x.mean((1, 2)), lengths, trajectories=trajectories)
+
+
+# --- samplers by name -----------------------------------------------------------------------------
+
+
+def test_every_registered_sampler_is_found() -> None:
+    expected = {"proposals", "hmc", "flowed_hmc", "hops", "wolff", "swendsen_wang", "heat_bath", "metropolis"}
+    assert expected <= set(registry.names("samplers"))
+    titles = {
+        name: registry.load("samplers", name)(Ising((4, 4), 0.4)).title
+        for name in ("wolff", "swendsen_wang", "heat_bath", "metropolis")
+    }
+    assert titles == {
+        "wolff": "Wolff",
+        "swendsen_wang": "Swendsen–Wang",
+        "heat_bath": "heat bath",
+        "metropolis": "local Metropolis",
+    }
+    assert registry.load("samplers", "hmc") is named.hmc
+    flow = minimal_flow((4, 6))
+    sampler = registry.load("samplers", "flowed_hmc")(flow, FREE, integrator="omelyan")
+    assert (sampler.title, sampler.step_words) == (
+        "HMC through the model",
+        "one trajectory of HMC through the model",
+    )
+    assert registry.load("samplers", "proposals")(flow, FREE, batch=3).proposes
+    assert registry.load("samplers", "hops")(U1Gauge((4, 4), 1.0)).title == "sector hops"
+    with pytest.raises(ValueError, match="expected a flow for HMC through the model, got Phi4"):
+        named.flowed_hmc(FREE, FREE)
+
+
+def test_a_sampler_by_name_finds_its_step_size_and_is_made_again_from_what_it_found() -> None:
+    sampler = named.hmc(FREE, trajectory_length=2.0, target_acceptance=0.7, fourier_mass=0.3)
+    assert sampler.mass == FourierMass(0.3)
+    state = sampler.init(torch.randn(100, 4, 6, generator=seeded(4), dtype=torch.float64))
+    adapted, state = sampler.adapt(state, seeded(5), 20)
+    found = adapted.found()
+    assert found == {"step_size": adapted.step_size, "n_steps": adapted.n_steps}
+    assert adapted.trajectory_length == pytest.approx(2.0)
+    chain = run(adapted, state, 40, lambda _: {}, seeded(6))
+    assert 0.64 < float(torch.exp(-chain.series["delta_h"]).clamp(max=1).mean()) < 0.85
+    assert sampler.adapted(found) == adapted
+    untuned = HMC(FREE, 0.1, 5)
+    assert untuned.found() == {}
+    assert untuned.adapt(state, seeded(7), 20) == (untuned, state)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer trajectories in a search."""
+    monkeypatch.setattr(tuning, "tune_step_size", partial(tuning.tune_step_size, rounds=6, trajectories=4))
+    monkeypatch.setattr(tuning, "_LEAST_TRAJECTORIES", 60)
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_several_lengths_the_cheapest_for_the_slow_observable_is_taken() -> None:
+    """|M| of the free field is slow: its mode has ω = 0.447, and a quarter period is 3.5."""
+    sampler = named.hmc(FREE, trajectory_length=[0.4, 3.2], integrator="omelyan", jitter=0.0)
+    state = sampler.init(torch.randn(200, 4, 6, generator=seeded(8), dtype=torch.float64))
+    adapted, _ = sampler.adapt(state, seeded(9), 30)
+    assert adapted.trajectory_length == pytest.approx(3.2)
+    with pytest.raises(ValueError, match="expected at least 2 chains to compare trajectory lengths"):
+        sampler.adapt(sampler.init(torch.zeros(1, 4, 6)), seeded(9), 30)
+
+
+@dataclass(frozen=True)
+class Plain(FieldKind):
+    """Real numbers of which nothing is known to be slow."""
+
+    name = "plain"
+    manifold = SCALAR.manifold
+
+    def start(self, lattice, n, _, dtype):
+        return torch.zeros(n, *lattice, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Foreign(Action):
+    """A theory that says the least that it may."""
+
+    lattice: tuple[int, ...] = (4,)
+    kind: ClassVar[FieldKind] = Plain()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x**2).flatten(1).sum(1)
+
+
+def test_the_slow_observable_is_that_of_the_theory() -> None:
+    x = torch.randn(3, 4, 6, generator=seeded(1))
+    torch.testing.assert_close(tuning.slowest(FREE)(x), x.mean((1, 2)).abs().double())
+    links = torch.randn(3, 2, 4, 4, generator=seeded(2), dtype=torch.float64)
+    squared = tuning.slowest(U1Gauge((4, 4), 1.0))(links)
+    assert squared.shape == (3,)
+    torch.testing.assert_close(squared.sqrt(), squared.sqrt().round())
+    with pytest.raises(ValueError, match=r"slow observable .* Foreign has none: give one length"):
+        named.hmc(Foreign(), trajectory_length=[1.0, 2.0])
+    sampler = named.hmc(Foreign())
+    adapted, _ = sampler.adapt(sampler.init(torch.zeros(8, 4)), seeded(3), 5)
+    assert adapted.step_size > 0.1
+    for options in ({"lengths": ()}, {"lengths": (0.0,)}, {"target_acceptance": 1.0}):
+        with pytest.raises(ValueError, match="expected"):
+            Tuning(**options)
+
+
+def test_tuning_compiles_nothing_and_keeps_the_wish_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("latflow.samplers.compiled.Programs.run", refuse)
+    sampler = replace(named.hmc(FREE), compiled=True)
+    adapted, _ = sampler.adapt(sampler.init(torch.zeros(8, 4, 6)), seeded(3), 5)
+    assert adapted.compiled is True

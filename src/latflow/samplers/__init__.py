@@ -1,18 +1,19 @@
 """Samplers: Markov chains whose stationary distribution is exp(−S), each an `init` and a `step`."""
 
+from latflow.observables.base import Observe
 from latflow.samplers.base import (
     Block,
     Chain,
-    Observe,
     Sampler,
     run,
     run_blocks,
     thermalisation_time,
     thermalise,
 )
+from latflow.samplers.chain_prior import RunningChains
 from latflow.samplers.compiled import can_compile
 from latflow.samplers.cycle import Cycle, CycleInfo, CycleState
-from latflow.samplers.flowed import FlowedHMC, FlowedState, flowed_hmc
+from latflow.samplers.flowed import flowed_hmc
 from latflow.samplers.hmc import HMC, HMCInfo, HMCState
 from latflow.samplers.integrators import INTEGRATORS, LEAPFROG, OMELYAN, Integrator, integrate
 from latflow.samplers.kinetic import FourierMass
@@ -24,7 +25,8 @@ from latflow.samplers.metropolis import (
 )
 from latflow.samplers.sector import SectorHop, SectorInfo, SectorState, constant_flux
 from latflow.samplers.spins import SingleSpin, SpinInfo, SpinState, SwendsenWang, Wolff
-from latflow.samplers.tuning import TrajectoryCost, tune_cost, tune_step_size
+from latflow.samplers.trajectories import Trajectories
+from latflow.samplers.tuning import TrajectoryCost, Tuning, tune_cost, tune_step_size
 
 __all__ = [
     "HMC",
@@ -36,8 +38,6 @@ __all__ = [
     "Cycle",
     "CycleInfo",
     "CycleState",
-    "FlowedHMC",
-    "FlowedState",
     "FourierMass",
     "HMCInfo",
     "HMCState",
@@ -46,6 +46,7 @@ __all__ = [
     "IndependenceState",
     "Integrator",
     "Observe",
+    "RunningChains",
     "Sampler",
     "SectorHop",
     "SectorInfo",
@@ -54,7 +55,9 @@ __all__ = [
     "SpinInfo",
     "SpinState",
     "SwendsenWang",
+    "Trajectories",
     "TrajectoryCost",
+    "Tuning",
     "Wolff",
     "can_compile",
     "constant_flux",

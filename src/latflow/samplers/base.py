@@ -1,7 +1,8 @@
 """What every sampler offers, and the loop that drives many chains and records them."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -9,10 +10,9 @@ import torch
 from jaxtyping import Num
 from torch import Generator, Tensor
 
-from latflow.types import Field
-
-Observe = Callable[[Field], dict[str, Tensor]]
-"""What is recorded of a batch of fields: named tensors, (batch, …) each."""
+from latflow.observables.base import Observe
+from latflow.samplers.history import joined, on_cpu, stacked
+from latflow.types import Draws
 
 State = TypeVar("State")
 Info = TypeVar("Info")
@@ -45,13 +45,28 @@ class Chain(Generic[State]):
 class Sampler(ABC, Generic[State, Info]):
     """A Markov chain on a batch of configurations, one chain an entry of the batch.
 
-    The state is what must be kept to go on, the info is what one looks at; both are small frozen dataclasses
-    of tensors, chains first. A sampler owns no randomness and no chain: with the same state and the same
-    state of the generator, a step gives the same result bit for bit.
+    The state is what must be kept to go on, the info is what one looks at ("accepted" among it); both are
+    small frozen dataclasses of tensors, chains first. A sampler owns no randomness and no chain: with the
+    same state and the same state of the generator, a step gives the same result bit for bit.
+
+    A sampler of one's own needs `init`, `step`, `field` and `state_from_dict`.
     """
 
+    title: str = ""
+    """As a heading: "HMC"; the name of the class unless it says otherwise."""
+    step_words: str = "one step"
+    """What a step is: "one trajectory of HMC"."""
+    ergodic: bool = True
+    """False for a kernel that reaches some configurations only, and so must stand beside another one."""
+    proposes: bool = False
+    """Whether its steps come with independent draws and their weights."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.title = cls.title or cls.__name__
+
     @abstractmethod
-    def init(self, x: Field) -> State:
+    def init(self, x: Tensor) -> State:
         """The state of chains that start at the configurations x, one chain each."""
 
     @abstractmethod
@@ -59,7 +74,7 @@ class Sampler(ABC, Generic[State, Info]):
         """One transition of every chain."""
 
     @abstractmethod
-    def field(self, state: State) -> Field:
+    def field(self, state: State) -> Tensor:
         """The physical field of each chain."""
 
     @abstractmethod
@@ -70,11 +85,56 @@ class Sampler(ABC, Generic[State, Info]):
         """The state as tensors by name, from which the chains go on bit for bit."""
         return dict(vars(state))
 
+    def step_with_draws(self, state: State, generator: Generator) -> tuple[State, Info, Draws | None]:
+        """One transition of every chain, and the independent draws that were proposed in it.
+
+        They are one for each chain, or several such batches one after the other; None of a sampler that makes
+        none.
+        """
+        return *self.step(state, generator), None
+
+    def check_chains(self, n: int) -> None:
+        """Refuse a number of chains with which `adapt` cannot work.
+
+        Raises:
+            ValueError: saying how many are needed.
+        """
+
+    def adapt(
+        self,
+        state: State,
+        generator: Generator,  # noqa: ARG002 (of those that have something to find)
+        thermalisation: int,  # noqa: ARG002
+    ) -> "tuple[Sampler[State, Info], State]":
+        """The sampler as it is best for these chains, and the chains as they stand.
+
+        It is called before anything is recorded.
+
+        Args:
+            state: the chains.
+            generator: the source of randomness.
+            thermalisation: steps after which the chains are trusted to be in equilibrium.
+        """
+        return self, state
+
+    def found(self) -> dict[str, float]:
+        """What `adapt` found, by name."""
+        return {}
+
+    def adapted(self, found: Mapping[str, float]) -> "Sampler[State, Info]":  # noqa: ARG002 (nothing is found)
+        """The sampler of which `found` told this."""
+        return self
+
+    @property
+    def name(self) -> str:
+        """In names of series: the class in lower case, "swendsen_wang"."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+
     @torch.no_grad()
     def advance(
         self, state: State, n_steps: int, observe: Observe, generator: Generator
     ) -> tuple[State, Block]:
-        """Make `n_steps` transitions of every chain and record each.
+        """Make `n_steps` transitions of every chain and record each, and the raw draws if there are any.
 
         The series stay on the device of the fields until the end, so that a block costs one synchronisation.
 
@@ -84,11 +144,15 @@ class Sampler(ABC, Generic[State, Info]):
             observe: what is recorded of the fields after each step.
             generator: the source of randomness, on the device of the fields.
         """
-        rows = []
+        rows, proposals = [], []
         for _ in range(n_steps):
-            state, info = self.step(state, generator)
+            state, info, draws = self.step_with_draws(state, generator)
             rows.append(observe(self.field(state)) | vars(info))
-        return state, Block({name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
+            if draws is not None:
+                drawn = observe(draws.x) | {"log_weight": draws.log_weight}
+                chains = len(rows[-1]["accepted"])
+                proposals.append({name: values.unflatten(0, (-1, chains)) for name, values in drawn.items()})
+        return state, Block(on_cpu(stacked(rows)), on_cpu(joined(proposals)) if proposals else None)
 
 
 def thermalise(
@@ -103,7 +167,7 @@ def thermalise(
 
 def run_blocks(
     sampler: Sampler[State, Info],
-    start: Field | State,
+    start: Tensor | State,
     n_steps: int,
     observe: Observe,
     generator: Generator,
@@ -137,7 +201,7 @@ def run_blocks(
 
 def run(
     sampler: Sampler[State, Info],
-    start: Field | State,
+    start: Tensor | State,
     n_steps: int,
     observe: Observe,
     generator: Generator,
@@ -155,8 +219,8 @@ def run(
     blocks = [part for _, part in [*earlier, last]]
     proposals = [part.proposals for part in blocks if part.proposals is not None]
     return Chain(
-        series=_concatenated([part.series for part in blocks]),
-        proposals=_concatenated(proposals) if proposals else None,
+        series=joined([part.series for part in blocks]),
+        proposals=joined(proposals) if proposals else None,
         state=last[0],
     )
 
@@ -185,7 +249,7 @@ def thermalisation_time(history: Num[Tensor, "step *chain"]) -> int:
 
 def _blocks(
     sampler: Sampler[State, Info],
-    start: Field | State,
+    start: Tensor | State,
     n_steps: int,
     observe: Observe,
     generator: Generator,
@@ -200,9 +264,5 @@ def _blocks(
         yield state, part
 
 
-def _nothing(_: Field) -> dict[str, Tensor]:
+def _nothing(_: Tensor) -> dict[str, Tensor]:
     return {}
-
-
-def _concatenated(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,10 +1,11 @@
-"""Functions of named tensors as one compiled call each."""
+"""Functions of named tensors as one compiled call each: the one place that knows private parts of PyTorch."""
 
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,10 +14,31 @@ from torch import Tensor
 Named = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """A function of tensors by name."""
 
+SEEN_WITH = ("2.13",)
+"""The versions of PyTorch whose private parts are as this file expects them."""
+
+_FAILURES = (ImportError, AttributeError, TypeError, ValueError, LookupError, AssertionError, RuntimeError)
+"""What parts raise that are not as expected, and compilers that fail."""
+
 
 def can_compile() -> bool:
     """Whether a C++ compiler is found, without which `torch.compile` makes nothing for the CPU."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "cl"))
+
+
+def as_foreseen() -> bool:
+    """Whether functions are compiled the fast way: there is a C++ compiler, and a version in `SEEN_WITH`."""
+    return can_compile() and _is_known()
+
+
+def _is_known() -> bool:
+    return ".".join(torch.__version__.split(".")[:2]) in SEEN_WITH
+
+
+@cache
+def _say(what: str) -> None:
+    """Warn, once in a process."""
+    warnings.warn(what, RuntimeWarning, stacklevel=4)
 
 
 @dataclass(frozen=True)
@@ -35,11 +57,15 @@ class Programs:
     read besides their arguments (the weights of a flow, tables) becomes a constant of it. The graph goes to
     the compiler itself, without the guards of `torch.compile`, and what it makes is called directly, without
     the wrappers for gradients and aliases: either takes as long as a trajectory of a small field.
+
+    That goes through private parts of PyTorch. With a version other than those in `SEEN_WITH`, or when they
+    fail, the public `torch.compile` takes their place, and without a C++ compiler the function is called as
+    it is; a warning says so.
     """
 
     def __init__(self) -> None:
         self._made: dict[Any, _Program] = {}
-        self._operations: dict[Any, int] = {}
+        self._operations: dict[Any, int | None] = {}
 
     def run(
         self, function: Named, arguments: dict[str, Tensor], most_reads: int | None = None
@@ -47,7 +73,8 @@ class Programs:
         """`function(arguments)`, compiled at the first call with such arguments.
 
         Args:
-            function: of tensors by name, in batches of one length; pure, with results likewise.
+            function: of tensors by name, in batches of one length; pure, with results likewise, and known by
+                its name.
             arguments: the tensors, in the same order at each call.
             most_reads: values that are used again are stored, not computed again, if they are made of more
                 tensors than this; the compiler's own choice if None.
@@ -56,15 +83,21 @@ class Programs:
         key = _key(function, arguments)
         program = self._made.get(key)
         if program is None:
-            program = self._made[key] = _compiled(function, list(arguments), inputs, most_reads)
+            program = self._made[key] = _made(function, list(arguments), inputs, most_reads)
         return dict(zip(program.results, program.call([*program.constants, *inputs]), strict=True))
 
-    def operations(self, function: Named, arguments: dict[str, Tensor]) -> int:
-        """How many operations the graph of `function(arguments)` has: compiling takes time in proportion."""
+    def operations(self, function: Named, arguments: dict[str, Tensor]) -> int | None:
+        """How many operations the graph of `function(arguments)` has: compiling takes time in proportion.
+
+        None where it cannot be traced.
+        """
         key = _key(function, arguments)
         if key not in self._operations:
-            graph, _ = _traced(function, list(arguments), list(arguments.values()))
-            self._operations[key] = len(graph.graph.nodes)
+            try:
+                graph, _ = _traced(function, list(arguments), list(arguments.values()))
+                self._operations[key] = len(graph.graph.nodes)
+            except _FAILURES:
+                self._operations[key] = None
         return self._operations[key]
 
 
@@ -73,21 +106,73 @@ def _key(function: Named, arguments: dict[str, Tensor]) -> tuple[Any, ...]:
     return function.__name__, first.dtype, first.device, first.shape, *(x.shape for x in others)
 
 
-def _traced(function: Named, names: list[str], inputs: list[Tensor]) -> tuple[Any, list[str]]:
-    """The graph of a function of tensors in the order of `names`, and the names of its results."""
-    results: list[str] = []
+def _made(function: Named, names: list[str], inputs: list[Tensor], most_reads: int | None) -> _Program:
+    """The program by the fastest way that works here."""
+    if inputs[0].device.type == "cpu" and not can_compile():
+        _say("no C++ compiler was found, so trajectories run uncompiled: the same numbers, at less speed")
+        return _plain(function, names, inputs)
+    if _is_known():
+        try:
+            return _compiled(function, names, inputs, most_reads)
+        except _FAILURES as error:
+            reason = f"the compiler of PyTorch {torch.__version__} failed ({_in_a_line(error)})"
+    else:
+        reason = f"PyTorch {torch.__version__} is none of the versions known here ({', '.join(SEEN_WITH)})"
+    try:
+        program = _publicly(function, names, inputs)
+    except _FAILURES as error:
+        _say(f"{reason}, and torch.compile as well ({_in_a_line(error)}): trajectories run uncompiled")
+        return _plain(function, names, inputs)
+    _say(f"{reason}: trajectories are compiled by the public torch.compile, at less speed")
+    return program
+
+
+def _in_a_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:120]
+
+
+def _flat(function: Named, names: list[str], results: list[str]) -> Callable[..., tuple[Tensor, ...]]:
+    """The function of tensors in the order of `names`; it notes the names of its results."""
 
     def flat(*values: Tensor) -> tuple[Tensor, ...]:
-        found = function(dict(zip(names, values, strict=True)))
+        found = function({name: values[i] for i, name in enumerate(names)})
         results[:] = found
         return tuple(found.values())
 
+    return flat
+
+
+def _plain(function: Named, names: list[str], inputs: list[Tensor]) -> _Program:
+    results: list[str] = []
+    flat = _flat(function, names, results)
+    flat(*inputs)
+    return _Program(lambda arguments: flat(*arguments), [], results)
+
+
+def _publicly(function: Named, names: list[str], inputs: list[Tensor]) -> _Program:
+    try:
+        # of the graph nothing must be understood but tensors
+        flat, results = _traced(function, names, inputs)
+    except _FAILURES:
+        results = []
+        flat = _flat(function, names, results)
+        flat(*inputs)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # about internals of the compiler
+        compiled = torch.compile(flat)
+        compiled(*inputs)
+    return _Program(lambda arguments: compiled(*arguments), [], results)
+
+
+def _traced(function: Named, names: list[str], inputs: list[Tensor]) -> tuple[Any, list[str]]:
+    """The graph of a function of tensors in the order of `names`, and the names of its results."""
+    results: list[str] = []
     with warnings.catch_warnings(), torch.no_grad():
         # the import, which takes a second, changes the filters as well
         warnings.simplefilter("ignore")
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        return make_fx(flat)(*inputs), results
+        return make_fx(_flat(function, names, results))(*inputs), results
 
 
 def _compiled(function: Named, names: list[str], inputs: list[Tensor], most_reads: int | None) -> _Program:

@@ -1,8 +1,7 @@
 """Several kernels in turn on one chain."""
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +10,9 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from latflow.samplers.base import Block, Observe, Sampler
-from latflow.samplers.metropolis import IndependenceMetropolis, IndependenceState
-from latflow.types import Field
+from latflow.samplers.base import Sampler
+from latflow.samplers.history import chosen
+from latflow.types import Draws
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class CycleState:
         stale: (batch, kernel), whether the chain has moved since then, so that the kernel starts anew from x.
     """
 
-    x: Field
+    x: Tensor
     kernels: tuple[Any, ...]
     stale: Bool[Tensor, "batch _"]
 
@@ -51,7 +50,7 @@ class Cycle(Sampler[CycleState, CycleInfo]):
     have moved; of the rest it still holds action, force or log-weight.
 
     One step is one cycle. Its "accepted" says whether the chain has moved at all; the acceptance of each
-    kernel is in "accepted_NAME". Names are those of the classes unless given.
+    kernel is in "accepted_NAME". Names are those of the samplers unless given.
 
     Args:
         kernels: samplers of one theory, in the order in which they act.
@@ -62,7 +61,7 @@ class Cycle(Sampler[CycleState, CycleInfo]):
         ValueError: for no kernel, numbers of steps below one, or names that are not one each and different.
 
     Example:
-        >>> from latflow.actions import Phi4
+        >>> from latflow.theories import Phi4
         >>> from latflow.samplers import HMC
         >>> action = Phi4((4, 4), m2=-4.0, lam=8.0)
         >>> Cycle([HMC(action, 0.1, 10), HMC(action, 0.5, 2)], steps=(1, 3)).names
@@ -85,7 +84,24 @@ class Cycle(Sampler[CycleState, CycleInfo]):
         if len(set(self.names)) != len(self.kernels) or len(self.names) != len(self.kernels):
             raise ValueError(f"expected {len(self.kernels)} different names, got {self.names}")
 
-    def init(self, x: Field) -> CycleState:
+    @property
+    def title(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return " + ".join(kernel.title for kernel in self.kernels)
+
+    @property
+    def step_words(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        *others, last = (kernel.step_words for kernel in self.kernels)
+        return f"a cycle of {', '.join(others)} and {last}" if others else f"a cycle of {last}"
+
+    @property
+    def ergodic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return any(kernel.ergodic for kernel in self.kernels)
+
+    @property
+    def proposes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return any(kernel.proposes for kernel in self.kernels)
+
+    def init(self, x: Tensor) -> CycleState:
         """Start one chain at each configuration of x, from which every kernel must be able to start."""
         states = tuple(kernel.init(x) for kernel in self.kernels)
         stale = torch.zeros((len(x), len(self.kernels)), dtype=torch.bool, device=x.device)
@@ -93,48 +109,47 @@ class Cycle(Sampler[CycleState, CycleInfo]):
 
     def step(self, state: CycleState, generator: Generator) -> tuple[CycleState, CycleInfo]:
         """One cycle of every chain."""
-        state, info, _ = self._cycled(state, generator)
+        state, info, _ = self.step_with_draws(state, generator)
         return state, info
 
-    @torch.no_grad()
-    def advance(
-        self, state: CycleState, n_steps: int, observe: Observe, generator: Generator
-    ) -> tuple[CycleState, Block]:
-        """Make `n_steps` cycles of every chain and record each, with the raw draws of kernels that make some.
-
-        The arguments are those of `Sampler.advance`.
-        """
-        if not any(isinstance(kernel, IndependenceMetropolis) for kernel in self.kernels):
-            return super().advance(state, n_steps, observe, generator)
-        rows, proposals = [], []
-        for _ in range(n_steps):
-            state, info, draws = self._cycled(state, generator)
-            rows.append(observe(state.x) | vars(info))
-            proposals += [observe(drawn.x) | {"log_weight": drawn.log_weight} for drawn in draws]
-        return state, Block(_stacked(rows), _stacked(proposals))
-
-    def _cycled(
+    def step_with_draws(
         self, state: CycleState, generator: Generator
-    ) -> tuple[CycleState, CycleInfo, list[IndependenceState]]:
-        """One cycle of every chain, and the draws from densities that were proposed in it."""
-        draws: list[IndependenceState] = []
-        x, states, stale = state.x, list(state.kernels), state.stale.clone()
-        moved_at_all = torch.zeros_like(stale[:, 0])
-        report: dict[str, Tensor] = {}
+    ) -> tuple[CycleState, CycleInfo, Draws | None]:
+        """One cycle of every chain, and the draws that were proposed in it, all batches of them joined."""
+        turn, draws, report = _Turn(state), [], {}
         for i, (kernel, name) in enumerate(zip(self.kernels, self.names, strict=True)):
-            begin = _brought_to(kernel, states[i], x, stale[:, i])
-            states[i], told = self._steps(i, begin, generator, draws)
-            # bit for bit, so that a chain which no kernel has moved keeps its field and what is known of it
-            before, after = kernel.field(begin), kernel.field(states[i])
-            moved = (before != after).flatten(1).any(1)
-            x = torch.where(moved.view(-1, *[1] * (x.ndim - 1)), after, x)
-            stale |= moved[:, None]
-            stale[:, i] = False
-            moved_at_all |= moved
+            begin = turn.brought_to(i, kernel)
+            end, told = self._steps(i, begin, generator, draws)
+            turn.ended(i, kernel, begin, end)
             report |= {f"{key}_{name}": values for key, values in told.items()}
-        return CycleState(x, tuple(states), stale), CycleInfo(accepted=moved_at_all, **report), draws
+        info = CycleInfo(accepted=turn.moved, **report)
+        return turn.state, info, Draws(*map(torch.cat, zip(*draws, strict=True))) if draws else None
 
-    def field(self, state: CycleState) -> Field:
+    def adapt(
+        self, state: CycleState, generator: Generator, thermalisation: int
+    ) -> "tuple[Cycle, CycleState]":
+        """Each kernel in turn as it is best for the chains."""
+        turn, kernels = _Turn(state), []
+        for i, kernel in enumerate(self.kernels):
+            begin = turn.brought_to(i, kernel)
+            adapted, end = kernel.adapt(begin, generator, thermalisation)
+            turn.ended(i, adapted, begin, end)
+            kernels.append(adapted)
+        return Cycle(kernels, self.steps, self.names), turn.state
+
+    def found(self) -> dict[str, float]:
+        """What the kernels found, with their names in front: "hmc.step_size"."""
+        parts = zip(self.names, self.kernels, strict=True)
+        return {f"{name}.{key}": value for name, kernel in parts for key, value in kernel.found().items()}
+
+    def adapted(self, found: Mapping[str, float]) -> "Cycle":
+        kernels = [
+            kernel.adapted(own) if (own := _inside(found, name)) else kernel
+            for name, kernel in zip(self.names, self.kernels, strict=True)
+        ]
+        return Cycle(kernels, self.steps, self.names)
+
+    def field(self, state: CycleState) -> Tensor:
         """The configuration of each chain."""
         return state.x
 
@@ -150,59 +165,71 @@ class Cycle(Sampler[CycleState, CycleInfo]):
 
     def state_from_dict(self, tree: dict[str, Any]) -> CycleState:
         """The state that `state_dict` took apart."""
-        states = tuple(
-            kernel.state_from_dict(
-                {
-                    name.removeprefix(f"{i}."): values
-                    for name, values in tree.items()
-                    if name.startswith(f"{i}.")
-                }
-            )
-            for i, kernel in enumerate(self.kernels)
-        )
+        states = tuple(kernel.state_from_dict(_inside(tree, str(i))) for i, kernel in enumerate(self.kernels))
         return CycleState(tree["x"], states, tree["stale"])
 
     def _steps(
-        self, i: int, state: Any, generator: Generator, draws: list[IndependenceState]
+        self, i: int, state: Any, generator: Generator, draws: list[Draws]
     ) -> tuple[Any, dict[str, Tensor]]:
         """The steps of one kernel, and what it tells of the last; of "accepted" the mean over all.
 
-        What a kernel draws from a density is added to `draws`.
+        The independent draws that it makes are added to `draws`.
         """
         kernel, told, accepted = self.kernels[i], {}, []
         for _ in range(self.steps[i]):
-            if isinstance(kernel, IndependenceMetropolis):
-                state, info, drawn = kernel.step_with_draws(state, generator)
+            state, info, drawn = kernel.step_with_draws(state, generator)
+            if drawn is not None:
                 draws.append(drawn)
-            else:
-                state, info = kernel.step(state, generator)
             told = dict(vars(info))
             accepted.append(told["accepted"].double())
         return state, told | {"accepted": torch.stack(accepted).mean(0)}
 
 
-def _brought_to(kernel: Sampler[Any, Any], state: Any, x: Field, stale: Bool[Tensor, "batch"]) -> Any:
-    """The state of a kernel at the fields x, which it knows already where `stale` is false."""
-    rows = stale.nonzero()[:, 0]
-    if len(rows) == 0:
-        return state
-    if len(rows) == len(x):
-        return kernel.init(x)
-    fresh = kernel.state_dict(kernel.init(x[rows]))
-    known = kernel.state_dict(state)
-    return kernel.state_from_dict({name: known[name].index_copy(0, rows, fresh[name]) for name in known})
+class _Turn:
+    """The chains on their way from kernel to kernel."""
 
+    def __init__(self, state: CycleState) -> None:
+        self.x, self.states, self.stale = state.x, list(state.kernels), state.stale.clone()
+        self.moved = torch.zeros_like(self.stale[:, 0])
 
-def _stacked(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]}
+    def brought_to(self, i: int, kernel: Sampler[Any, Any]) -> Any:
+        """The state of a kernel at the fields of the chains, which it knows already where it is not stale."""
+        rows = self.stale[:, i].nonzero()[:, 0]
+        if len(rows) == 0:
+            return self.states[i]
+        if len(rows) == len(self.x):
+            return kernel.init(self.x)
+        fresh = kernel.state_dict(kernel.init(self.x[rows]))
+        known = kernel.state_dict(self.states[i])
+        return kernel.state_from_dict({name: known[name].index_copy(0, rows, fresh[name]) for name in known})
+
+    def ended(self, i: int, kernel: Sampler[Any, Any], begin: Any, end: Any) -> None:
+        """A kernel has moved the chains."""
+        self.states[i] = end
+        # bit for bit, so that a chain which no kernel has moved keeps its field and what is known of it
+        before, after = kernel.field(begin), kernel.field(end)
+        moved = (before != after).flatten(1).any(1)
+        self.x = chosen(moved, after, self.x)
+        self.stale |= moved[:, None]
+        self.stale[:, i] = False
+        self.moved |= moved
+
+    @property
+    def state(self) -> CycleState:
+        """Where the chains are now."""
+        return CycleState(self.x, tuple(self.states), self.stale)
 
 
 def _names(kernels: Sequence[Sampler[Any, Any]]) -> tuple[str, ...]:
-    """The class of each kernel in lower case, numbered from the second of a class on: "hmc", "hmc_2"."""
+    """The names of the kernels, numbered from the second of a name on: "hmc", "hmc_2"."""
     seen: Counter[str] = Counter()
     names = []
     for kernel in kernels:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(kernel).__name__).lower()
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        seen[kernel.name] += 1
+        names.append(kernel.name if seen[kernel.name] == 1 else f"{kernel.name}_{seen[kernel.name]}")
     return tuple(names)
+
+
+def _inside(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What stands under the names that begin with this one and a dot."""
+    return {key.removeprefix(f"{name}."): v for key, v in tree.items() if key.startswith(f"{name}.")}

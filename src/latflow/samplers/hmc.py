@@ -1,40 +1,44 @@
 """Hybrid Monte Carlo: trajectories of Hamilton's equations, made exact by accepting or rejecting each."""
 
+import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from latflow.actions import Action
+from latflow.fields.base import Manifold
 from latflow.samplers.base import Block, Observe, Sampler
-from latflow.samplers.compiled import Named, Programs
-from latflow.samplers.integrators import INTEGRATORS, Integrator, integrate
+from latflow.samplers.history import chosen
+from latflow.samplers.integrators import INTEGRATORS, Integrator, added, to_last_kick
 from latflow.samplers.kinetic import FourierMass
-from latflow.samplers.noise import NOISE, blank, drawn
-from latflow.types import Field, LogProb
+from latflow.samplers.noise import NOISE, drawn
+from latflow.samplers.trajectories import Evaluate, Trajectories
+from latflow.theories.base import Action
+from latflow.types import LogProb
 
-_STRETCH, _NUMBERS = 256, 2**15
-"""The most steps that are recorded at once, and numbers in their fields: few enough to stay in the cache."""
-
-_UNROLLED, _SMALL, _OPERATIONS = 8, 2**12, 800
-"""Of a program of several trajectories: how many at most, for how many numbers in a field, since it is small
-fields that wait for calls of programs, and the most operations in all, which bound the time to compile it."""
-
-_MOST_READS = 1
-"""Each drift is stored: else a force would gather every neighbour from all that the drift has read."""
+Tune = Callable[["HMC", "HMCState", Generator, int], tuple["HMC", "HMCState"]]
+"""Makes HMC as it is best for some chains: `Tuning`."""
 
 
 @dataclass(frozen=True)
 class HMCState:
-    """The configuration of each chain, with the action and the force there: neither is computed twice."""
+    """Where each chain is, with the action and the force there: neither is computed twice.
 
-    x: Field
+    Attributes:
+        x: the variables of the action, written canonically.
+        action: S(x).
+        force: −∂S/∂x.
+        field: the physical configuration, where it is another one than x.
+    """
+
+    x: Tensor
     action: LogProb
-    force: Field
+    force: Tensor
+    field: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,19 @@ class HMCInfo:
 class HMC(Sampler[HMCState, HMCInfo]):
     """Hybrid Monte Carlo for exp(−S), on many chains at once.
 
-    With momenta π drawn from N(0, M) a chain follows H(x, π) = ½ π M⁻¹ π + S(x) for the trajectory length
+    With momenta π drawn from N(0, M) a chain follows H(x, π) = ½ ⟨π, M⁻¹ π⟩ + S(x) for the trajectory length
     τ = step_size · n_steps, and moves to the end of the trajectory with probability min(1, exp(−ΔH)),
 
-        ΔH = S(x′) − S(x) + ½ Σ (π′ − π) M⁻¹ (π′ + π),
+        ΔH = S(x′) − S(x) + ½ ⟨π′ − π, M⁻¹ (π′ + π)⟩,
 
-    where M = 1, unless a mass is given.
+    where M = 1, unless a mass is given. The manifold of the field says how x moves along π, and what ⟨·, ·⟩
+    is; the end of a trajectory is written canonically, angles in (−π, π]. On a `Pullback` the chains live in
+    the latent variables of a flow, and their field is the physical one.
 
     ΔH keeps the precision of the field; the uniform numbers have float64's, since in float32 one in 2²⁴ of
     them is zero and would accept anything. A trajectory whose ΔH is not finite left the numbers that the
     field can hold; it counts as rejected. Source: Duane, Kennedy, Pendleton, Roweth, Hybrid Monte Carlo,
-    Physics Letters B 195 (1987) 216.
+    Physics Letters B 195 (1987) 216; on groups: Kennedy, Rossi, Nuclear Physics B 327 (1989) 782.
 
     Args:
         action: the theory; its `force` drives the trajectories.
@@ -80,19 +86,20 @@ class HMC(Sampler[HMCState, HMCInfo]):
             [1 − jitter, 1 + jitter]. With trajectories of one length, a mode with ωτ near a multiple of π
             keeps its amplitude for hundreds of them, and errors look smaller than they are (P. Mackenzie,
             Physics Letters B 226 (1989) 369); 0.2 cures that.
-        mass: M for each mode of a scalar field; all modes have mass 1 if None.
-        compiled: whether `torch.compile` makes one function of a whole step. The first step with each number
-            of chains then takes seconds to minutes, the others are several times faster; random numbers are
-            the same, results differ by rounding. `advance`, and so `run`, compiles several trajectories of a
-            small field as one more function, unless there is a mass. It needs a C++ compiler on the
-            CPU, and goes deep enough into PyTorch to know version 2.13 alone.
+        mass: M for each mode of a field of real numbers; all modes have mass 1 if None.
+        compiled: whether steps are compiled, as `Trajectories` has it. The first step with each number of
+            chains then takes seconds to minutes, the others are several times faster; random numbers are the
+            same, results differ by rounding. "auto" for where that pays.
+        tuning: what `adapt` does to find step size and number of steps; they are kept if None.
+        through: in words, what lies between the variables that move and the field: "the model".
 
     Raises:
         ValueError: for a step size that is not positive and finite, no steps, an unknown integrator, a
-            jitter outside [0, 1), or a mass for a field that is not scalar.
+            jitter outside [0, 1), a field of discrete values, or a mass for one that is not made of real
+            numbers, one a site.
 
     Example:
-        >>> from latflow.actions import Phi4
+        >>> from latflow.theories import Phi4
         >>> HMC(Phi4((8, 8), m2=-4.0, lam=8.0), step_size=0.125, n_steps=8).trajectory_length
         1.0
     """
@@ -103,8 +110,12 @@ class HMC(Sampler[HMCState, HMCInfo]):
     integrator: str | Integrator = "leapfrog"
     jitter: float = 0.0
     mass: FourierMass | None = None
-    compiled: bool = False
-    _programs: Programs = field(default_factory=Programs, init=False, repr=False, compare=False)
+    compiled: bool | Literal["auto"] = False
+    tuning: Tune | None = None
+    through: str = ""
+    _trajectories: Trajectories = dataclasses.field(
+        default_factory=Trajectories, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and math.isfinite(self.step_size)):
@@ -115,26 +126,31 @@ class HMC(Sampler[HMCState, HMCInfo]):
             raise ValueError(f"expected an integrator among {sorted(INTEGRATORS)}, got {self.integrator!r}")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"expected a jitter in [0, 1), got {self.jitter}")
-        if self.mass is not None and self.action.kind != "scalar":
-            raise ValueError(f"expected a scalar field for a Fourier mass, got kind {self.action.kind!r}")
+        kind = self.action.kind
+        if kind.manifold is None:
+            raise ValueError(f"expected a field that moves continuously for HMC, got discrete {kind}")
+        if self.mass and not (kind.manifold.flat and self.action.field_shape == tuple(self.action.lattice)):
+            raise ValueError(f"expected real numbers, one a site, for a Fourier mass, got {kind}")
 
     @classmethod
     def of_length(
-        cls,
-        action: Action,
-        trajectory_length: float,
-        n_steps: int,
-        integrator: str | Integrator = "leapfrog",
-        jitter: float = 0.0,
-        mass: FourierMass | None = None,
-        compiled: bool = False,
+        cls, action: Action, trajectory_length: float, n_steps: int, *more: Any, **options: Any
     ) -> "HMC":
-        """HMC with trajectories of length τ in `n_steps` steps of τ / n_steps.
+        """HMC with trajectories of length τ, in `n_steps` steps of τ / n_steps; the rest as in `HMC`."""
+        return cls(action, trajectory_length / max(n_steps, 1), n_steps, *more, **options)
 
-        Raises:
-            ValueError: as the constructor.
-        """
-        return cls(action, trajectory_length / max(n_steps, 1), n_steps, integrator, jitter, mass, compiled)
+    @property
+    def title(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return f"HMC through {self.through}" if self.through else "HMC"
+
+    @property
+    def step_words(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return f"one trajectory of {self.title}"
+
+    @property
+    def name(self) -> str:
+        """In names of series: "hmc", or "flowed_hmc" through a model."""
+        return "flowed_hmc" if self.through else super().name
 
     @property
     def force_evaluations(self) -> int:
@@ -151,27 +167,49 @@ class HMC(Sampler[HMCState, HMCInfo]):
         """The integrator itself, whether it was named or given."""
         return INTEGRATORS[self.integrator] if isinstance(self.integrator, str) else self.integrator
 
+    @property
+    def manifold(self) -> Manifold:
+        """On which the variables of the action move."""
+        manifold = self.action.kind.manifold
+        assert manifold is not None  # the constructor refuses a kind without
+        return manifold
+
     @torch.no_grad()
-    def init(self, x: Field) -> HMCState:
-        """Start one chain at each configuration of x, (batch, *lattice).
+    def init(self, x: Tensor) -> HMCState:
+        """Start one chain at each configuration of the physical field, (batch, …).
 
         Raises:
             ValueError: when x lives on another lattice, or its action is not finite, so that a chain could
                 not move.
         """
-        self._check_shape(x)
-        action = self.action(x)
-        self._check_finite(action)
-        return HMCState(x.detach().clone(), action, self.action.force(x))
+        self.action.check(x)
+        return self._start(self.action.coordinates(x))
+
+    @torch.no_grad()
+    def init_latent(self, z: Tensor) -> HMCState:
+        """Start one chain at each z of the variables that move, for example draws from the prior of a flow.
+
+        Raises:
+            ValueError: as `init`.
+        """
+        self.action.check(z)
+        return self._start(z)
+
+    def _start(self, x: Tensor) -> HMCState:
+        state = self._reached(self.manifold.canonical(x.detach().clone()), self.action.evaluate)
+        if not bool(state.action.isfinite().all()):
+            raise ValueError("expected fields of finite action to start from, got some that are not")
+        return state
 
     @torch.no_grad()
     def step(self, state: HMCState, generator: Generator) -> tuple[HMCState, HMCInfo]:
         """One trajectory of every chain."""
-        known = vars(state)
-        noise = drawn(state.x, 1, generator, jitter=self.jitter > 0)
-        found = self._transition(known | {name: values[0] for name, values in noise.items()})
+        known = self.state_dict(state)
+        noise = drawn(state.x, self.tangent_shape(state.x), 1, generator, jitter=self.jitter > 0)
+        given = known | {name: values[0] for name, values in noise.items()}
+        found = self._trajectories.transition(self, given) if self.compiled else self.moved(given)
         told = HMCInfo(found["accepted"], found["delta_h"])
-        return type(state)(**{name: found[name] for name in known}), told
+        return HMCState(**{name: found[name] for name in known}), told
 
     @torch.no_grad()
     def advance(
@@ -182,82 +220,31 @@ class HMC(Sampler[HMCState, HMCInfo]):
         Compiled steps of small fields are faster than most observables: `observe` then sees the fields of
         several in one batch. Random numbers are those of `step`, one by one; the chains differ by rounding.
         """
-        if not self.compiled:
+        known = self.state_dict(state)
+        if not (self.compiled and self._trajectories.compiles(self, known)):
             return super().advance(state, n_steps, observe, generator)
-        longest = min(_STRETCH, max(1, _NUMBERS // state.x.numel()))
-        rows = []
-        for first in range(0, n_steps, longest):
-            state, row = self._stretch(state, min(longest, n_steps - first), observe, generator)
-            rows.append(row)
-        return state, Block({name: _joined([row[name] for row in rows]).cpu() for name in rows[0]})
+        known, series = self._trajectories.history(self, known, n_steps, observe, generator)
+        return HMCState(**known), Block(series)
 
-    def _stretch(
-        self, state: HMCState, n_steps: int, observe: Observe, generator: Generator
-    ) -> tuple[HMCState, dict[str, Tensor]]:
-        """The state after some steps, and what is recorded of them, (step, chain, …)."""
-        noise = drawn(state.x, n_steps, generator, jitter=self.jitter > 0)
-        known, parts = vars(state), []
-        together = self._together(known) if n_steps > 1 else 1
-        whole, single = divmod(n_steps, together)
-        sizes = [together] * whole + [1] * single
-        for numbers in zip(*(values.split(sizes) for values in noise.values()), strict=True):
-            found = self._transitions(known | dict(zip(noise, numbers, strict=True)))
-            known = {name: found.pop(name) for name in known}
-            parts.append(found)
-        history = {name: _joined([part[name] for part in parts]) for name in parts[0]}
-        seen = observe(history.pop("fields").flatten(0, 1))
-        shape = (n_steps, state.x.shape[0])
-        return type(state)(**known), {k: values.unflatten(0, shape) for k, values in seen.items()} | history
+    def moved(self, given: dict[str, Tensor], evaluate: Evaluate | None = None) -> dict[str, Tensor]:
+        """State and info after a trajectory, from the state and the random numbers, all by name.
 
-    def _together(self, known: dict[str, Tensor]) -> int:
-        """How many trajectories one program makes."""
-        x = known["x"]
-        if self.mass or x.numel() > _SMALL:
-            return 1
-        noise = blank(x, 1, jitter=self.jitter > 0)
-        given = known | {name: values[0] for name, values in noise.items()}
-        return max(1, min(_UNROLLED, _OPERATIONS // self._programs.operations(self._moved, given)))
-
-    def _transitions(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state after trajectories, one for each row of the random numbers, and what became of each.
-
-        That is "fields", "accepted" and "delta_h", (step, chain, …).
+        Args:
+            given: what `state_dict` has, and random numbers as `noise.drawn`, of one step.
+            evaluate: value, force and field by another way than the action's own methods, if given.
         """
-        if given["uniform"].shape[0] > 1:
-            return self._programs.run(self._moved_often, given, _MOST_READS)
-        return self._followed(self._transition, given)
-
-    def _moved_often(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self._followed(self._moved, given)
-
-    def _followed(self, moved: Named, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        noise = {name: given[name] for name in NOISE if name in given}
-        known = {name: given[name] for name in given if name not in NOISE}
-        rows = []
-        for i in range(len(given["uniform"])):
-            found = moved(known | {name: values[i] for name, values in noise.items()})
-            known = {name: found.pop(name) for name in known}
-            rows.append(found | {"fields": self.field(self.state_from_dict(known))})
-        return known | {name: _joined([row[name][None] for row in rows]) for name in rows[0]}
-
-    def _transition(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        """State and info after a trajectory, from the state and the random numbers, all by name."""
-        if not self.compiled:
-            return self._moved(given)
-        return self._programs.run(self._moved, given, _MOST_READS)
-
-    def _moved(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        state = self.state_from_dict({name: given[name] for name in given if name not in NOISE})
+        state = HMCState(**{name: given[name] for name in given if name not in NOISE})
         momentum = self.mass.momentum(given["normal"]) if self.mass else given["normal"]
-        end, final_momentum = self._trajectory(state, momentum, self._steps(given))
-        # site by site the difference of the squares is small, where the two sums would cancel
+        end, final_momentum = self._trajectory(state, momentum, self._steps(given), evaluate)
+        # number by number the difference of the squares is small, where the two sums would cancel
         both = final_momentum + momentum
         velocities = self.mass.velocity(both) if self.mass else both
-        kinetic = 0.5 * ((final_momentum - momentum) * velocities).flatten(1).sum(1)
+        kinetic = 0.5 * self.manifold.inner(final_momentum - momentum, velocities)
         delta_h = end.action - state.action + kinetic
         delta_h = torch.where(delta_h.isfinite(), delta_h, torch.inf)
         accepted = given["uniform"].log() < -delta_h
-        return _chosen(accepted, end, state) | {"accepted": accepted, "delta_h": delta_h}
+        after = {name: chosen(accepted, values, given[name]) for name, values in self.state_dict(end).items()}
+        return after | {"accepted": accepted, "delta_h": delta_h}
 
     def _steps(self, given: dict[str, Tensor]) -> float | Tensor:
         """The step size, or with jitter one for each chain, (batch, 1, …)."""
@@ -266,56 +253,52 @@ class HMC(Sampler[HMCState, HMCInfo]):
         )
 
     def _trajectory(
-        self, state: HMCState, momentum: Field, step_size: float | Tensor
-    ) -> tuple[HMCState, Field]:
-        """Where the chains would be at the end of the trajectory, and π there."""
-        end, final_momentum, force = self._integrated(self.action.force, state, momentum, step_size)
-        return HMCState(end, self.action(end), force), final_momentum
-
-    def _integrated(
         self,
-        force: Callable[[Field], Field],
         state: HMCState,
-        momentum: Field,
+        momentum: Tensor,
         step_size: float | Tensor,
-    ) -> tuple[Field, Field, Field]:
-        """x, π and F(x) at the end of the trajectory."""
-        velocity = self.mass.velocity if self.mass else None
-        return integrate(
-            self.scheme, force, state.x, momentum, state.force, step_size, self.n_steps, velocity
-        )
-
-    def _check_shape(self, x: Field) -> None:
-        lattice, shape = self.action.lattice, self.action.field_shape
-        if tuple(x.shape[1:]) != tuple(shape):
-            raise ValueError(
-                f"expected fields on the lattice {lattice}, got a tensor of shape {tuple(x.shape)} "
-                f"where (batch, {', '.join(map(str, shape))}) belongs"
-            )
+        evaluate: Evaluate | None = None,
+    ) -> tuple[HMCState, Tensor]:
+        """Where the chains would be at the end of the trajectory, and π there."""
+        force = (lambda x: evaluate(x).force) if evaluate else self.action.force
+        velocity, manifold = self.mass.velocity if self.mass else None, self.manifold
+        move = None if manifold.linear else manifold.move
+        along = (state.x, momentum, state.force, step_size, self.n_steps, velocity, move)
+        x, almost = to_last_kick(self.scheme, force, *along)
+        # only the end of a trajectory needs more than the force
+        end = self._reached(manifold.canonical(x), evaluate or self.action.evaluate)
+        return end, added(almost, end.force, self.scheme.kicks[-1], step_size)
 
     @staticmethod
-    def _check_finite(action: LogProb) -> None:
-        if not bool(action.isfinite().all()):
-            raise ValueError("expected fields of finite action to start from, got some that are not")
+    def _reached(x: Tensor, evaluate: Evaluate) -> HMCState:
+        value, force, field = evaluate(x)
+        return HMCState(x, value, force, None if field is x else field)
 
-    def field(self, state: HMCState) -> Field:
-        """The configuration of each chain."""
-        return state.x
+    def tangent_shape(self, x: Tensor) -> tuple[int, ...]:
+        """The shape of the momentum of one chain."""
+        return self.manifold.tangent_shape(tuple(x.shape[1:]))
+
+    def field(self, state: HMCState) -> Tensor:
+        """The physical configuration of each chain."""
+        return state.x if state.field is None else state.field
+
+    def state_dict(self, state: HMCState) -> dict[str, Tensor]:
+        return {name: values for name, values in vars(state).items() if values is not None}
 
     def state_from_dict(self, tree: dict[str, Any]) -> HMCState:
         """The state that `state_dict` took apart."""
         return HMCState(**tree)
 
+    def check_chains(self, n: int) -> None:
+        if self.tuning is not None:
+            self.tuning.check_chains(n)
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    """Stretches of history one after the other; one alone is not copied."""
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    def adapt(self, state: HMCState, generator: Generator, thermalisation: int) -> "tuple[HMC, HMCState]":
+        return self.tuning(self, state, generator, thermalisation) if self.tuning else (self, state)
 
+    def found(self) -> dict[str, float]:
+        """Step size and number of steps, where `adapt` looks for them."""
+        return {"step_size": self.step_size, "n_steps": self.n_steps} if self.tuning else {}
 
-def _chosen(accepted: Bool[Tensor, "batch"], new: HMCState, old: HMCState) -> dict[str, Tensor]:
-    """The new state of the chains that accepted, the old one of the others, by name."""
-    pairs = {name: (values, getattr(old, name)) for name, values in vars(new).items()}
-    return {
-        name: torch.where(accepted.view(-1, *[1] * (one.ndim - 1)), one, other)
-        for name, (one, other) in pairs.items()
-    }
+    def adapted(self, found: Mapping[str, float]) -> "HMC":
+        return dataclasses.replace(self, step_size=float(found["step_size"]), n_steps=int(found["n_steps"]))

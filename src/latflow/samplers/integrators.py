@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latflow.types import Field
-
 
 @dataclass(frozen=True)
 class Integrator:
@@ -72,44 +70,70 @@ INTEGRATORS = {"leapfrog": LEAPFROG, "omelyan": OMELYAN, "minimum_norm": OMELYAN
 """The integrators by the names that users type."""
 
 
+Move = Callable[[Tensor, Tensor, float | Tensor], Tensor]
+"""The configuration at some distance along a tangent: `Manifold.move`."""
+
+
 def integrate(
     integrator: Integrator,
-    force: Callable[[Field], Field],
-    x: Field,
-    momentum: Field,
-    initial_force: Field,
+    force: Callable[[Tensor], Tensor],
+    x: Tensor,
+    momentum: Tensor,
+    initial_force: Tensor,
     step_size: float | Tensor,
     n_steps: int,
-    velocity: Callable[[Field], Field] | None = None,
-) -> tuple[Field, Field, Field]:
+    velocity: Callable[[Tensor], Tensor] | None = None,
+    move: Move | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Follow Hamilton's equations ẋ = M⁻¹π, π̇ = F(x) for `n_steps` steps of `step_size`.
 
     Args:
         integrator: the table of coefficients.
         force: F(x) = −∂S/∂x.
         x: where the trajectory starts, (batch, *lattice).
-        momentum: π there, of the same shape.
+        momentum: π there, a tangent, of the same shape for real numbers.
         initial_force: F at the start, which the caller knows from the last trajectory.
         step_size: ε, in units of the molecular-dynamics time; a negative one goes backwards. One number, or
             one for each chain, (batch, 1, …).
         n_steps: N ≥ 1.
         velocity: M⁻¹, as a function of π; the identity if None.
+        move: the drift where it is more than a sum, on a manifold whose tangents stay what they are while x
+            moves along one of them.
 
     Returns:
         x, π and F(x) at the end of the trajectory.
     """
+    end, momentum = to_last_kick(
+        integrator, force, x, momentum, initial_force, step_size, n_steps, velocity, move
+    )
+    acting = force(end)
+    return end, added(momentum, acting, integrator.kicks[-1], step_size), acting
+
+
+def to_last_kick(
+    integrator: Integrator,
+    force: Callable[[Tensor], Tensor],
+    x: Tensor,
+    momentum: Tensor,
+    initial_force: Tensor,
+    step_size: float | Tensor,
+    n_steps: int,
+    velocity: Callable[[Tensor], Tensor] | None = None,
+    move: Move | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The trajectory of `integrate` up to its last kick: x at its end, and π, which still lacks that kick."""
     first_kick, rest = integrator.schedule(n_steps)
-    acting = initial_force
-    momentum = _moved(momentum, acting, first_kick, step_size)
-    for drift, kick in rest:
-        x = _moved(x, velocity(momentum) if velocity else momentum, drift, step_size)
-        acting = force(x)
-        momentum = _moved(momentum, acting, kick, step_size)
-    return x, momentum, acting
+    momentum = added(momentum, initial_force, first_kick, step_size)
+    for i, (drift, kick) in enumerate(rest, start=1):
+        rate = velocity(momentum) if velocity else momentum
+        x = move(x, rate, drift * step_size) if move else added(x, rate, drift, step_size)
+        if i < len(rest):
+            momentum = added(momentum, force(x), kick, step_size)
+    return x, momentum
 
 
-def _moved(start: Field, rate: Field, fraction: float, step_size: float | Tensor) -> Field:
-    """start + fraction · ε · rate, in one pass over the memory."""
+def added(start: Tensor, rate: Tensor, fraction: float, step_size: float | Tensor) -> Tensor:
+    """start + fraction · ε · rate, in one pass over the memory: a kick, and the drift of numbers."""
     if isinstance(step_size, Tensor):
         return torch.addcmul(start, rate, step_size, value=fraction)
     return start.add(rate, alpha=fraction * step_size)

@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from latflow.actions import Action
-from latflow.density import Density
-from latflow.samplers.base import Block, Observe, Sampler
-from latflow.types import Field, LogProb
+from latflow.densities.base import Density, WeightedSampler, draws, log_weight
+from latflow.observables.base import Observe
+from latflow.samplers.base import Block, Sampler
+from latflow.samplers.history import chosen, joined, on_cpu
+from latflow.theories.base import Action
+from latflow.types import Count, Draws, LogProb
 
 _FEW_CHAINS = 16
 """Below this many chains, Python floats are faster than arrays with one entry a chain."""
@@ -22,7 +24,7 @@ _FEW_CHAINS = 16
 class IndependenceState:
     """The configuration of each chain and its log-weight."""
 
-    x: Field
+    x: Tensor
     log_weight: LogProb
 
 
@@ -45,13 +47,16 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
 
         w = exp(−S) / q,    log_weight = −S(x) − log q(x),    accept x′ with probability min(1, w(x′) / w(x))
 
-    The stationary distribution is exp(−S) wherever q > 0. Draws, actions and observables of the proposals are
-    computed in large batches before any decision falls, and the history of each chain is gathered from them.
-    Source: Albergo, Kanwar, Shanahan, Flow-based generative models for Markov chain Monte Carlo in lattice
-    field theory, arXiv:1904.12072.
+    More than draws with weights is not needed: of a weighted sampler without log q(x), such that
+    ⟨O⟩ = ⟨w O⟩ / ⟨w⟩ over its draws, the chains start at draws (`init_from_draws`). The stationary
+    distribution is exp(−S) wherever q > 0. Draws, actions and observables of the proposals are computed in
+    large batches before any decision falls, and the history of each chain is gathered from them. Source:
+    Albergo, Kanwar, Shanahan, Flow-based generative models for Markov chain Monte Carlo in lattice field
+    theory, arXiv:1904.12072.
 
     Args:
-        density: q, with `sample(n, generator)` and `log_prob(x)`.
+        density: q, with `sample(n, generator)` and `log_prob(x)`; or a weighted sampler, with
+            `draws(n, action, generator)`.
         action: S.
         batch: how many proposals are drawn at once, over all chains together. What a chain meets depends on
             it, since the draws of a batch come before its decisions from the generator.
@@ -60,21 +65,33 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
         ValueError: when `batch` is not positive.
     """
 
-    density: Density
+    density: Density | WeightedSampler
     action: Action
-    batch: int = 1024
+    batch: Count = 1024
+
+    title = "model proposals"
+    step_words = "one proposal of the model"
+    proposes = True
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"expected a batch of at least 1, got {self.batch}")
 
     @torch.no_grad()
-    def init(self, x: Field) -> IndependenceState:
+    def init(self, x: Tensor) -> IndependenceState:
         """Start one chain at each configuration of x, (batch, *lattice).
 
         A configuration whose log-weight is not finite is left for the first proposal with a finite one.
+
+        Raises:
+            ValueError: when the density cannot evaluate, so that the weight of x is not known.
         """
-        return IndependenceState(x.detach().clone(), -self.action(x) - self.density.log_prob(x))
+        if not isinstance(self.density, Density):
+            raise ValueError(
+                f"expected a density with log_prob to start at given configurations, got "
+                f"{type(self.density).__name__}: start at its draws, by init_from_draws"
+            )
+        return IndependenceState(x.detach().clone(), log_weight(self.action, x, self.density.log_prob(x)))
 
     def init_from_draws(self, n_chains: int, generator: Generator) -> IndependenceState:
         """Start each chain at a draw of q.
@@ -95,13 +112,13 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
 
     def step_with_draws(
         self, state: IndependenceState, generator: Generator
-    ) -> tuple[IndependenceState, IndependenceInfo, IndependenceState]:
+    ) -> tuple[IndependenceState, IndependenceInfo, Draws]:
         """One proposal to every chain, and the draws with their log-weights, accepted or not."""
-        draws = IndependenceState(*self._draw(len(state.log_weight), generator))
-        state, index = _decide(state, draws.x, draws.log_weight, generator)
-        return state, IndependenceInfo(index[0] == 0, state.log_weight), draws
+        proposed = self._draw(len(state.log_weight), generator)
+        state, index = _decide(state, proposed, generator)
+        return state, IndependenceInfo(index[0] == 0, state.log_weight), proposed
 
-    def field(self, state: IndependenceState) -> Field:
+    def field(self, state: IndependenceState) -> Tensor:
         """The configuration of each chain."""
         return state.x
 
@@ -124,25 +141,22 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
         series, proposals = [], []
         for first in range(0, n_steps, steps_in_batch):
             n = min(steps_in_batch, n_steps - first)
-            x, log_weight = self._draw(n * n_chains, generator)
-            state, index = _decide(state, x, log_weight, generator)
-            drawn = observe(x) | {"log_weight": log_weight}
+            proposed = self._draw(n * n_chains, generator)
+            state, index = _decide(state, proposed, generator)
+            drawn = observe(proposed.x) | {"log_weight": proposed.log_weight}
             proposals.append({name: values.unflatten(0, (n, n_chains)) for name, values in drawn.items()})
             followed = {name: _follow(index, held[name], values) for name, values in proposals[-1].items()}
             held = {name: values[-1] for name, values in followed.items()}
             own_step = torch.arange(n, device=index.device)[:, None]
             series.append(followed | {"accepted": index == own_step})
-        return state, Block(_on_cpu(series), _on_cpu(proposals))
+        return state, Block(on_cpu(joined(series)), on_cpu(joined(proposals)))
 
     @torch.no_grad()
-    def _draw(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
+    def _draw(self, n: int, generator: Generator) -> Draws:
         """N draws of q and their log-weights, at most `batch` at a time."""
-        fields, log_weights = [], []
-        for first in range(0, n, self.batch):
-            x, log_q = self.density.sample(min(self.batch, n - first), generator)
-            fields.append(x)
-            log_weights.append(-self.action(x) - log_q)
-        return torch.cat(fields), torch.cat(log_weights)
+        sizes = [min(self.batch, n - first) for first in range(0, n, self.batch)]
+        parts = [draws(self.density, size, self.action, generator) for size in sizes]
+        return parts[0] if len(parts) == 1 else Draws(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def metropolis_scan(
@@ -209,26 +223,22 @@ def _scan_many(
 
 
 def _decide(
-    state: IndependenceState, x: Field, log_weight: LogProb, generator: Generator
+    state: IndependenceState, proposed: Draws, generator: Generator
 ) -> tuple[IndependenceState, Int[Tensor, "step chain"]]:
     """Offer proposals (step · chain, …) to the chains: the new state, and what `metropolis_scan` says."""
     n_chains = len(state.log_weight)
-    offered = log_weight.unflatten(0, (-1, n_chains))
+    offered = proposed.log_weight.unflatten(0, (-1, n_chains))
     uniform = torch.rand(offered.shape, generator=generator, dtype=torch.float64, device=generator.device)
     index = metropolis_scan(offered, uniform.log(), state.log_weight)
     last, chain = index[-1], torch.arange(n_chains, device=index.device)
-    moved = last >= 0
-    taken = x.unflatten(0, offered.shape)[last.clamp(min=0), chain]
-    new_x = torch.where(moved.view(-1, *[1] * (x.ndim - 1)), taken, state.x)
-    new_log_weight = torch.where(moved, offered[last.clamp(min=0), chain], state.log_weight)
-    return IndependenceState(new_x, new_log_weight), index
+    moved, latest = last >= 0, (last.clamp(min=0), chain)
+    taken = proposed.x.unflatten(0, offered.shape)[latest]
+    return IndependenceState(
+        chosen(moved, taken, state.x), chosen(moved, offered[latest], state.log_weight)
+    ), index
 
 
 def _follow(index: Int[Tensor, "step chain"], held: Tensor, drawn: Tensor) -> Tensor:
     """The values (step, chain, …) along the chains, from those of the start (chain, …) and the proposals."""
     chain = torch.arange(index.shape[1], device=index.device)
     return torch.cat([held[None], drawn])[index + 1, chain]
-
-
-def _on_cpu(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}

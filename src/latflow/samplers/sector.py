@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from latflow.actions import Action
+from latflow.fields import LINKS
 from latflow.lattice import checked_plane, volume, wrapped
 from latflow.samplers.base import Sampler
+from latflow.samplers.history import chosen
+from latflow.theories.base import Action
 from latflow.types import Lattice, Links, LogProb
 
 
@@ -87,9 +89,13 @@ class SectorHop(Sampler[SectorState, SectorInfo]):
 
     action: Action
 
+    title = "sector hops"
+    step_words = "one hop between sectors"
+    ergodic = False
+
     def __post_init__(self) -> None:
-        if self.action.kind != "gauge":
-            raise ValueError(f"expected a theory of links, got a field of kind {self.action.kind!r}")
+        if self.action.kind != LINKS:
+            raise ValueError(f"expected a theory of {LINKS}, got one of {self.action.kind}")
 
     @torch.no_grad()
     def init(self, x: Links) -> SectorState:
@@ -106,9 +112,7 @@ class SectorHop(Sampler[SectorState, SectorInfo]):
         action = self.action(proposed)
         # where det D = 0 the action is +∞, which compares false; −∞ would hold the chain for ever
         accepted = (uniform[1].log() < state.action - action) & action.isfinite()
-        new = SectorState(
-            torch.where(accepted.view(-1, 1, 1, 1), proposed, x), torch.where(accepted, action, state.action)
-        )
+        new = SectorState(chosen(accepted, proposed, x), chosen(accepted, action, state.action))
         return new, SectorInfo(accepted)
 
     def field(self, state: SectorState) -> Links:

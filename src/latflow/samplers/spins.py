@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from latflow.actions import Action, Ising, ising_of
 from latflow.lattice import check_even, checkerboard
 from latflow.samplers.base import Sampler
+from latflow.theories.base import Action
+from latflow.theories.ising import Ising, ising_of
 from latflow.types import Mask, Spins
 
 Rule = Literal["heat_bath", "metropolis"]
@@ -52,9 +53,8 @@ class _SpinSampler(Sampler[SpinState, SpinInfo]):
         Raises:
             ValueError: for spins on another lattice, or numbers other than ±1.
         """
-        lattice = self.action.lattice
-        if tuple(x.shape[1:]) != lattice or not bool((x.abs() == 1).all()):
-            raise ValueError(f"expected spins ±1 on the lattice {lattice}, got a tensor of {tuple(x.shape)}")
+        self.action.check(x)
+        self.action.kind.check_values(x)
         return SpinState(x.detach().clone())
 
     @torch.no_grad()
@@ -97,6 +97,12 @@ class SingleSpin(_SpinSampler):
 
     action: Action
     rule: Rule = "heat_bath"
+
+    step_words = "one sweep"
+
+    @property
+    def title(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return {"heat_bath": "heat bath", "metropolis": "local Metropolis"}[self.rule]
 
     def __post_init__(self) -> None:
         check_even(self.action.lattice)
@@ -168,6 +174,9 @@ class SwendsenWang(_ClusterSampler):
 
     action: Action
 
+    title = "Swendsen–Wang"
+    step_words = "one update of all clusters"
+
     def _moved(self, x: Spins, generator: Generator) -> Spins:
         labels, number = self._clusters(x, generator)
         total = x.new_zeros(number).index_add_(0, labels.flatten(), x.flatten())
@@ -192,6 +201,9 @@ class Wolff(_ClusterSampler):
     """
 
     action: Action
+
+    title = "Wolff"
+    step_words = "one cluster turned over"
 
     def _moved(self, x: Spins, generator: Generator) -> Spins:
         labels, _ = self._clusters(x, generator)

@@ -5,28 +5,121 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
-from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from latflow.errors import LatflowError
-from latflow.samplers.base import run
+from latflow.observables.base import Observable, observing
+from latflow.samplers.base import run, thermalise
 from latflow.samplers.hmc import HMC, HMCState
-from latflow.types import Field, LogProb
+from latflow.theories.base import Action
+from latflow.types import LogProb
 
-Hybrid = TypeVar("Hybrid", bound=HMC)
+_LEAST_TRAJECTORIES = 200
+"""Of each chain, for the autocorrelation time at each of several trajectory lengths."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `HMC.adapt` reaches for: an acceptance, and of several trajectory lengths the cheapest.
+
+    With several lengths the chains are thermalised after the first, and the cost is that of an independent
+    value of the theory's slow observable (`tune_cost`).
+
+    Args:
+        target_acceptance: to which the step size is tuned, in (0, 1).
+        lengths: τ, or several to choose from.
+
+    Raises:
+        ValueError: for no length or one that is not positive, and a target outside (0, 1).
+    """
+
+    target_acceptance: float = 0.8
+    lengths: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if not self.lengths or not min(self.lengths) > 0:
+            raise ValueError(f"expected positive trajectory lengths, got {self.lengths}")
+        if not 0 < self.target_acceptance < 1:
+            raise ValueError(f"expected a target acceptance between 0 and 1, got {self.target_acceptance}")
+
+    def check_chains(self, n: int) -> None:
+        """Several lengths are compared by the spread of chains.
+
+        Raises:
+            ValueError: when a single chain is to choose between several lengths.
+        """
+        if len(self.lengths) > 1 and n < 2:
+            raise ValueError(
+                f"expected at least 2 chains to compare trajectory lengths: their spread gives the "
+                f"autocorrelation time of each; got {n}"
+            )
+
+    def __call__(
+        self, hmc: HMC, state: HMCState, generator: Generator, thermalisation: int
+    ) -> tuple[HMC, HMCState]:
+        """The tuned sampler, and the chains as they stand.
+
+        Raises:
+            ValueError: for several lengths and a theory without a slow observable, or fewer than two chains.
+            LatflowError: when no step size is accepted.
+        """
+        if len(self.lengths) == 1:
+            return tune_step_size(hmc, state, generator, self.target_acceptance)
+        slow = slowest(hmc.action)
+        self.check_chains(len(state.action))
+        hmc, state = tune_step_size(hmc, state, generator, self.target_acceptance)
+        # τ is found from chains in equilibrium, in a time to which the thermalisation trusts for that
+        eager = dataclasses.replace(hmc, compiled=False)
+        state = thermalise(eager, state, thermalisation, generator) if thermalisation else state
+        trajectories = max(_LEAST_TRAJECTORIES, thermalisation)
+        hmc, state, _ = tune_cost(
+            hmc, state, generator, slow, self.lengths, self.target_acceptance, trajectories
+        )
+        return hmc, state
+
+
+def slowest(action: Action) -> Callable[[Tensor], Tensor]:
+    """The first slow observable of a theory as a function of the field, one number for each configuration.
+
+    Raises:
+        ValueError: when it says of none that it is slow.
+    """
+    observables = action.observables
+    found = next((one for one in observables if one.slow), None)
+    if found is None:
+        raise ValueError(
+            f"expected a theory with a slow observable to choose between several trajectory lengths, "
+            f"{action.words.name} has none: give one length"
+        )
+    return _function(found, [one for one in observables if one.name in found.needs])
+
+
+def _function(observable: Observable, recorded: Sequence[Observable]) -> Callable[[Tensor], Tensor]:
+    observe, each = observing(recorded), observable.each
+
+    def function(x: Tensor) -> Tensor:
+        series = observe(x)
+        values = [series[name] for name in observable.needs]
+        if each is None:
+            return values[0].flatten(1).mean(1) if values[0].ndim > 1 else values[0]
+        numbers = np.asarray(each(*(one.cpu().numpy() for one in values)), dtype=np.float64)
+        return torch.from_numpy(numbers.reshape(len(x), -1).mean(1))
+
+    return function
 
 
 def tune_step_size(
-    hmc: Hybrid,
+    hmc: HMC,
     state: HMCState,
     generator: Generator,
     target: float = 0.8,
     rounds: int = 16,
     trajectories: int = 10,
     max_steps: int = 1000,
-) -> tuple[Hybrid, HMCState]:
+) -> tuple[HMC, HMCState]:
     """Find the step size with a given acceptance, at the trajectory length of `hmc`.
 
     On large lattices ΔH is Gaussian with ⟨exp(−ΔH)⟩ = 1, so the acceptance is erfc(½ √⟨ΔH⟩), and √⟨ΔH⟩ goes
@@ -69,7 +162,8 @@ def tune_step_size(
     for _ in range(rounds):
         # these trajectories may be half a step too long or short: so their acceptance is continuous in ε
         n_steps = round(length / math.exp(log_step))
-        trial = dataclasses.replace(hmc, step_size=math.exp(log_step), n_steps=n_steps)
+        # uncompiled, since a program serves one step size only
+        trial = dataclasses.replace(hmc, step_size=math.exp(log_step), n_steps=n_steps, compiled=False)
         state, acceptance = _acceptance(trial, state, trajectories, generator)
         correction = _correction(target, acceptance, order)
         turns, last = turns + (correction * last < 0), correction
@@ -118,14 +212,14 @@ class TrajectoryCost:
 
 
 def tune_cost(
-    hmc: Hybrid,
+    hmc: HMC,
     state: HMCState,
     generator: Generator,
-    observe: Callable[[Field], LogProb],
+    observe: Callable[[Tensor], LogProb],
     lengths: Sequence[float],
     target: float = 0.8,
     trajectories: int = 200,
-) -> tuple[Hybrid, HMCState, list[TrajectoryCost]]:
+) -> tuple[HMC, HMCState, list[TrajectoryCost]]:
     """Find the trajectory length with the fewest force evaluations for each independent configuration.
 
         cost = 2 τ_int · (force evaluations of a trajectory)
@@ -156,12 +250,13 @@ def tune_cost(
             f"expected positive lengths, and at least 2 chains and trajectories, got {lengths=}, "
             f"{len(state.action)} chains and {trajectories=}"
         )
-    tried: list[tuple[TrajectoryCost, Hybrid]] = []
+    tried: list[tuple[TrajectoryCost, HMC]] = []
     for length in lengths:
         n_steps = max(1, round(length / hmc.step_size))
         first = dataclasses.replace(hmc, step_size=length / n_steps, n_steps=n_steps)
         tuned, state = tune_step_size(first, state, generator, target)
-        chain = run(tuned, state, trajectories, lambda x: {"observable": observe(x)}, generator)
+        eager = dataclasses.replace(tuned, compiled=False)
+        chain = run(eager, state, trajectories, lambda x: {"observable": observe(x)}, generator)
         state, tau = chain.state, _tau_of_means(chain.series["observable"])
         acceptance = float(chain.series["accepted"].double().mean())
         cost = 2 * tau * tuned.force_evaluations

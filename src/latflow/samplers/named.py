@@ -1,0 +1,106 @@
+"""Samplers by the names that configurations use; the arguments are the keys of their sections."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from latflow.densities.flows.base import Bijection, Flow
+from latflow.samplers.flowed import flowed_hmc as through_flow
+from latflow.samplers.hmc import HMC
+from latflow.samplers.kinetic import FourierMass
+from latflow.samplers.spins import SingleSpin
+from latflow.samplers.tuning import Tuning, slowest
+from latflow.theories.base import Action
+from latflow.types import Positive
+
+Acceptance = Annotated[float, Gt(0), Lt(1)]
+Jitter = Annotated[float, Ge(0), Lt(1)]
+Scheme = Literal["leapfrog", "omelyan", "minimum_norm"]
+Compiled = Literal["auto"] | bool
+
+_START_STEPS = 10
+"""Steps in a trajectory from which the tuning starts."""
+
+
+def hmc(
+    action: Action,
+    *,
+    trajectory_length: Positive | Sequence[Positive] = 1.0,
+    target_acceptance: Acceptance = 0.8,
+    integrator: Scheme = "leapfrog",
+    jitter: Jitter = 0.2,
+    fourier_mass: Positive | None = None,
+    compiled: Compiled = "auto",
+) -> HMC:
+    """Hybrid Monte Carlo whose step size is tuned when a chain begins.
+
+    Args:
+        action: the theory.
+        trajectory_length: τ; of several, the one with the fewest force evaluations for each independent value
+            of the theory's slow observable is taken (`samplers.tune_cost`).
+        target_acceptance: to which the step size is tuned.
+        integrator: a name in `samplers.INTEGRATORS`.
+        jitter: of the step size.
+        fourier_mass: m² of a `samplers.FourierMass`, for fields of real numbers; without it all modes have
+            mass 1.
+        compiled: whether trajectories are compiled; "auto" where that pays (`samplers.Trajectories`).
+
+    Raises:
+        ValueError: as `HMC` and `Tuning`, and for several lengths where the theory has no slow observable.
+    """
+    tuning = _tuning(action, trajectory_length, target_acceptance)
+    mass = None if fourier_mass is None else FourierMass(fourier_mass)
+    step_size = tuning.lengths[0] / _START_STEPS
+    return HMC(action, step_size, _START_STEPS, integrator, jitter, mass, compiled, tuning)
+
+
+def flowed_hmc(
+    density: Any,
+    action: Action,
+    *,
+    trajectory_length: Positive | Sequence[Positive] = 1.0,
+    target_acceptance: Acceptance = 0.8,
+    integrator: Scheme = "leapfrog",
+    jitter: Jitter = 0.2,
+    compiled: Compiled = "auto",
+) -> HMC:
+    """Hybrid Monte Carlo in the latent variables of a flow, whose step size is tuned when a chain begins.
+
+    Args:
+        density: the flow.
+        action: the theory.
+        trajectory_length: as the others, of `hmc`.
+        target_acceptance: to which the step size is tuned.
+        integrator: a name in `samplers.INTEGRATORS`.
+        jitter: of the step size.
+        compiled: whether the pass through the flow is compiled, which may take minutes: not for "auto".
+
+    Raises:
+        ValueError: for a density that is no flow, and as `hmc`.
+    """
+    if not isinstance(density, Flow | Bijection):
+        raise ValueError(f"expected a flow for HMC through the model, got {type(density).__name__}")
+    tuning = _tuning(action, trajectory_length, target_acceptance)
+    step_size = tuning.lengths[0] / _START_STEPS
+    wanted = compiled is True
+    return through_flow(
+        density, action, step_size, _START_STEPS, integrator, jitter, compiled=wanted, tuning=tuning
+    )
+
+
+def heat_bath(action: Action) -> SingleSpin:
+    """Sweeps of the heat bath over single spins."""
+    return SingleSpin(action, "heat_bath")
+
+
+def metropolis(action: Action) -> SingleSpin:
+    """Sweeps of Metropolis updates over single spins."""
+    return SingleSpin(action, "metropolis")
+
+
+def _tuning(action: Action, length: float | Sequence[float], target: float) -> Tuning:
+    lengths = tuple(length) if isinstance(length, Sequence) else (length,)
+    if len(lengths) > 1:
+        slowest(action)  # refuses a theory that has none
+    return Tuning(target, lengths)
