@@ -1,6 +1,8 @@
 """The error analysis against processes whose autocorrelation and whose averages are known."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,19 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from latflow import exact, observables
-from latflow.actions import Phi4
+from latflow import exact, formulas, observables
 from latflow.analysis import (
     Measurement,
+    Sample,
     autocorrelation,
     derive,
     derive_vector,
     effective_masses,
+    entropy,
     fitted_correlation_length,
+    free_energy,
     measure,
     summary,
+    thermalisation_time,
 )
 from latflow.lattice import lattice_momentum_squared
+from latflow.observables.base import Observable
+from latflow.theories import Phi4
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))
 
@@ -116,15 +123,15 @@ def test_derived_errors_are_those_of_pyerrors():
     def obs(series):
         return pe.Obs([series], ["chain"])
 
-    expected = observables.binder_cumulant(obs(x**2), obs(x**4))
+    expected = formulas.binder_cumulant(obs(x**2), obs(x**4))
     expected.gamma_method(S=2.0)
-    found = derive(observables.binder_cumulant, x**2, x**4)
+    found = derive(formulas.binder_cumulant, x**2, x**4)
     assert found.value == pytest.approx(expected.value, rel=1e-12)
     assert found.error == pytest.approx(expected.dvalue, rel=1e-3)
     assert found.tau_int == pytest.approx(expected.e_tauint["chain"], rel=1e-3)
 
     series = np.stack([2 + 0.01 * x, 1 + 0.02 * np.roll(x, 3), 0.7 + 0.01 * x**2, 0.6 - 0.01 * x], axis=-1)
-    masses = observables.effective_mass(np.array([obs(column) for column in series.T]))
+    masses = formulas.effective_mass(np.array([obs(column) for column in series.T]))
     for found, expected in zip(effective_masses(series), masses, strict=True):
         expected.gamma_method(S=2.0)
         assert found.value == pytest.approx(expected.value, rel=1e-9)
@@ -296,13 +303,14 @@ def test_summary_of_a_free_field_meets_its_exact_values(source):
         for name, values in observables.recorded(action)(x).items()
     }
     log_weight = (Phi4(lattice, m2=source, lam=0.0)(x) - action(x)).reshape(steps, chains).numpy()
-    found = summary(series, lattice, log_weight if source != m2 else None)
+    found = summary(series, action.observables, log_weight if source != m2 else None)
     zero_mode = exact.free_field_zero_mode(m2)
     m_abs = math.sqrt(2 / math.pi * zero_mode / 48)
     expected = {
         "phi_squared": exact.free_field_phi_squared(lattice, m2),
         "abs_magnetization": m_abs,
         "magnetization": 0.0,
+        "sign_of_magnetization": 0.0,
         "V_magnetization_squared": zero_mode,
         "susceptibility": zero_mode - 48 * m_abs**2,
         "binder_cumulant": 0.0,
@@ -310,13 +318,80 @@ def test_summary_of_a_free_field_meets_its_exact_values(source):
         "correlation_length": 1 / math.sqrt(m2),
         "effective_mass_1": 2 * math.asinh(math.sqrt(m2) / 2),
     }
-    assert found.keys() == expected.keys()
+    weighted = {"log_z"} if source != m2 else set()
+    assert found.keys() == expected.keys() | weighted
     for name, value in expected.items():
         assert abs(found[name].pull(value)) < 5, name
         assert 0 < found[name].error < 0.05, name
         assert found[name].n == steps * chains
 
 
-def test_summary_says_which_series_it_misses():
-    with pytest.raises(ValueError, match="got none of two_point, lowest_mode"):
-        summary({"action": [0.0], "magnetization": [0.0], "phi_squared": [0.0]}, (4,))
+def test_what_was_not_recorded_has_no_row():
+    observables, rng = Phi4((4,), 1.0, 1.0).observables, np.random.default_rng(1)
+    series = {"action": rng.random(100), "magnetization": rng.random(100)}
+    found = summary(series, observables)
+    assert {"action_density", "binder_cumulant"} <= found.keys()
+    assert not {"log_z", "phi_squared", "correlation_length", "effective_mass_1"} & found.keys()
+    assert summary({}, observables) == {}
+
+
+def test_a_row_is_made_as_its_record_says():
+    """Names, labels and functions of one's own; arrays of one chain are those of several with one."""
+    rng = np.random.default_rng(2)
+    x, pair = rng.random(200), rng.random((200, 3))
+    records = [
+        Observable("x", "⟨x⟩"),
+        Observable("shifted", "⟨x⟩ + 1", of=("x",), each=lambda values: values + 1),
+        Observable("ratio", "⟨p₁⟩/⟨x⟩", of=("pair", "x"), average=lambda p, mean: p[1] / mean),
+        Observable("pair", axes=("component",)),
+        Observable("n", "N", estimate=lambda sample: Measurement(float(sample.size), 0.0)),
+        Observable("unknown", "?", of=("x",), estimate=lambda sample: sample.log_z()),
+    ]
+    found = summary({"x": x, "pair": pair}, records)
+    assert list(found) == ["x", "shifted", "ratio", "n"]
+    assert found["x"] == measure(x)
+    assert found["shifted"].value == pytest.approx(1 + x.mean())
+    assert found["ratio"] == derive(lambda p, mean: p[1] / mean, pair[:, None], x)
+    assert found["n"].value == 200
+    with pytest.raises(ValueError, match="expected one number of each configuration for the observable two"):
+        summary({"x": x}, [Observable("two", "2", of=("x",), each=lambda values: (values, values))])
+
+
+def test_a_count_is_no_finer_than_one_of_its_own_time():
+    """τ is that of the first slow observable, and of the count itself where none is slow."""
+    never, slow = np.zeros((400, 2)), autoregressive(0.9, 400, 2, seed=12)
+    count = Observable("count", "N", quantum=2.0)
+    alone = summary({"count": never}, [count])
+    assert alone["count"].error == pytest.approx(2 / 800)
+    beside = summary({"count": never, "slow": slow}, [count, Observable("slow", "s", slow=True)])
+    assert beside["slow"].tau_int is not None
+    assert beside["count"].error == pytest.approx(2 * 2 * beside["slow"].tau_int / 800)
+
+
+def test_samples_know_log_z_by_their_weights_alone():
+    rng = np.random.default_rng(3)
+    action, log_weight = rng.random(50), rng.standard_normal(50)
+    chain, drawn = Sample({"action": action}), Sample({"action": action}, log_weight)
+    assert (chain.log_z(), chain.free_energy_density(4), chain.entropy()) == (None, None, None)
+    f = free_energy(log_weight)
+    assert drawn.log_z() == Measurement(-f.value, f.error, n=50)
+    assert drawn.free_energy_density(4) == Measurement(f.value / 4, f.error / 4, n=50)
+    assert drawn.entropy() == entropy(log_weight, action)
+    assert drawn.average(action) == measure(action, log_weight)
+    assert drawn.derive(lambda s: 2 * s, action).value == pytest.approx(2 * measure(action, log_weight).value)
+
+
+def test_analysis_sees_arrays_only():
+    code = "import sys, latflow.analysis as a; a.summary({}, ()); print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("chains", [(), (8,)])
+def test_thermalisation_time_is_where_a_drift_ends(chains):
+    rng, steps = np.random.default_rng(5), np.arange(400)
+    noise = rng.standard_normal((400, *chains))
+    drift = (20 * np.exp(-steps / 20)).reshape(-1, *[1] * len(chains))
+    assert 20 < thermalisation_time(noise + drift) < 200
+    assert thermalisation_time(noise) < 20
+    assert thermalisation_time(np.arange(100)) == 50

@@ -7,8 +7,6 @@ import pytest
 from scipy.signal import lfilter
 
 from latflow.analysis import (
-    KINDS,
-    LABELS,
     charge_displacement,
     derive,
     effective_masses,
@@ -16,6 +14,7 @@ from latflow.analysis import (
     summary,
     tunnelling_rate,
 )
+from latflow.theories import Schwinger, U1Gauge
 
 MINUS, SLOPE, NOISE = 0.2, 0.7, 0.5
 """O = SLOPE σ + NOISE x with P(σ = −1) = MINUS: ⟨Oσ⟩/⟨σ⟩ = SLOPE/⟨σ⟩."""
@@ -131,7 +130,7 @@ def series_of_links(charge, seed=5):
 def test_links_have_their_own_names():
     charge = np.random.default_rng(6).choice([-2, -1, 0, 1, 2], (3000, 2), p=[0.1, 0.2, 0.4, 0.2, 0.1])
     series = series_of_links(charge)
-    found = summary(series, (4, 6), kind="gauge")
+    found = summary(series, U1Gauge((4, 6), 2.0).observables)
     expected = {
         "plaquette": 0.5, "charge": 0.0, "charge_squared": 1.2, "topological_susceptibility": 1.2 / 24,
         "P_charge_0": 0.4, "P_charge_1": 0.4, "P_charge_2": 0.2, "P_charge_3": 0.0, "polyakov": 0.0,
@@ -140,39 +139,30 @@ def test_links_have_their_own_names():
     assert found.keys() == expected.keys()
     assert all(abs(found[name].pull(value)) < 5 for name, value in expected.items()), found
     assert found["charge_squared"].error == pytest.approx(math.sqrt((3.6 - 1.2**2) / 6000), rel=0.1)
-    assert found.keys() < KINDS["gauge"].labels.keys() <= LABELS.keys()
 
     fermions = {
         "condensate": charge + 1.0,
         "sign": 1.0 - 2 * (abs(charge) == 2),
-        "pion": np.ones((3000, 2, 3)),
+        "pion": np.ones((3000, 2, 4)),
     }
-    with_fermions = summary(series | fermions, (4, 6), kind="gauge")
-    assert with_fermions.keys() - found.keys() == {"condensate", "sign", "pion_mass_1"}
+    with_fermions = summary(series | fermions, Schwinger((6, 4), 2.0, 0.2).observables)
+    assert with_fermions.keys() - found.keys() == {"condensate", "sign", "pion_mass_1", "pion_mass_2"}
     assert abs(with_fermions["sign"].pull(0.6)) < 5
     # reweighted with the sign: P(|Q| = 2) = −0.2/0.6, ⟨Q²⟩ = (0.4 − 0.8)/0.6; the sign itself is not
-    odd = summary(series | fermions, (4, 6), kind="gauge", factor=fermions["sign"])
+    one = Schwinger((6, 4), 2.0, 0.2, flavours=1)
+    odd = summary(series | fermions, one.observables, factor=fermions["sign"])
     assert abs(odd["P_charge_2"].pull(-1 / 3)) < 5
     assert abs(odd["charge_squared"].pull(-2 / 3)) < 5
     assert odd["sign"] == with_fermions["sign"]
 
 
 def test_what_was_never_seen_is_not_known_to_be_zero():
-    never = summary(series_of_links(np.zeros((200, 3))), (4, 4), kind="gauge")
+    never = summary(series_of_links(np.zeros((200, 3))), U1Gauge((4, 4), 2.0).observables)
     for name, error in (("P_charge_0", 1.0), ("P_charge_1", 1.0), ("charge", 1.0), ("charge_squared", 1.0)):
         assert never[name].error == pytest.approx(error / 600)
     assert never["topological_susceptibility"].error == pytest.approx(1 / 600 / 16)
     # weighted draws count as their effective number
     log_weight = np.random.default_rng(7).standard_normal(500)
     weight = np.exp(log_weight)
-    drawn = summary(series_of_links(np.zeros(500)), (4, 4), log_weight, kind="gauge")
+    drawn = summary(series_of_links(np.zeros(500)), U1Gauge((4, 4), 2.0).observables, log_weight)
     assert drawn["P_charge_3"].error == pytest.approx(np.sum(weight**2) / np.sum(weight) ** 2)
-
-
-def test_unknown_kinds_and_missing_series_are_named():
-    with pytest.raises(ValueError, match="expected a field of kind scalar"):
-        summary({}, (4, 4), kind="fermion")
-    series = series_of_links(np.zeros(9))
-    del series["polyakov"]
-    with pytest.raises(ValueError, match="got none of polyakov"):
-        summary(series, (4, 4), kind="gauge")

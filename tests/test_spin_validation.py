@@ -9,14 +9,15 @@ import torch
 from torch import Generator
 
 from cases import perturbed
+from fake_run import HMC, chain, evidence, rows_of
 from latflow import exact
-from latflow.actions import Ising
-from latflow.analysis import KINDS, LABELS, entropy, summary
-from latflow.autoregressive import convolutional_spins, dense_spins, hierarchical_spins
+from latflow.analysis import entropy, summary
+from latflow.densities.autoregressive import convolutional_spins, dense_spins, hierarchical_spins
 from latflow.estimators import reinforce_leave_one_out
 from latflow.observables import recorded
+from latflow.theories import Ising, Phi4
 from latflow.training import Anneal, Schedule, Trainer
-from latflow.validation import known, magnetization_distribution, network_checks, phase_checks, table
+from latflow.validation import density_checks, known, sector_checks
 
 CRITICAL = 0.44068679
 
@@ -24,17 +25,23 @@ CRITICAL = 0.44068679
 # --- what is known --------------------------------------------------------------------------------
 
 
+def labels(action):
+    """How a table writes the observables of a theory, by name."""
+    return {observable.name: observable.label for observable in action.observables if observable.label}
+
+
 def test_kaufman_and_the_transfer_matrix_are_known_by_name():
     """8×8 at the critical coupling; the numbers of log Z and ⟨|M|⟩ stand in the tests of `exact`, too."""
     found = {name: m.value for name, m in known(Ising((8, 8), CRITICAL), {}).items()}
-    assert found.keys() == KINDS["spin"].labels.keys() - {"correlation_length"}
+    assert found.keys() == labels(Ising((8, 8), CRITICAL)).keys() - {"correlation_length"}
     assert found["log_z"] == pytest.approx(60.14178045, abs=1e-7)
+    assert found["energy"] == exact.ising_energy((8, 8), CRITICAL)
     assert found["free_energy_density"] == pytest.approx(-60.14178045 / 64, abs=1e-9)
     assert found["action_density"] == pytest.approx(CRITICAL * found["energy"])
     assert found["entropy"] == pytest.approx(found["log_z"] + 64 * found["action_density"])
     # C = −K² ∂⟨E⟩/V/∂K
     step = 1e-4
-    above, below = (known(Ising((8, 8), CRITICAL + h), {})["energy"].value for h in (step, -step))
+    above, below = (exact.ising_energy((8, 8), CRITICAL + h) for h in (step, -step))
     assert found["specific_heat"] == pytest.approx(-(CRITICAL**2) * (above - below) / (2 * step), rel=1e-5)
     m_squared = found["V_magnetization_squared"] / 64
     assert found["susceptibility"] == pytest.approx(64 * (m_squared - found["abs_magnetization"] ** 2))
@@ -48,7 +55,10 @@ def test_enumeration_and_closed_forms_agree(lattice):
     assert found["log_z"].value == pytest.approx(exact.ising_log_z(lattice, 0.37))
     assert found["specific_heat"].value == pytest.approx(exact.ising_specific_heat(lattice, 0.37))
     assert found["entropy"].value == pytest.approx(exact.ising_entropy(lattice, 0.37))
-    m, p = magnetization_distribution(action)
+    m = 1 - 2 * np.arange(sites + 1) / sites
+    p = action.probability("magnetization", m)
+    assert p is not None
+    assert p.sum() == pytest.approx(1)
     assert found["V_magnetization_squared"].value == pytest.approx(sites * (m**2 @ p))
     assert found["binder_cumulant"].value == pytest.approx(1 - (m**4 @ p) / (3 * (m**2 @ p) ** 2))
 
@@ -83,14 +93,15 @@ def test_independent_draws_from_the_exact_distribution_pass_every_row():
     uniform = torch.randint(len(states), (20_000,), generator=Generator().manual_seed(6))
     draws = {name: v.numpy() for name, v in recorded(action)(states[uniform]).items()}
     draws["log_weight"] = (-action(states[uniform]) + 9 * math.log(2)).numpy()
-    rows = {row.name: row for row in table(action, series, draws, series, known(action, {}))}
-    assert rows.keys() == KINDS["spin"].labels.keys()
+    rows = rows_of(evidence(action, series, draws, series))
+    assert rows.keys() == labels(action).keys()
     assert all(row.passed for row in rows.values()), rows
-    assert rows["energy"].classical == rows["energy"].flow
-    assert {"flow-exact", "nis-exact", "classical-exact"} <= rows["specific_heat"].pulls.keys()
-    assert rows["entropy"].pulls.keys() == {"nis-exact"}
-    for name in KINDS["spin"].labels.keys() & KINDS["scalar"].labels.keys():
-        assert LABELS[name] == KINDS["scalar"].labels[name] == KINDS["spin"].labels[name]
+    assert rows["energy"].values["beside"] == rows["energy"].values["model"]
+    assert {(way, "exact") for way in ("model", "weights", "beside")} <= rows["specific_heat"].pulls.keys()
+    assert rows["entropy"].pulls.keys() == {("weights", "exact")}
+    of_scalars = labels(Phi4((3, 3), 1.0, 1.0))
+    for name in labels(action).keys() & of_scalars.keys():
+        assert labels(action)[name] == of_scalars[name]
 
 
 def test_the_entropy_has_its_value_and_error():
@@ -122,7 +133,7 @@ def test_the_specific_heat_keeps_its_digits():
     series = {"action": 1e8 + fluctuation} | dict.fromkeys(
         ("magnetization", "energy", "lowest_mode"), 0.1 + rng.random((500, 4))
     )
-    found = summary(series, (2, 2), kind="spin")["specific_heat"]
+    found = summary(series, Ising((2, 2), 0.4).observables)["specific_heat"]
     assert found.value == pytest.approx(fluctuation.var() / 4, rel=1e-5)
 
 
@@ -136,18 +147,18 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("lattice", "n_checks"), [((4, 4), 5), ((4, 6), 4)])
+@pytest.mark.parametrize(("lattice", "n_checks"), [((4, 4), 6), ((4, 6), 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("z2", [True, False])
 def test_sound_networks_pass_their_checks(name, lattice, n_checks, dtype, z2):
     network = perturbed(NETWORKS[name](lattice, z2=z2), 0.4).to(dtype)
-    checks = list(network_checks(network, Ising(lattice, 0.5)))
+    checks = list(density_checks(network, Ising(lattice, 0.5)))
     assert all(check.passed for check in checks), checks
     assert len(checks) == n_checks - (not z2)
 
 
 def failed(network):
-    return {check.name for check in network_checks(network, Ising(network.lattice, 0.5)) if not check.passed}
+    return {check.name for check in density_checks(network, Ising(network.lattice, 0.5)) if not check.passed}
 
 
 @pytest.mark.parametrize("lattice", [(4, 4), (4, 6)])
@@ -157,7 +168,7 @@ def test_a_mask_with_a_hole_is_found(lattice):
     layer.mask[5, 9] = True
     with torch.no_grad():
         layer.weight[5, 9] = 0.7
-    assert "each spin depends on earlier ones alone" in failed(network)
+    assert "each site depends on earlier ones alone" in failed(network)
     assert ("probabilities add up to 1" in failed(network)) == (lattice == (4, 4))
     # the first spin, which has no cut before it but its own
     network = perturbed(dense_spins(lattice), 0.4)
@@ -165,13 +176,13 @@ def test_a_mask_with_a_hole_is_found(lattice):
     layer.mask[0, 1] = True
     with torch.no_grad():
         layer.weight[0, 1] = 0.7
-    assert "each spin depends on earlier ones alone" in failed(network)
+    assert "each site depends on earlier ones alone" in failed(network)
 
 
 def test_a_context_that_is_not_drawn_yet_is_found():
     network = perturbed(hierarchical_spins((8, 8), hidden=(2,)), 0.4)
     network.levels[1].contexts[0, 0] = network.levels[-1].blocks[0, 0]
-    assert "each spin depends on earlier ones alone" in failed(network)
+    assert "each site depends on earlier ones alone" in failed(network)
 
 
 def test_draws_with_another_probability_are_found():
@@ -181,8 +192,10 @@ def test_draws_with_another_probability_are_found():
     conditional.advance = lambda cache, i: 0.9 * right(cache, i)
     assert "draws come with their probability" in failed(network)
     biased = perturbed(dense_spins((4, 6), z2=False), 0.4)
-    biased.recipe["z2"] = True
-    assert failed(copy.deepcopy(biased)) == {"Z₂ of the network"}
+    biased.symmetries = ("z2",)
+    assert failed(copy.deepcopy(biased)) == {"z2 symmetry of the density"}
+    biased.symmetries = ("gauge",)
+    assert failed(copy.deepcopy(biased)) == {"gauge symmetry of the density"}
 
 
 def two_phases(rate, steps, chains, seed=1):
@@ -193,28 +206,35 @@ def two_phases(rate, steps, chains, seed=1):
     return sign * (0.8 + 0.1 * rng.standard_normal((steps, chains)).clip(-3, 3))
 
 
+def phases_of(action, m):
+    """The checks of one sampler, the Wolff chain, with these magnetisations."""
+    words = HMC._replace(sentence="the Wolff chain")
+    return list(sector_checks(action, [chain({"magnetization": m}, words)]))
+
+
 def test_phases_that_are_missing_are_found():
     action = Ising((8, 8), 0.5)
-    (sound,) = phase_checks(action, {"the Wolff chain": two_phases(0.5, 400, 6)})
+    (sound,) = phases_of(action, two_phases(0.5, 400, 6))
     assert sound.passed
-    assert sound.name == "both phases in the Wolff chain"
-    assert "by each of 6 chains" in sound.detail
-    (lost,) = phase_checks(action, {"the network's chain": abs(two_phases(0.5, 400, 6))})
+    assert sound.name == "phases of the Wolff chain, by symmetry"
+    assert "M > 0, M < 0 visited, M > 0, M < 0 by each of 6 chains" in sound.detail
+    (lost,) = phases_of(action, abs(two_phases(0.5, 400, 6)))
     assert not lost.passed
-    assert "M < 0 was never seen" in lost.detail
-    (other,) = phase_checks(action, {"the network's chain": -abs(two_phases(0.5, 400, 6))})
-    assert "M > 0 was never seen" in other.detail
+    assert "M < 0 never visited" in lost.detail
+    (other,) = phases_of(action, -abs(two_phases(0.5, 400, 6)))
+    assert not other.passed
+    assert "M > 0 never visited" in other.detail
     # half of the chains up, half down, and none ever turns: ⟨M⟩ alone would pass
-    (frozen,) = phase_checks(action, {"the heat bath chain": two_phases(0.0, 400, 6)})
+    (frozen,) = phases_of(action, two_phases(0.0, 400, 6))
     assert not frozen.passed
-    assert "6 of 6 chains never left their phase" in frozen.detail
-    (short,) = phase_checks(action, {"the Wolff chain": abs(two_phases(0.5, 10, 3))})
+    assert "6 of 6 chains miss one of M > 0, M < 0" in frozen.detail
+    (short,) = phases_of(action, abs(two_phases(0.5, 10, 3)))
     assert short.passed
     assert "in so short a chain" in short.detail
     # chains too short to be asked one by one are asked together
-    (few,) = phase_checks(action, {"the Wolff chain": two_phases(0.0, 20, 40)})
+    (few,) = phases_of(action, two_phases(0.0, 20, 40))
     assert few.passed
-    assert phase_checks(Ising((8, 8), 0.5, field=0.1), {"the Wolff chain": two_phases(0.0, 400, 6)}) == []
+    assert phases_of(Ising((8, 8), 0.5, field=0.1), two_phases(0.0, 400, 6)) == []
 
 
 # --- annealing ------------------------------------------------------------------------------------

@@ -1,33 +1,28 @@
 """Analysis: series of numbers in, measurements with errors out."""
 
 from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, derive, derive_vector, measure
+from latflow.analysis.chains import acceptance, longest_rejection_run, thermalisation_time
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
-from latflow.analysis.gauge_summary import SECTORS
 from latflow.analysis.information import mutual_information, part_entropy
-from latflow.analysis.measurement import Measurement
-from latflow.analysis.summary import KINDS, LABELS, Kind, summary
+from latflow.analysis.summary import Sample, summary
 from latflow.analysis.topology import charge_displacement, tunnelling_rate
 from latflow.analysis.weights import (
-    acceptance,
     effective_sample_size,
     entropy,
     expected_acceptance,
     free_energy,
     largest_weight_share,
-    longest_rejection_run,
     pareto_tail_index,
     scaled_weight,
     tau_from_weights,
     variational_free_energy,
 )
+from latflow.measurement import Measurement
 
 __all__ = [
-    "KINDS",
-    "LABELS",
-    "SECTORS",
     "Autocorrelation",
-    "Kind",
     "Measurement",
+    "Sample",
     "acceptance",
     "autocorrelation",
     "charge_displacement",
@@ -48,6 +43,7 @@ __all__ = [
     "scaled_weight",
     "summary",
     "tau_from_weights",
+    "thermalisation_time",
     "tunnelling_rate",
     "variational_free_energy",
 ]

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latflow.analysis.measurement import Measurement
 from latflow.analysis.weights import scaled_weight
+from latflow.measurement import Measurement
 
 _LEAST_STEPS = 5
 _ENSEMBLE = "chain"

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latflow.analysis.autocorrelation import derive, derive_vector
-from latflow.analysis.measurement import Measurement
-from latflow.observables import effective_mass
+from latflow.formulas import effective_mass
+from latflow.measurement import Measurement
 
 
 def effective_masses(

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latflow.analysis.measurement import Measurement
 from latflow.analysis.weights import entropy, scaled_weight
+from latflow.measurement import Measurement
 
 
 def part_entropy(log_weight: ArrayLike, first: ArrayLike) -> Measurement:

@@ -1,112 +1,154 @@
-"""The table of results of a run: the observables of its kind of field, each with its error."""
+"""The table of results: the observables of a theory, each with its error, from what was recorded."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latflow.analysis import gauge_summary, scalar_summary, spin_summary
-from latflow.analysis.measurement import Measurement
+from latflow.analysis.autocorrelation import derive, measure
+from latflow.analysis.weights import entropy, free_energy, scaled_weight
+from latflow.measurement import Measurement
 
-_Summary = Callable[
-    [dict[str, np.ndarray], Sequence[int], ArrayLike | None, ArrayLike | None], dict[str, Measurement]
-]
+if TYPE_CHECKING:
+    from latflow.observables.base import Observable
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What is made of the series of one kind of field.
+class Sample:
+    """What was recorded of a theory, by Markov chains or of weighted draws.
 
     Attributes:
-        labels: every observable by name, and how a table writes it, in its order.
-        needed: the series without which nothing can be made.
-        optional: those that some of its theories have.
-        may_be_undefined: functions of averages which are nan where noise carries these out of their domain.
-        rests_on: for averages that a few rare configurations decide, what these contribute at a value of it.
-        summarise: (series, lattice, log-weight, factor) to the observables.
+        series: each of shape (steps,) or (steps, chains); those with components (steps, chains, …).
+        log_weight: of independent draws, as in `measure`; None for Markov chains.
+        factor: with which averages are reweighted, as in `measure`.
     """
 
-    labels: dict[str, str]
-    needed: tuple[str, ...]
-    optional: tuple[str, ...]
-    may_be_undefined: tuple[str, ...]
-    rests_on: Mapping[str, Callable[[float], float]]
-    summarise: _Summary
+    series: Mapping[str, np.ndarray]
+    log_weight: ArrayLike | None = None
+    factor: ArrayLike | None = None
 
+    def average(self, values: ArrayLike, name: str = "the series") -> Measurement:
+        """The average of numbers of each configuration: `measure`, with the weights of this sample."""
+        return measure(values, self.log_weight, name, factor=self.factor)
 
-KINDS = {
-    "scalar": Kind(
-        scalar_summary.LABELS,
-        scalar_summary.NEEDED,
-        (),
-        scalar_summary.MAY_BE_UNDEFINED,
-        {},
-        scalar_summary.scalar_summary,
-    ),
-    "gauge": Kind(
-        gauge_summary.LABELS,
-        gauge_summary.NEEDED,
-        gauge_summary.FERMIONIC,
-        gauge_summary.MAY_BE_UNDEFINED,
-        gauge_summary.RESTS_ON,
-        gauge_summary.gauge_summary,
-    ),
-    "spin": Kind(
-        spin_summary.LABELS,
-        spin_summary.NEEDED,
-        (),
-        spin_summary.MAY_BE_UNDEFINED,
-        {},
-        spin_summary.spin_summary,
-    ),
-}
-"""Each kind of field, by `Action.kind`."""
+    def derive(self, function: Callable[..., Any], *series: ArrayLike) -> Measurement:
+        """A function of averages, as the function `derive` has it, with the weights of this sample."""
+        return derive(function, *series, log_weight=self.log_weight, factor=self.factor)
 
-LABELS = {name: label for kind in KINDS.values() for name, label in kind.labels.items()}
-"""All observables by name, and how a table writes them; a name means the same for every kind."""
+    def log_z(self) -> Measurement | None:
+        """log Z; None without weights, for a Markov chain does not know it."""
+        if self.log_weight is None:
+            return None
+        f = free_energy(self.log_weight)
+        return Measurement(-f.value, f.error, n=f.n)
+
+    def free_energy_density(self, volume: int) -> Measurement | None:
+        """−log Z/V; None without weights."""
+        if self.log_weight is None:
+            return None
+        f = free_energy(self.log_weight)
+        return Measurement(f.value / volume, f.error / volume, n=f.n)
+
+    def entropy(self) -> Measurement | None:
+        """log Z + ⟨S⟩; None without weights."""
+        return None if self.log_weight is None else entropy(self.log_weight, self.series["action"])
+
+    @property
+    def size(self) -> int:
+        """The number of configurations."""
+        return int(np.prod(next(iter(self.series.values())).shape[:2]))
+
+    def one_count(self, tau_int: float | None) -> float:
+        """What one configuration contributes to a share, were they independent: 2τ Σr² / (Σr)².
+
+        Args:
+            tau_int: τ of the chain; ½ if None.
+        """
+        n = np.size(self.log_weight) if self.log_weight is not None else self.size
+        weight = np.ones(n)
+        if self.log_weight is not None:
+            weight = weight * scaled_weight(self.log_weight).reshape(-1)
+        if self.factor is not None:
+            weight = weight * np.asarray(self.factor, dtype=np.float64).reshape(-1)
+        return float(2 * (tau_int or 0.5) * np.sum(weight**2) / np.sum(weight) ** 2)
 
 
 def summary(
     series: Mapping[str, ArrayLike],
-    lattice: Sequence[int],
+    observables: Sequence["Observable"],
     log_weight: ArrayLike | None = None,
-    kind: str = "scalar",
     factor: ArrayLike | None = None,
 ) -> dict[str, Measurement]:
-    """The observables of a kind of field.
+    """The observables of a theory that have a label, as far as what they are made of was recorded.
+
+    The error of an average of counts, which has a `quantum`, is never smaller than that of one count: what
+    was never seen is not known to be zero. One count of N is 2τ/N, τ that of the first slow observable.
 
     Args:
-        series: what `observables.recorded` gave at each step, (steps,) or (steps, chains), and correlators
-            with one dimension more; other entries are ignored.
-        lattice: side lengths.
+        series: what was recorded at each step, (steps,) or (steps, chains), and arrays such as correlators
+            with their components behind; other entries are ignored.
+        observables: of the theory, `Action.observables`.
         log_weight: given when the series are independent draws to be weighted, as in `measure`.
-        kind: of the field, `Action.kind`.
         factor: with which averages are reweighted, as in `measure`: the sign of the determinant for an odd
             number of flavours.
 
     Returns:
-        For a scalar field "phi_squared" ⟨φ²⟩, "abs_magnetization" ⟨|M|⟩, "magnetization" ⟨M⟩,
-        "V_magnetization_squared" V⟨M²⟩, "susceptibility" V(⟨M²⟩−⟨|M|⟩²), "binder_cumulant", "action_density"
-        ⟨S⟩/V; "correlation_length" (of the second moment) when a side is longer than 1; "effective_mass_1",
-        from t = 0, 1, 2, when L0 ≥ 4.
-
-        For links "plaquette" ⟨cos P⟩, "charge" ⟨Q⟩, "charge_squared" ⟨Q²⟩, "topological_susceptibility"
-        ⟨Q²⟩/V, "P_charge_0" to "P_charge_3" the probabilities of |Q|, "polyakov", "action_density"; with
-        fermions "condensate", "sign", and the effective masses "pion_mass_1", … of the pion.
-
-        For spins "energy" ⟨E⟩/V of all bonds, "action_density", "specific_heat", and "abs_magnetization" to
-        "binder_cumulant" and "correlation_length" as for a scalar field; of weighted draws
-        "free_energy_density" −log Z/V and "entropy" log Z + ⟨S⟩, too.
+        The measurements, by the names of the observables and in their order.
 
     Raises:
-        ValueError: for an unknown kind, when a series is missing, and as `measure`.
+        ValueError: as `measure`.
     """
-    if kind not in KINDS:
-        raise ValueError(f"expected a field of kind {' or '.join(KINDS)}, got {kind!r}")
-    of_kind = KINDS[kind]
-    if missing := [name for name in of_kind.needed if name not in series]:
-        raise ValueError(f"expected the series {', '.join(of_kind.needed)}, got none of {', '.join(missing)}")
-    wanted = [*of_kind.needed, *(name for name in of_kind.optional if name in series)]
-    arrays = {name: np.asarray(series[name], dtype=np.float64) for name in wanted}
-    return of_kind.summarise(arrays, lattice, log_weight, factor)
+    axes = {observable.name: len(observable.axes) for observable in observables}
+    arrays = {name: _with_chains(values, axes.get(name, 0)) for name, values in series.items()}
+    sample = Sample(arrays, log_weight, factor)
+    found: dict[str, Measurement] = {}
+    rows = [one for one in observables if one.label and all(name in arrays for name in _needed(one))]
+    slow = next((one for one in rows if one.slow), None)
+    first = None if slow is None else _made(slow, sample)
+    for observable in rows:
+        mine = sample if observable.reweighted else replace(sample, factor=None)
+        made = first if observable is slow and mine is sample else _made(observable, mine)
+        if made is not None and observable.quantum is not None:
+            tau_int = (first or made).tau_int
+            made = _no_finer(made, observable.quantum * mine.one_count(tau_int))
+        if made is not None:
+            found[observable.name] = made
+    return found
+
+
+def _needed(observable: "Observable") -> tuple[str, ...]:
+    """An estimate made of the weights alone needs no series."""
+    return observable.of if observable.estimate is not None else observable.needs
+
+
+def _with_chains(values: ArrayLike, components: int) -> np.ndarray:
+    """A series of one chain with components, (steps, …), as one of several."""
+    history = np.asarray(values)
+    return history[:, None] if components and history.ndim == 1 + components else history
+
+
+def _made(observable: "Observable", sample: Sample) -> Measurement | None:
+    """The measurement by the record of an observable."""
+    if observable.estimate is not None:
+        return observable.estimate(sample)
+    arrays = [np.asarray(sample.series[name], dtype=np.float64) for name in _needed(observable)]
+    numbers = arrays if observable.each is None else observable.each(*arrays)
+    several = numbers if isinstance(numbers, tuple | list) else (numbers,)
+    if observable.average is not None:
+        return sample.derive(observable.average, *several)
+    if len(several) != 1:
+        raise ValueError(
+            f"expected one number of each configuration for the observable {observable.name}, which has no "
+            f"function of averages, got {len(several)}"
+        )
+    return sample.average(several[0], " and ".join(_needed(observable)))
+
+
+def _no_finer(share: Measurement, finest: float) -> Measurement:
+    """The share with an error of at least one count."""
+    if share.error >= finest or math.isnan(share.error):
+        return share
+    return replace(share, error=finest)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latflow.analysis.autocorrelation import measure
-from latflow.analysis.measurement import Measurement
+from latflow.measurement import Measurement
 
 
 def tunnelling_rate(charge: ArrayLike) -> Measurement:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latflow.analysis.measurement import Measurement
+from latflow import formulas
+from latflow.measurement import Measurement
 
 
 def scaled_weight(log_weight: ArrayLike) -> np.ndarray:
@@ -30,8 +31,7 @@ def scaled_weight(log_weight: ArrayLike) -> np.ndarray:
 
 def effective_sample_size(log_weight: ArrayLike) -> float:
     """ESS = (Σw)² / (N Σw²), in (0, 1]: the share of the draws that count. Raises as `scaled_weight`."""
-    weight = scaled_weight(log_weight)
-    return float(weight.sum() ** 2 / (weight.size * (weight**2).sum()))
+    return float(formulas.effective_sample_size(scaled_weight(log_weight)))
 
 
 def free_energy(log_weight: ArrayLike) -> Measurement:
@@ -127,22 +127,6 @@ def pareto_tail_index(log_weight: ArrayLike) -> float:
     excess = weight[-tail:] - weight[-tail - 1]
     excess = excess[excess > 0]
     return _pareto_shape(excess) if len(excess) >= 5 else -math.inf
-
-
-def acceptance(accepted: ArrayLike) -> Measurement:
-    """The share of proposals that were accepted, of a record (steps,) or (steps, chains) of yes and no."""
-    from latflow.analysis.autocorrelation import measure
-
-    return measure(np.asarray(accepted, dtype=np.float64), name="the record of acceptances")
-
-
-def longest_rejection_run(accepted: ArrayLike) -> int:
-    """The largest number of steps in a row that a chain rejected, of a record (steps,) or (steps, chains)."""
-    record = np.asarray(accepted, dtype=bool)
-    chains = record.reshape(len(record), -1)
-    fence = np.ones((1, chains.shape[1]), dtype=bool)
-    steps = np.flatnonzero(np.concatenate((fence, chains, fence)).T)  # fences keep runs within their chain
-    return int(np.diff(steps).max(initial=1)) - 1
 
 
 def _standard_error(draws: np.ndarray) -> float:

@@ -1,38 +1,39 @@
 """Validation: a run against exact results, an established sampler, and itself."""
 
-from latflow.validation.checks import Check, flow_checks
+from latflow.validation.checks import Check
+from latflow.validation.density import density_checks
 from latflow.validation.drift import drift_checks
-from latflow.validation.known import known, magnetization_distribution
-from latflow.validation.names import BESIDE, CHAINS, MODELS, Names, names_of
-from latflow.validation.networks import network_checks
-from latflow.validation.phases import phase_checks
-from latflow.validation.quenched import MIN_EFFECTIVE_DRAWS, quenched_draws
+from latflow.validation.evidence import Evidence, MarkovChain
+from latflow.validation.known import known
+from latflow.validation.neighbour import MIN_EFFECTIVE_DRAWS, neighbour_draws
 from latflow.validation.sectors import sector_checks
-from latflow.validation.table import MAX_PULL, PAIRS, Row, sign_of, table
+from latflow.validation.signs import sign_checks
+from latflow.validation.table import MAX_PULL, Row, table
 from latflow.validation.verdict import PARETO_WARNING, Validation, validate
+from latflow.validation.ways import WAYS, Way, all_ways, measured
+from latflow.validation.words import ChainWords, chain_words
 
 __all__ = [
-    "BESIDE",
-    "CHAINS",
     "MAX_PULL",
     "MIN_EFFECTIVE_DRAWS",
-    "MODELS",
-    "PAIRS",
     "PARETO_WARNING",
+    "WAYS",
+    "ChainWords",
     "Check",
-    "Names",
+    "Evidence",
+    "MarkovChain",
     "Row",
     "Validation",
+    "Way",
+    "all_ways",
+    "chain_words",
+    "density_checks",
     "drift_checks",
-    "flow_checks",
     "known",
-    "magnetization_distribution",
-    "names_of",
-    "network_checks",
-    "phase_checks",
-    "quenched_draws",
+    "measured",
+    "neighbour_draws",
     "sector_checks",
-    "sign_of",
+    "sign_checks",
     "table",
     "validate",
 ]

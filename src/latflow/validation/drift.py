@@ -1,14 +1,13 @@
 """Whether each Markov chain has lost its start: the beginning of its record against the end."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
-from latflow.analysis import measure
-from latflow.samplers import thermalisation_time
+from latflow.analysis import measure, thermalisation_time
 from latflow.validation.checks import Check
+from latflow.validation.evidence import MarkovChain
 
 MAX_DRIFT = 5.0
 """A difference of more standard deviations is a drift."""
@@ -17,7 +16,7 @@ _LEAST_STEPS = 40
 """Of a record that is long enough for a beginning and an end with errors."""
 
 
-def drift_checks(chains: Mapping[str, tuple[np.ndarray, int]]) -> Iterator[Check]:
+def drift_checks(chains: Sequence[MarkovChain]) -> Iterator[Check]:
     """A check of each chain: the action has the same average at the beginning of the record as at its end.
 
         pull = ( ⟨S⟩_first − ⟨S⟩_last ) / √( σ² (N_first + N_last) / N_first ),    σ² = 2τ Γ(0) / N_last
@@ -28,13 +27,13 @@ def drift_checks(chains: Mapping[str, tuple[np.ndarray, int]]) -> Iterator[Check
     hardly moves does not make a drift of a rare fluctuation.
 
     Args:
-        chains: for each sampler ("the flow's chain", "HMC") its action, (steps, chains), and the steps of
-            thermalisation before the record.
+        chains: with the series "action", (steps, chains), and the steps of thermalisation before the record.
     """
-    for name, (action, thermalisation) in chains.items():
-        history = np.asarray(action, dtype=np.float64).reshape(len(action), -1)
+    for chain in chains:
+        history = np.asarray(chain.series["action"], dtype=np.float64)
+        history = history.reshape(len(history), -1)
         if len(history) >= _LEAST_STEPS and np.isfinite(history).all():
-            yield _check(name, history, thermalisation)
+            yield _check(chain.words.sentence, history, chain.thermalisation)
 
 
 def _check(name: str, history: np.ndarray, thermalisation: int) -> Check:
@@ -48,7 +47,7 @@ def _check(name: str, history: np.ndarray, thermalisation: int) -> Check:
     detail = f"the action of the first quarter of the steps lies {pull:+.1f} σ from that of the last half"
     if abs(pull) <= MAX_DRIFT:
         return Check(title, True, detail)
-    reached = thermalisation_time(torch.from_numpy(history))
+    reached = thermalisation_time(history)
     detail += (
         f", and it reaches that at step {reached}: the chain still drifts, expected more thermalisation than "
         f"{thermalisation} steps"

@@ -1,97 +1,102 @@
-"""Checks of an autoregressive network itself, which need no chain."""
+"""Checks of densities of discrete fields: the order of an autoregressive network, and normalisation."""
 
-import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from latflow.actions import Action
-from latflow.autoregressive import Level, SpinNetwork
-from latflow.exact import spin_states
-from latflow.lattice import volume
-from latflow.types import Spins
+from latflow.densities.base import Density
+from latflow.fields import FieldKind
+from latflow.theories import Action
 from latflow.validation.checks import Check, bounded
 
-_SITES_OF_ALL_DRAWS = 2**14
-_MOST_SITES_ENUMERATED = 16
+_MOST_BITS = 16
 _STATES_AT_ONCE = 2**12
 _CUTS = 8
-_SEED = 7
 
 
-def network_checks(network: SpinNetwork, action: Action) -> Iterator[Check]:
-    """Checks of a network of spins itself, from fresh draws with a fixed seed.
+def is_ordered(density: Any) -> bool:
+    """Whether a density draws blocks of sites level by level, each site given those before it.
 
-    Each spin depends on earlier ones alone, so that the probabilities of all configurations add up to 1; on a
-    small lattice they are added up. Draws come with their probability; log-weights recomputed in float64
-    agree with those in the network's own precision; a network that claims Z₂ has it.
+    A level then has the sites of its `blocks` and of their `contexts`, one column a block, and a
+    `conditional`, whose `logits` are a function of their features, site after site, by its `values`.
     """
-    sites = volume(network.lattice)
-    draws = max(16, min(256, _SITES_OF_ALL_DRAWS // sites))
-    own, precise = copy.deepcopy(network).cpu(), copy.deepcopy(network).cpu().double()
-    single = own.like.dtype == torch.float32
-    with torch.no_grad():
-        x, log_q = own.sample(draws, Generator().manual_seed(_SEED))
-        again, exact = own.log_prob(x), precise.log_prob(x.double())
-        yield _causal(precise, x[:16].double())
-        if sites <= _MOST_SITES_ENUMERATED:
-            yield _normalised(precise)
-        yield bounded(
-            "draws come with their probability",
-            (log_q - again).abs().max(),
-            1e-3 if single else 1e-9,
-            f"largest difference of log q over {draws} draws",
-        )
-        change = (-action(x) - log_q).double() - (-action(x.double()) - exact)
-        yield bounded(
-            "log-weights in float64",
-            change.abs().max(),
-            0.05 if single else 1e-6,
-            f"largest change of a log-weight over {draws} draws",
-        )
-        if (network.recipe or {}).get("z2"):
-            yield bounded(
-                "Z₂ of the network",
-                (again - own.log_prob(-x)).abs().max(),
-                1e-3 if single else 1e-9,
-                "largest |log q(−s) − log q(s)|",
-            )
+    levels = getattr(density, "levels", ())
+    parts = ("blocks", "contexts", "conditional")
+    return len(levels) > 0 and all(hasattr(level, part) for level in levels for part in parts)
 
 
-def _causal(network: SpinNetwork, x: Spins) -> Check:
-    """Turn over all spins that are drawn later than one of them: no logit up to that one may change."""
+def causality_check(network: Any, x: Tensor, kind: FieldKind) -> Check:
+    """Change all sites that are drawn later than one of them: no logit up to that one may change."""
     sites = x.flatten(1).T
     known: set[int] = set()
     worst, late = 0.0, False
     for level in network.levels:
-        assert isinstance(level, Level)
         late = late or not set(level.contexts.flatten().tolist()) <= known
         known |= set(level.blocks.flatten().tolist())
-        worst = max(worst, _leak(level, sites))
-    title = "each spin depends on earlier ones alone"
+        worst = max(worst, _leak(level, sites, kind))
+    title = "each site depends on earlier ones alone"
     if late:
-        return Check(title, False, "the context of a block holds spins that are not drawn before it")
-    return bounded(title, torch.tensor(worst), 1e-12, "largest change of a logit by later spins")
+        return Check(title, False, "the context of a block holds sites that are not drawn before it")
+    return bounded(title, worst, 1e-12, "largest change of a logit by later sites")
 
 
-def _leak(level: Level, sites: Tensor) -> float:
-    context, spins = sites[level.contexts].flatten(1), sites[level.blocks].flatten(1)
-    logits, worst = level.conditional.logits(context, spins), 0.0
-    for i in sorted({math.floor(k * len(spins) / _CUTS) for k in range(_CUTS)}):
-        later = torch.cat((spins[:i], -spins[i:]))
-        moved = level.conditional.logits(context, later)
-        worst = max(worst, (moved - logits)[: i + 1].abs().max().item())
+def _leak(level: Any, sites: Tensor, kind: FieldKind) -> float:
+    context, block = sites[level.contexts].flatten(1), sites[level.blocks].flatten(1)
+
+    def logits(values: Tensor) -> Tensor:
+        like, features = torch.empty(0, dtype=torch.float64), level.conditional.values.encoded
+        found = level.conditional.logits(features(context, like), features(values, like))
+        return found.unflatten(0, (len(block), -1))
+
+    right, worst = logits(block), 0.0
+    for i in sorted({math.floor(k * len(block) / _CUTS) for k in range(_CUTS)}):
+        moved = logits(torch.cat((block[:i], _changed(block[i:], kind))))
+        worst = max(worst, (moved - right)[: i + 1].abs().max().item())
     return worst
 
 
-def _normalised(network: SpinNetwork) -> Check:
-    states = spin_states(network.lattice)
-    total = sum(network.log_prob(part).exp().sum().item() for part in states.split(_STATES_AT_ONCE))
-    return bounded(
+def values_of(kind: FieldKind, like: Tensor) -> Tensor | None:
+    """The values that a site of a discrete field has, None where they are not known.
+
+    Args:
+        kind: of the field.
+        like: configurations; whole numbers are 0 … q−1 unless the kind says otherwise.
+    """
+    if kind.states is None:
+        return None
+    if kind.picture.values is not None:
+        return torch.tensor(kind.picture.values).to(like)
+    return None if like.is_floating_point() else torch.arange(kind.states).to(like)
+
+
+def _changed(x: Tensor, kind: FieldKind) -> Tensor:
+    """Every site with another of its values: the next one."""
+    values = values_of(kind, x)
+    assert values is not None
+    index = (x[..., None] == values).int().argmax(-1)
+    return values[(index + 1) % len(values)]
+
+
+def normalisation_check(density: Density, action: Action, like: Tensor) -> Iterator[Check]:
+    """Σ q = 1 over all configurations of a discrete field, where they are few.
+
+    Args:
+        density: in float64.
+        action: the theory.
+        like: configurations of it.
+    """
+    values, sites = values_of(action.kind, like), math.prod(action.field_shape)
+    if values is None or sites * math.log2(len(values)) > _MOST_BITS:
+        return
+    states = torch.cartesian_prod(*[values] * sites).reshape(-1, *action.field_shape)
+    with torch.no_grad():
+        total = sum(density.log_prob(part).exp().sum().item() for part in states.split(_STATES_AT_ONCE))
+    yield bounded(
         "probabilities add up to 1",
-        torch.tensor(abs(total - 1), dtype=torch.float64),
+        abs(total - 1),
         1e-9,
         f"|Σ q − 1| over all {len(states)} configurations",
     )

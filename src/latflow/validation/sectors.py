@@ -1,99 +1,146 @@
-"""Whether each Markov chain has been in every topological sector in which it should have been."""
+"""Whether each Markov chain has been in every sector in which it should have been."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from latflow.actions import Action
 from latflow.analysis import measure
+from latflow.observables.base import Observable, Sectors
+from latflow.theories import Action
 from latflow.validation.checks import Check
-from latflow.validation.known import charge_probability
+from latflow.validation.evidence import MarkovChain
 
 LEAST_EXPECTED = 25.0
 """A sector that is expected this often, in independent draws, must have been visited."""
 
-_CHARGE = "topological_charge"
-
 Share = Callable[[int], float]
-"""The probability of |Q| = n."""
+"""The probability of a sector by its number."""
 
 
 @dataclass(frozen=True)
 class _Visits:
-    """The charges of one sampler, (steps, chains), and as how many independent draws they count."""
+    """The sectors of one sampler at each step, (steps, chains), and how many independent draws they are."""
 
-    charge: np.ndarray
+    number: np.ndarray
     independent: float
 
     @classmethod
-    def of(cls, charge: np.ndarray) -> "_Visits":
-        """Independent draws are those of Q², N/2τ; a chain that never moved counts in full."""
-        history = np.abs(np.asarray(charge, dtype=np.float64).reshape(len(charge), -1))
-        tau = measure(history**2, name=_CHARGE).tau_int or 0.5
-        return cls(history, history.size / max(2 * tau, 1.0))
-
-    @property
-    def highest(self) -> int:
-        return int(self.charge.max())
+    def of(cls, sectors: Sectors, values: np.ndarray, name: str) -> "_Visits":
+        """By N/2τ of what related sectors have alike; a chain that never moved counts in full."""
+        history = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+        tau = measure(sectors.alike(history), name=name).tau_int or 0.5
+        return cls(np.asarray(sectors.number(history)), history.size / max(2 * tau, 1.0))
 
     def share(self, n: int) -> float:
-        """The share of |Q| = n, zero where fewer counts than `LEAST_EXPECTED` speak for it."""
-        found = float(np.mean(self.charge == n))
+        """The share of sector n, zero where fewer counts than `LEAST_EXPECTED` speak for it."""
+        found = float(np.mean(self.number == n))
         return found if found * self.independent >= LEAST_EXPECTED else 0.0
 
 
-def sector_checks(action: Action, chains: dict[str, np.ndarray]) -> list[Check]:
-    """A check of each chain: no topological sector is missing that should be there.
+def sector_checks(action: Action, chains: Sequence[MarkovChain]) -> Iterator[Check]:
+    """A check of each chain, for each observable with sectors: none is missing that should be there.
 
-    What should be there is known from the exact P(|Q| = n), or else from the other chains. It is asked of all
-    chains of a sampler together, and of each one for itself, which can be asked for less.
+    What should be there is known from the exact probabilities of the sectors, or by a symmetry that makes all
+    equally probable, or else from the other chains. It is asked of all chains of a sampler together, and of
+    each one for itself, which can be asked for less: N/2τ independent draws, of what sectors that a symmetry
+    relates have alike, are how often a sampler could have seen each sector.
 
     Args:
         action: the theory.
-        chains: for each sampler ("the flow's chain", "HMC") the charges, (steps, chains).
+        chains: the Markov chains, with what was recorded of them.
     """
-    visits = {name: _Visits.of(charge) for name, charge in chains.items() if len(charge)}
-    exactly = charge_probability(action, 0) is not None
-    checks = []
+    for observable in action.observables:
+        if observable.sectors is not None:
+            recorded = {
+                chain.words.sentence: chain.series[observable.name]
+                for chain in chains
+                if observable.name in chain.series
+            }
+            yield from _of_observable(action, observable, observable.sectors, recorded)
+
+
+def _of_observable(
+    action: Action, observable: Observable, sectors: Sectors, recorded: dict[str, np.ndarray]
+) -> Iterator[Check]:
+    visits = {
+        name: _Visits.of(sectors, values, observable.name) for name, values in recorded.items() if len(values)
+    }
+    share, source = _expected(action, observable, sectors)
     for name, mine in visits.items():
-        if exactly:
-            checks.append(_check(name, mine, lambda n: charge_probability(action, n) or 0.0, "exact P(|Q|)"))
+        if share is not None:
+            yield _check(name, mine, sectors, share, source)
             continue
         for other, theirs in visits.items():
             if other != name:
-                checks.append(_check(name, mine, theirs.share, other))
-    return checks
+                yield _check(name, mine, sectors, theirs.share, other)
 
 
-def _check(name: str, visits: _Visits, share: Share, source: str) -> Check:
-    """Sectors come one after the other until none is to be expected; from |Q| = 1 on they become rarer."""
+def _expected(action: Action, observable: Observable, sectors: Sectors) -> tuple[Share | None, str]:
+    """The probability of each sector without any chain, and where it comes from.
+
+    Sectors of an observable that is odd under x → −x are alike where S(−x) = S(x); of others it is their
+    record that says so of this theory.
+    """
+    values = sectors.values
+    if values is not None and action.probability(observable.name, np.array(values(0))) is not None:
+
+        def exactly(n: int) -> float:
+            found = action.probability(observable.name, np.array(values(n)))
+            return 0.0 if found is None else float(np.sum(found))
+
+        return exactly, "exact probabilities"
+    equal = sectors.equal
+    if equal is not None and (action.z2_symmetric or not observable.odd):
+        return lambda _: 1 / equal, "symmetry"
+    return None, ""
+
+
+def _check(name: str, visits: _Visits, sectors: Sectors, share: Share, source: str) -> Check:
+    """Unless it is known how many there are, sectors become rarer from the second on."""
     together, alone = [], []
-    n_chains = visits.charge.shape[1]
-    for n in itertools.count():
+    n_chains = visits.number.shape[1]
+    for n in itertools.count() if sectors.equal is None else range(sectors.equal):
         expected = share(n) * visits.independent
-        if n and expected < LEAST_EXPECTED:
+        if n and expected < LEAST_EXPECTED and sectors.equal is None:
             break
         if expected >= LEAST_EXPECTED:
             together.append(n)
         if expected >= LEAST_EXPECTED * n_chains:
             alone.append(n)
-    missing = [n for n in together if not np.any(visits.charge == n)]
-    stuck = sum(not all(np.any(chain == n) for n in alone) for chain in visits.charge.T)
-    title = f"topological sectors of {name}, by {source}"
+    missing = [n for n in together if not np.any(visits.number == n)]
+    stuck = sum(not all(np.any(chain == n) for n in alone) for chain in visits.number.T)
+    title = f"{sectors.title} of {name}, by {source}"
     if missing or stuck:
-        faults = [f"|Q| = {n} never visited" for n in missing]
+        faults = [f"{sectors.name(n)} never visited" for n in missing]
         if stuck:
-            faults.append(f"{stuck} of {n_chains} chains miss a sector of {_up_to(alone)}")
+            faults.append(f"{stuck} of {n_chains} chains miss one of {_listed(sectors, alone)}")
         return Check(title, False, "; ".join(faults) + ": the sampler is frozen or has lost these sectors")
     if not together:
         return Check(title, True, f"none is expected {LEAST_EXPECTED:.0f} times in so short a chain")
-    detail = f"{_up_to(together)} visited"
+    detail = f"{_listed(sectors, together)} visited"
     if alone and n_chains > 1:
-        detail += f", {_up_to(alone)} by each of {n_chains} chains"
-    return Check(title, True, detail + f"; the highest |Q| is {visits.highest}")
+        detail += f", {_listed(sectors, alone)} by each of {n_chains} chains"
+    highest = int(visits.number.max())
+    return Check(
+        title, True, detail + (f"; the highest is {sectors.name(highest)}" if highest > max(together) else "")
+    )
 
 
-def _up_to(sectors: list[int]) -> str:
-    return f"|Q| ≤ {sectors[-1]}" if sectors[-1] else "Q = 0"
+def _listed(sectors: Sectors, numbers: Sequence[int]) -> str:
+    return ", ".join(map(sectors.name, numbers))
+
+
+def visited(sectors: Sectors, values: np.ndarray) -> np.ndarray:
+    """In which sector a chain is at each step, (steps, …); between sectors in the one that it left last.
+
+    Where sectors of one number hold several values, such as Q and −Q, these are told apart.
+    """
+    history = np.asarray(values, dtype=np.float64)
+    if sectors.values is not None:
+        return history
+    number = np.asarray(sectors.number(history))
+    steps = np.arange(len(number)).reshape(-1, *[1] * (number.ndim - 1))
+    last = np.maximum.accumulate(np.where(number >= 0, steps, 0), axis=0)
+    return np.take_along_axis(number, last, axis=0)

@@ -1,0 +1,102 @@
+"""What a run has found, as the ways to know a number and the checks read it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from latflow.theories import Action
+from latflow.validation.checks import Check
+from latflow.validation.words import CHAINS, Chain, ChainWords, chain_words
+
+if TYPE_CHECKING:
+    from latflow.runs import Run
+
+Series = Mapping[str, np.ndarray]
+"""What was recorded, by name: (steps, chains, …) of chains, (draws, …) of independent draws."""
+
+
+class MarkovChain(NamedTuple):
+    """A Markov chain that has been run.
+
+    Attributes:
+        words: what it is called.
+        series: what was recorded of it, (steps, chains, …).
+        thermalisation: the steps before the record.
+    """
+
+    words: ChainWords
+    series: Series
+    thermalisation: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run has found.
+
+    Attributes:
+        action: the theory.
+        model: the Markov chain of the model, None where there is none.
+        beside: that of the established sampler.
+        draws: the model's independent draws with finite weights, flat, with "log_weight"; empty if there are
+            none.
+        bad_draws: how many more had a log-weight that is nan or infinite.
+        reference: numbers that the configuration gives, as "value(error)".
+        seed: of what is drawn on the way.
+        normalised: whether the model is a density whose integral is one, so that its weights know log Z.
+    """
+
+    action: Action
+    model: MarkovChain | None = None
+    beside: MarkovChain | None = None
+    draws: Series = field(default_factory=dict)
+    bad_draws: int = 0
+    reference: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    normalised: bool = True
+
+    @classmethod
+    def of(cls, run: "Run") -> "Evidence":
+        """That of a run."""
+        words = chain_words(run)
+        draws, bad_draws = finite_draws(run.series("proposals"))
+        chains = {chain: _chain(run, chain, words[chain]) for chain in CHAINS if chain in words}
+        return cls(
+            run.action,
+            chains.get("model"),
+            chains.get("beside"),
+            draws,
+            bad_draws,
+            run.config.reference,
+            run.config.seed,
+            getattr(run.model(), "normalised", True),
+        )
+
+    def chains(self) -> list[MarkovChain]:
+        """The Markov chains that there are."""
+        return [chain for chain in (self.model, self.beside) if chain is not None]
+
+    def checks(self) -> Iterator[Check]:
+        """What speaks against the draws as such."""
+        if self.bad_draws:
+            yield Check(
+                "finite log-weights", False, f"{self.bad_draws} draws have a log-weight that is not finite"
+            )
+
+
+def _chain(run: "Run", chain: Chain, words: ChainWords) -> MarkovChain | None:
+    series, settings = run.series(chain), run.settings(chain)
+    if not series:
+        return None
+    return MarkovChain(words, series, settings.thermalisation if settings is not None else 0)
+
+
+def finite_draws(draws: Series) -> tuple[Series, int]:
+    """The draws as flat series without those whose log-weight is nan or +inf, and how many those are."""
+    if not draws:
+        return {}, 0
+    log_weight = draws["log_weight"].reshape(-1)
+    good = ~(np.isnan(log_weight) | np.isposinf(log_weight))
+    flat = {name: values.reshape(-1, *values.shape[2:])[good] for name, values in draws.items()}
+    return flat, int((~good).sum())
