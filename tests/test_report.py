@@ -5,9 +5,9 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -17,133 +17,85 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from latflow.actions import Action, HoppingPhi4, Phi4
-from latflow.analysis import Measurement, autocorrelation, derive_vector, effective_masses, measure
-from latflow.config import load_config
-from latflow.exact import free_field_two_point
-from latflow.report import (
+from latflow.analysis import autocorrelation, derive_vector, effective_masses, longest_rejection_run, measure
+from latflow.fields import FieldKind
+from latflow.fields.gauge import TOPOLOGY
+from latflow.figures import (
+    LOOKS,
+    Source,
     autocorrelation_function,
     chain_history,
-    charge_distribution,
-    charge_history,
     configurations,
+    envelope,
+    histogram,
     log_weight_histogram,
-    magnetization_histogram,
-    plaquette_angles_images,
-    plaquette_histogram,
+    look_of,
+    probabilities,
     rejection_runs,
+    running_mean,
+    save,
+    sector_history,
     sector_weights,
     training_history,
     two_point_function,
-    write_report,
 )
+from latflow.measurement import Measurement
+from latflow.observables import Observable, Sectors
+from latflow.report import write_report
 from latflow.report.circumstances import theory, timing_table
 from latflow.report.diagnostics import diagnostics_table
+from latflow.report.distribution_plates import distribution
 from latflow.report.material import Material
-from latflow.report.plates import plates
-from latflow.report.style import envelope, running_mean
-from latflow.report.tables import banner, verdict_tables
+from latflow.report.plates import builders, plates
+from latflow.report.tables import banner, check_table, headline, verdict_tables
 from latflow.runs import Run
-from latflow.storage import save_tree
-from latflow.validation import validate
-from small_gauge_runs import SCHWINGER, sampled
+from latflow.theories import Action, HoppingPhi4, Phi4
+from latflow.theories.phi4.free_field import free_field_two_point
+from latflow.validation import Check, Row, Validation, Way, validate
+from report_runs import PHI4, STUCK_SPINS, copied, finished, gaussian_run
+from small_gauge_runs import SCHWINGER, SMALL_LINKS
 
 FIGURES = [
-    "training", "log_weights", "history", "autocorrelation", "two_point", "magnetization", "configurations",
+    "training", "log_weights", "history", "magnetization", "autocorrelation", "two_point", "configurations",
 ]  # fmt: skip
-STEPS, CHAINS = 400, 3
+OF_FERMIONS = [
+    "training", "log_weights", "topological_charge_weights", "history", "topological_charge_history",
+    "plaquette", "topological_charge", "autocorrelation", "autocorrelation_condensate", "pion",
+    "configurations",
+]  # fmt: skip
+
+MODEL = Way("model", "model + Metropolis", "model", "the model's chain", source="model")
+WEIGHTS = Way("weights", "NIS", "NIS", "the model's weighted draws", source="model")
+BESIDE = Way("beside", "HMC", "HMC", "the HMC chain", source="beside")
+QUENCHED = Way("neighbour", "quenched", "quenched", "weighted quenched draws", source="neighbour")
+EXACT = Way("exact", "exact", "exact", "the exact result", source="exact", sampled=False)
 
 
-class FakeFlow(torch.nn.Module):
-    def __init__(self, lattice: tuple[int, ...]) -> None:
-        super().__init__()
-        self.lattice, self.unused = lattice, torch.nn.Parameter(torch.zeros(1))
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.randn(n, *self.lattice, generator=generator), torch.zeros(n)
-
-
-class FakeRun:
-    """A run in which every stage was made up."""
-
-    def __init__(self, path: Path, action: Action, groups: tuple[str, ...] = (), trained: int = 0) -> None:
-        self.path, self.action, self.groups, self.trained = path, action, groups, trained
-        self.info = {
-            "latflow": "9.9",
-            "command": "latflow run <fake> & co",
-            "seed": 5,
-            "versions": {"x": "1"},
-        }
-        self.config = SimpleNamespace(
-            name="fake", description="a <b>made up</b> run", reference={"log_z": "9.29135(1)"},
-            training=SimpleNamespace(batch=8), sampling=SimpleNamespace(kernels=("proposals",)),
-        )  # fmt: skip
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "config.toml").write_text('name = "fake"\n[training]\nclip = 0.125\n', encoding="utf-8")
-
-    def history(self) -> list[dict]:
-        return [
-            {
-                "step": t,
-                "seconds": 0.5 * t,
-                "ess": 0.8 * (1 - np.exp(-t / 20)),
-                "f_q": -9.2 + 5 * np.exp(-t / 9),
-            }
-            | {"skipped": t == 3}
-            for t in range(1, self.trained + 1)
-        ]
-
-    def series(self, group: str) -> dict[str, np.ndarray]:
-        if group not in self.groups:
-            return {}
-        rng = np.random.default_rng(len(group))
-        accepted = rng.random((STEPS, CHAINS)) < 0.7
-        accepted[100:250, 1] = False
-        times = self.action.lattice[0] // 2 + 1
-        noise = 1 + 0.1 * rng.standard_normal((STEPS, CHAINS, times))
-        return {
-            "accepted": accepted,
-            "magnetization": 0.1 * rng.standard_normal((STEPS, CHAINS)),
-            "log_weight": 9.2 + 0.4 * rng.standard_normal((STEPS, CHAINS)),
-            "two_point": 0.3 * np.exp(-0.8 * np.arange(times)) * noise,
-        }
-
-    def flow(self) -> FakeFlow:
-        return FakeFlow(self.action.lattice)
-
-    def checkpoint(self, name: str) -> Path:
-        return self.path / f"{name}.safetensors"
-
-    def sampling_info(self, name: str) -> dict:
-        return {"steps": STEPS} | (
-            {"seconds": 90.0, "step_size": 0.125, "n_steps": 8} if name == "hmc" else {}
-        )
-
-
-ALL = ("flow", "proposals", "hmc")
-
-
-def fake_results(passed: bool = True) -> dict:
-    entry = {"value": 0.1434, "error": 0.0004, "tau_int": 1.3, "tau_int_error": 0.1, "window": 4, "n": 100}
-    pulls = {"flow-hmc": 0.3 if passed else -7.25, "flow-exact": 3.5, "nis-hmc": float("nan")}
-    return {
-        "rows": [
-            {"name": "log_z", "label": "log Z", "flow": None, "nis": {"value": 9.2931, "error": 0.0021}}
-            | {"hmc": None, "exact": {"value": 9.29135, "error": 1e-5}, "pulls": {"nis-exact": 0.8}},
-            {"name": "phi_squared", "label": "⟨φ²⟩", "flow": entry, "nis": entry, "hmc": entry, "exact": None}
-            | {"pulls": pulls},
-            {"name": "abs_magnetization", "label": "⟨|M|⟩", "flow": entry, "nis": None, "hmc": None}
-            | {"exact": None, "pulls": {}},
+def verdict(passed: bool = True) -> Validation:
+    """A verdict that was made up, with numbers to be found again on the page."""
+    entry = Measurement(0.1434, 0.0004, tau_int=1.3, tau_int_error=0.1, window=4, n=100)
+    pulls = {("model", "beside"): 0.3 if passed else -7.25, ("model", "exact"): 3.5}
+    log_z = {"weights": Measurement(9.2931, 0.0021), "exact": Measurement(9.29135, 1e-5)}
+    return Validation(
+        [MODEL, WEIGHTS, BESIDE, EXACT],
+        [
+            Row("log_z", "log Z", log_z, {("weights", "exact"): 0.8}),
+            Row("phi_squared", "⟨φ²⟩", {"model": entry, "weights": entry, "beside": entry}, pulls),
+            Row("abs_magnetization", "⟨|M|⟩", {"model": entry}),
         ],
-        "checks": [
-            {"name": "inverse undoes forward", "passed": True, "detail": "1e-6"},
-            {"name": "signs of M balance", "passed": passed, "detail": "one sign & is missing"},
+        [
+            Check("inverse undoes forward", True, "1e-6"),
+            Check("signs of M balance", passed, "one sign & is missing"),
         ],
-        "diagnostics": {"ess": 0.8125, "acceptance": 0.7321, "pareto_k": 0.2 if passed else 0.9}
+        {"ess": 0.8125, "acceptance": 0.7321, "pareto_k": 0.2 if passed else 0.9}
         | {"f_q": -9.2, "f_q_error": 0.01, "new_number": 2.0},
-        "warnings": [] if passed else ["The Pareto tail index of the weights is 0.90, above 0.7"],
-        "passed": passed,
-    }
+        [] if passed else ["The Pareto tail index of the weights is 0.90, above 0.7"],
+    )
+
+
+def made(run: Run) -> dict:
+    """The plates of a run by name."""
+    return {plate.name: plate for plate in plates(Material(run))}
 
 
 class Page(HTMLParser):
@@ -176,13 +128,20 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+def phi4(*changes: str) -> Run:
+    return finished("phi4-quick", *PHI4, *changes)
+
+
 @pytest.fixture(scope="module")
 def full_report(tmp_path_factory) -> Path:
-    run = FakeRun(tmp_path_factory.mktemp("run"), Phi4((8, 8), m2=-4.0, lam=8.0), ALL, trained=120)
-    for name in ("flow", "hmc"):
-        save_tree(run.checkpoint(name), {"state": {"x": torch.randn(4, 8, 8)}, "steps": STEPS})
+    """The page of a run whose every word must come through, with a verdict that was made up."""
+    named = phi4("name=made-up", "description=a <b>made up</b> run", "training.clip=0.125")
+    run = copied(named, tmp_path_factory.mktemp("run"))
+    info = run.path / "run.json"
+    changed = json.loads(info.read_text()) | {"command": "latflow run <made-up> & co", "versions": {"x": "1"}}
+    info.write_text(json.dumps(changed))
     settings = dict(mpl.rcParams), mpl.get_backend()
-    page = write_report(run, fake_results())
+    page = write_report(run, verdict())
     assert (dict(mpl.rcParams), mpl.get_backend()) == settings, "the report changed matplotlib globally"
     return page
 
@@ -218,109 +177,337 @@ def test_page_holds_everything_itself(full_report):
 
 def test_page_has_the_numbers_and_how_to_repeat_them(full_report):
     page = Page(full_report.read_text(encoding="utf-8"))
+    run = Run.open(full_report.parent)
+    longest = longest_rejection_run(run.series("model")["accepted"])
+    (found,) = run.sampling_info("beside")["found"].values()
     for expected in (
         "Validation passed", "2 of 2 checks hold", "9.2931(21)", "0.812", "0.732", "τ = 1.3", "+3.5",
-        "φ⁴ theory on 8 × 8, m² = −4, λ = 8", "clip = 0.125", "latflow run <fake> & co", "versions.x",
-        "a <b>made up</b> run", "new number", "−9.200(10)", "longest run of rejections: 15",
-        "1.5 min", "8 × 0.125",
+        "φ⁴ theory on 4 × 4, m² = −4, λ = 8", "clip = 0.125", "latflow run <made-up> & co", "versions.x",
+        "a <b>made up</b> run", "new number", "−9.200(10)", f"longest run of rejections: {longest}",
+        f"trajectories of {found['n_steps']:.0f} × {found['step_size']:.3g}", "30 steps of 128 draws",
+        "60 steps of 16 chains", "τ of |M|, the model's chain", "1.30(10)",
     ):  # fmt: skip
         assert expected.lower() in page.text.lower(), expected
     assert "F_q" not in page.text  # but with a subscript
 
 
 def test_failed_validation_stands_above_everything_else(tmp_path):
-    run = FakeRun(tmp_path, Phi4((8, 8), m2=-4.0, lam=8.0))
-    page = Page(write_report(run, fake_results(passed=False)).read_text(encoding="utf-8"))
+    run = gaussian_run(tmp_path, Phi4((8, 8), m2=-4.0, lam=8.0))
+    page = Page(write_report(run, verdict(passed=False)).read_text(encoding="utf-8"))
     top = page.text[: page.text.index("Contents" if "Contents" in page.text else "Results")]
     assert "Validation failed" in top
     assert "one sign & is missing" in top
-    assert "flow − HMC is -7.2 standard deviations" in top.replace("−7", "-7")
+    assert "model − HMC is -7.2 standard deviations" in top.replace("−7", "-7")
     assert "Pareto tail index" in top
     assert "Validation passed" not in page.text
 
 
 def test_report_without_validation_says_so(tmp_path):
-    page = Page(write_report(FakeRun(tmp_path, Phi4((4,), m2=1.0, lam=1.0))).read_text(encoding="utf-8"))
+    run = gaussian_run(tmp_path, Phi4((4,), m2=1.0, lam=1.0))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
     assert "Not validated yet" in page.text
     assert "No observables yet" in page.text
 
 
 STAGES = {
-    "nothing": ((), 0, {"configurations"}),  # a fake flow can always be drawn from
-    "training": ((), 30, {"training", "configurations"}),
-    "flow": (("flow", "proposals"), 30, set(FIGURES)),
-    "hmc": (("hmc",), 0, {"autocorrelation", "two_point", "magnetization", "configurations"}),
+    "nothing": set(),
+    "training": {"training", "configurations"},
+    "model": set(FIGURES),
+    "beside": {"autocorrelation", "two_point", "magnetization", "configurations"},
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_missing_stages_leave_a_sentence(tmp_path, stage):
-    groups, trained, expected = STAGES[stage]
-    run = FakeRun(tmp_path, HoppingPhi4((6, 4), beta=0.5, lam=0.5), groups, trained)
-    made = {plate.name: plate for plate in plates(Material(run))}
-    assert list(made) == FIGURES
-    assert {name for name, plate in made.items() if plate.figure is not None} == expected
-    for plate in made.values():
+    run = gaussian_run(tmp_path, HoppingPhi4((6, 4), beta=0.5, lam=0.5))
+    if stage in ("training", "model"):
+        run.train()
+    if stage == "model":
+        run.sample()
+    if stage == "beside":
+        run.sample_beside()
+    found = made(run)
+    assert list(found) == FIGURES
+    assert {name for name, plate in found.items() if plate.figure is not None} == STAGES[stage]
+    for plate in found.values():
         assert plate.caption.endswith(".")
         assert plate.figure is not None or re.search(
-            "has been sampled yet|has not been sampled yet|has not begun", plate.caption
+            "been sampled yet|has not been sampled yet|has not begun", plate.caption
         )
+    if stage == "model":
+        assert "The HMC chain has not been sampled, so there is no comparison." in found["two_point"].caption
+    if stage == "beside":
+        assert "The model has not been sampled, so there is no comparison." in found["two_point"].caption
+    if stage == "training":
+        assert "Proposals are fresh draws of the trained model" in found["configurations"].caption
+
+
+def test_nothing_is_compared_where_nothing_runs_beside(tmp_path):
+    run = gaussian_run(tmp_path, Phi4((4, 4), m2=1.0, lam=1.0), beside={"enabled": False})
+    assert "the model has not been sampled yet" in made(run)["autocorrelation"].caption
+    run.train()
+    run.sample()
+    found = made(run)
+    assert all(plate.figure is not None for plate in found.values())
+    assert not re.search("HMC|comparison", str([plate.caption for plate in found.values()]))
+    assert found["autocorrelation"].caption.endswith(" A step is one proposal of the model.")
 
 
 def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
-    run = FakeRun(tmp_path, Phi4((4, 4), m2=1.0, lam=1.0), trained=5)
+    run = copied(phi4(), tmp_path)
     write_report(run)
     assert (tmp_path / "figures" / "training.png").exists()
-    run.trained = 0
+    run.history_file.unlink()
     write_report(run)
     assert not list((tmp_path / "figures").glob("training.*"))
 
 
 @pytest.mark.parametrize("lattice", [(2,), (16,), (8, 3), (3, 8), (1, 1), (4, 6, 2), (1, 5, 5)])
 def test_every_lattice_has_its_pictures(tmp_path, lattice):
-    run = FakeRun(tmp_path, Phi4(lattice, m2=0.5, lam=0.0), ("flow", "hmc"))
-    made = {plate.name: plate for plate in plates(Material(run))}
+    run = gaussian_run(tmp_path, Phi4(lattice, m2=0.5, lam=0.0), training={"steps": 2})
+    run.train()
+    run.sample()
+    run.sample_beside()
+    found = made(run)
     for name in ("two_point", "configurations"):
-        assert made[name].figure is not None, made[name].caption
+        assert found[name].figure is not None, found[name].caption
+    assert re.search({1: "lines", 2: "images", 3: "slices x₀ = 0"}[len(lattice)], found["configurations"].alt)
 
 
 def test_the_known_free_energy_and_correlator_are_drawn(tmp_path):
-    free = FakeRun(tmp_path, Phi4((8, 8), m2=0.5, lam=0.0), ALL, trained=30)
-    made = {plate.name: plate for plate in plates(Material(free, exact_free_energy=-9.25))}
-    f_q_panel = made["training"].figure.axes[2]
-    assert any(np.allclose(line.get_ydata(), -9.25) for line in f_q_panel.lines)
-    assert f_q_panel.get_ylim()[0] < -9.25
-    correlator = made["two_point"].figure.axes[0]
+    action = Phi4((8, 8), m2=0.5, lam=0.0)
+    run = gaussian_run(tmp_path / "free", action)
+    run.train()
+    run.sample_beside()
+    found, free_energy = made(run), -action.known()["log_z"].value
+    f_q_panel = found["training"].figure.axes[2]
+    assert any(np.allclose(line.get_ydata(), free_energy) for line in f_q_panel.lines)
+    assert f_q_panel.get_ylim()[0] < free_energy
     exact = free_field_two_point((8, 8), 0.5)
-    assert any(
-        len(line.get_ydata()) == len(exact) and np.allclose(line.get_ydata(), exact)
-        for line in correlator.lines
+
+    def drawn(figure) -> list[np.ndarray]:
+        lines = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines]
+        return [y for y in lines if len(y) == len(exact)]
+
+    assert any(np.allclose(y, exact) for y in drawn(found["two_point"].figure))
+    hopping, scale = action.to_hopping()
+    same = gaussian_run(tmp_path / "hopping", hopping)
+    same.sample_beside()
+    assert any(np.allclose(y, exact * scale**2) for y in drawn(made(same)["two_point"].figure))
+
+
+def test_a_chain_that_stands_still_is_marked():
+    run = finished("ising-8x8", *STUCK_SPINS)
+    accepted = run.series("model")["accepted"].astype(bool)
+    longest = [longest_rejection_run(chain) for chain in accepted.T]
+    remarkable = sum(len(rejection_runs(chain, 100)) for chain in accepted.T)
+    assert max(longest) > 100, "the example has lost its point"
+    plate = made(run)["history"]
+    assert plate.caption.startswith(f"Chain {int(np.argmax(longest)) + 1} of 3, the one that stood still")
+    assert f"Longest run of rejections: {max(longest)}." in plate.caption
+    assert f"all chains together have {remarkable}." in plate.caption
+    assert "proposes far too rarely" in plate.caption
+    whole = plate.figure.axes[0]
+    assert len(whole.patches) == len(rejection_runs(accepted[:, int(np.argmax(longest))], 100)) > 0
+
+
+def test_both_signs_of_spins_are_counted():
+    run = finished("ising-8x8", *STUCK_SPINS)
+    plate, parts = made(run)["magnetization"], []
+    series = {"model's chain": run.series("model"), "Wolff chain": run.series("beside")}
+    for source, m in {source: of_chain["magnetization"] for source, of_chain in series.items()}.items():
+        assert f"{np.mean(m > 0):.1%} of the {source}" in plate.caption
+        both = int(((m > 0).any(0) & (m < 0).any(0)).sum())
+        parts.append(f"{both} of {m.shape[1]} in the {source}")
+    assert f"Chains that have been in all phases (M > 0 and M < 0): {', '.join(parts)}." in plate.caption
+    assert "The black line is the exact distribution" in plate.caption
+    assert "both signs are equally probable" in plate.caption
+    assert [text.get_text() for text in plate.figure.axes[0].get_legend().get_texts()][-1] == "exact"
+
+
+def fermions(*changes: str) -> Run:
+    short = ["training.steps=4", "sampling.steps=60", "beside.steps=30", "beside.chains=4"]
+    return finished("schwinger-8x8", *SMALL_LINKS, *SCHWINGER, *short, *changes)
+
+
+def test_a_run_with_fermions_shows_its_topology():
+    run = fermions()
+    found = made(run)
+    assert list(found) == OF_FERMIONS
+    for plate in found.values():
+        assert plate.figure is not None, plate.caption
+        assert len(plate.alt) > 40
+        assert plate.caption.endswith(".")
+        assert not re.search("magneti|φ", plate.caption + plate.alt + plate.title)
+    panels = [axes.get_ylabel() for axes in found["history"].figure.axes]
+    assert panels == ["$Q$", "condensate", r"$\sigma$", r"$\log w$"]
+    assert "even and odd topological sectors" in found["history"].caption
+    assert "Proposals count without their weights. A sector that they lack is lost" in (
+        found["topological_charge"].caption
     )
-    hopping, scale = Phi4((8, 8), m2=0.5, lam=0.0).to_hopping()
-    same = {p.name: p for p in plates(Material(FakeRun(tmp_path, hopping, ALL)))}["two_point"].figure.axes[0]
-    drawn = [np.asarray(line.get_ydata()) for line in same.lines if len(line.get_ydata()) == len(exact)]
-    assert any(np.allclose(y, exact * scale**2) for y in drawn)
+    assert "Signs are not counted" not in str(found)
+    corner = found["configurations"].figure.axes[0].texts[0].get_text()
+    assert re.fullmatch(r"\$Q\$ = ([+−]\d|0)", corner)
+
+
+def test_signs_that_averages_are_reweighted_with_are_not_counted_in_distributions():
+    material = Material(fermions("action.flavours=1"))
+    drawn = builders(material.action)
+    for name in ("topological_charge", "plaquette"):
+        _, build = drawn[name]
+        _, _, caption = build(material)
+        assert "Signs are not counted here (⟨σ⟩, σ = sign det D)" in caption
+
+
+class Bits(FieldKind):
+    """A kind of field that says nothing of itself but how a chain starts."""
+
+    name = "bits"
+
+    def start(self, lattice, n, generator, dtype):
+        return torch.randn((n, *lattice), generator=generator, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Least(Action):
+    """A theory that says nothing of itself but its action."""
+
+    lattice: tuple[int, ...]
+    kind = Bits()
+
+    def __call__(self, x):
+        return x.square().flatten(1).sum(1)
+
+
+def test_a_theory_that_says_the_least_has_its_plates(tmp_path):
+    run = gaussian_run(tmp_path, Least((3, 2)), beside={"enabled": False})
+    run.train()
+    run.sample()
+    found = made(run)
+    assert list(found) == ["training", "log_weights", "history", "autocorrelation", "configurations"]
+    assert all(plate.figure is not None for plate in found.values())
+    assert [axes.get_ylabel() for axes in found["history"].figure.axes] == ["$S$", r"$\log w$"]
+    assert "autocorrelation of S" in found["autocorrelation"].caption
+    page = Page(write_report(run, validate(run)).read_text(encoding="utf-8"))
+    assert "Least on 3 × 2" in page.text
+    assert len(page.all("img")) == 5
+
+
+class Pairs(Bits):
+    """A kind with two numbers a site, of which there is no picture."""
+
+    name = "pairs"
+
+    def shape(self, lattice):
+        return (2, *lattice)
+
+
+@dataclass(frozen=True)
+class Paired(Least):
+    kind = Pairs()
+
+
+def test_a_kind_without_a_picture_says_so(tmp_path):
+    run = gaussian_run(tmp_path, Paired((3, 2)), beside={"enabled": False}, training={"steps": 1})
+    run.train()
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = torch.zeros(6, 2, 3, 2)
+        patch.setattr("latflow.report.field_plates.stored_configurations", lambda _: {"chain": drawn})
+        plate = made(run)["configurations"]
+    assert plate.figure is None
+    assert plate.caption == "No figure: fields of the kind pairs have no picture with one number a site."
+
+
+THIRDS = Sectors("states", lambda x: x.astype(int), "state {}".format, equal=3)
+
+
+@dataclass(frozen=True)
+class Three(Least):
+    """A theory whose sites agree in one of three states, by an observable with sectors."""
+
+    def own_observables(self):
+        return (
+            Observable(
+                "state", function=lambda x: (3 * x[:, 0, 0].sigmoid()).floor().clamp(0, 2), sectors=THIRDS,
+                spacing=1.0, symbol="n", meaning="States.",
+            ),
+        )  # fmt: skip
+
+    def probability(self, name, values):
+        return np.where((values >= 0) & (values <= 2), 1 / 3, 0.0) if name == "state" else None
+
+
+def test_sectors_of_any_theory_have_their_plates(tmp_path):
+    run = gaussian_run(tmp_path, Three((3, 2)), beside={"enabled": False})
+    run.train()
+    run.sample()
+    found = made(run)
+    assert list(found)[2:6] == ["state_weights", "history", "state_history", "state"]
+    assert all(plate.figure is not None for plate in found.values())
+    labels = [axes.get_ylabel() for axes in found["state_weights"].figure.axes]
+    assert labels == ["state 0", "state 1", "state 2"]
+    caption = found["state"].caption
+    assert "and exact (black)" in caption
+    assert "Chains that have been in all states (state 0, state 1 and state 2):" in caption
+    assert caption.endswith(" States.")
+    (exact,) = (c for c in found["state"].figure.axes[0].collections if c.get_label() == "exact")
+    assert [round(segment[0][1], 6) for segment in exact.get_segments()] == [0.333333] * 3
+
+
+@dataclass(frozen=True)
+class Between(Least):
+    """The same, by an observable whose values tell more than the sector."""
+
+    def own_observables(self):
+        return (Observable("state", function=lambda x: 3 * x[:, 0, 0].sigmoid(), sectors=THIRDS, symbol="n"),)
+
+
+def test_sectors_without_a_distribution_say_which_were_visited(tmp_path):
+    run = gaussian_run(tmp_path, Between((3, 2)), beside={"enabled": False})
+    run.train()
+    run.sample()
+    found = made(run)
+    assert list(found)[2:5] == ["state_weights", "history", "state_history"]
+    plate = found["state_history"]
+    assert plate.caption.startswith("The states in which one chain of each is.")
+    assert "Chains that have been in all states (state 0, state 1 and state 2):" in plate.caption
+    ticks = [text.get_text() for text in plate.figure.axes[0].get_yticklabels()]
+    assert ticks == ["state 0", "state 1", "state 2"]
+
+
+def test_plates_follow_the_records():
+    assert "magnetization_weights" not in builders(finished("ising-8x8", *STUCK_SPINS).action)
+    assert list(builders(Phi4((4, 4), m2=1.0, lam=0.0))) == FIGURES
+
+
+def test_many_values_are_a_histogram(tmp_path):
+    run = gaussian_run(tmp_path, Phi4((4, 4), m2=1.0, lam=1.0))
+    run.sample_beside()
+    material = Material(run)
+    material.beside["count"] = np.arange(40 * 8).reshape(40, 8)
+    figure, alt, _ = distribution(material, Observable("count", symbol="n", spacing=1.0))
+    assert alt.startswith("Histogram of n")
+    assert len(figure.axes) == 1
 
 
 def figures_of_links(rng: np.random.Generator) -> dict:
     charge, angles = rng.integers(-2, 3, (900, 2)), np.pi * rng.uniform(-1, 1, (3, 4, 6))
     few, none = Measurement(0.001, 0.001), Measurement(0.0, 0.001)
     chains, rates = (
-        {"flow chain": charge[:, 0], "HMC": charge[:40, 0]},
-        dict.fromkeys(("flow chain", "HMC"), few),
+        {"model": charge[:, 0], "HMC": charge[:40, 0]},
+        dict.fromkeys(("model", "HMC"), few),
     )
+    notes = {"HMC": ["Q = 0", "Q = 1", "Q = 2"], "model": ["Q = 0", "Q = 1"]}
     return {
-        "charge history": charge_history(chains, rates),
-        "short charge history": charge_history({"HMC": charge[:40, 0]}, rates),
-        "charges": charge_distribution(
-            {"HMC": {-1: few, 0: Measurement(0.9, 0.1), 1: none}}, {0: 0.8, 1: 0.1}
-        ),
-        "charges, unknown": charge_distribution({"HMC": {0: Measurement(1.0, 0.0)}}),
-        "sectors": sector_weights(rng.standard_normal((900, 2)), charge),
-        "constant sectors": sector_weights(np.ones(30), np.zeros(30)),
-        "plaquettes": plaquette_histogram({"HMC": angles, "flow chain": angles}, rates, 0.4),
-        "angles": plaquette_angles_images(
-            {"HMC": angles, "flow chain": angles[:2]}, {"HMC": [0, 1, -2]} | {"flow chain": [0, 1]}
+        "charge history": sector_history(chains, rates),
+        "short charge history": sector_history({"HMC": charge[:40, 0]}, rates),
+        "charges": probabilities({"HMC": {-1: few, 0: Measurement(0.9, 0.1), 1: none}}, {0: 0.8, 1: 0.1}),
+        "charges, unknown": probabilities({"HMC": {0: Measurement(1.0, 0.0)}}),
+        "sectors": sector_weights(rng.standard_normal((900, 2)), abs(charge)),
+        "constant sectors": sector_weights(np.ones(30), np.zeros(30, dtype=int)),
+        "plaquettes": histogram({"HMC": angles, "model": angles}, r"$\cos P$", average=0.4),
+        "angles": configurations(
+            {"HMC": angles, "model": angles[:2]}, symbol="$P$", cyclic=True, notes=notes
         ),
     }
 
@@ -340,13 +527,15 @@ def some_figures() -> dict:
         "constant weights": log_weight_histogram(np.ones(10)),
         "history": chain_history({"$M$": m[:, 0]}, accepted),
         "all accepted": chain_history({"$M$": m[:100, 0]}, np.ones(100, dtype=bool)),
-        "autocorrelation": autocorrelation_function(function, tau),
+        "autocorrelation": autocorrelation_function(function, tau, "$M$"),
         "two-point": two_point_function({"HMC": derive_vector(lambda x: x, c)}, {"HMC": effective_masses(c)}),
         "noise": two_point_function({"HMC": [Measurement(-0.1, 0.2)] * 4}, {"HMC": [unknown] * 2}),
-        "magnetisation": magnetization_histogram({"flow chain": m, "HMC": m}),
+        "magnetisation": histogram({"model": m, "HMC": m}, odd=True),
         "1d": configurations({"HMC": rng.standard_normal((3, 8))}),
         **figures_of_links(rng),
-        "3d": configurations({"HMC": rng.standard_normal((2, 3, 4, 5)), "flow chain": np.ones((1, 3, 4, 5))}),
+        "3d": configurations({"HMC": rng.standard_normal((2, 3, 4, 5)), "model": np.ones((1, 3, 4, 5))}),
+        "states": configurations({"chain": rng.integers(0, 3, (2, 4, 4))}, values=(0, 1, 2)),
+        "4d": configurations({"chain": rng.standard_normal((2, 2, 3, 4, 5))}),
     }  # fmt: skip
 
 
@@ -363,7 +552,7 @@ def test_no_panel_is_without_words():
         titled = [
             axes for axes in shown if axes.get_title(loc="left") or axes.get_xlabel() or axes.get_ylabel()
         ]
-        assert len(titled) == len(shown) or name in ("1d", "3d", "angles", "sectors"), name
+        assert len(titled) == len(shown) or name in ("1d", "3d", "4d", "states", "angles", "sectors"), name
 
 
 def test_long_runs_of_rejections_are_shaded():
@@ -379,12 +568,12 @@ def test_long_runs_of_rejections_are_shaded():
 
 def test_every_charge_has_its_place_and_the_exact_line():
     shares = {
-        "flow chain": {q: Measurement(0.5 * 0.2 ** abs(q), 0.01) for q in (-1, 0, 1)},
+        "model": {q: Measurement(0.5 * 0.2 ** abs(q), 0.01) for q in (-1, 0, 1)},
         "HMC": {q: Measurement(0.4 if q == 0 else 0.0, 0.01) for q in (-1, 0, 1)},
     }
-    (axes,) = charge_distribution(shares, {-1: 0.11, 0: 0.6, 1: 0.11, 2: 0.0}).axes
+    (axes,) = probabilities(shares, {-1: 0.11, 0: 0.6, 1: 0.11, 2: 0.0}).axes
     points = {c.get_label(): c.lines[0].get_xydata() for c in axes.containers}
-    np.testing.assert_allclose(points["flow chain"], [[-1.175, 0.1], [-0.175, 0.5], [0.825, 0.1]])
+    np.testing.assert_allclose(points["model"], [[-1.175, 0.1], [-0.175, 0.5], [0.825, 0.1]])
     np.testing.assert_allclose(points["HMC"], [[0.175, 0.4]])  # what was never seen has no logarithm
     (exact,) = (lines for lines in axes.collections if lines.get_label() == "exact")
     assert [segment[0][1] for segment in exact.get_segments()] == [0.11, 0.6, 0.11]
@@ -395,10 +584,10 @@ def test_weights_are_told_apart_by_sector():
     """Two sectors, of which the second has twice the weight: ESS 1 within each, shares 1/2 and 2/3."""
     log_weight, charge = (
         np.log(np.r_[np.ones(50), np.full(50, 2.0), 1.0]),
-        np.r_[np.zeros(50), np.full(50, -1), 2],
+        np.r_[np.zeros(50), np.full(50, 1), 2],
     )
-    panels = sector_weights(log_weight, charge).axes
-    assert [axes.get_ylabel() for axes in panels] == ["$|Q| = 0$", "$|Q| = 1$"]  # one draw is no histogram
+    panels = sector_weights(log_weight, charge, TOPOLOGY.name).axes
+    assert [axes.get_ylabel() for axes in panels] == ["Q = 0", "|Q| = 1"]  # one draw is no histogram
     texts = [axes.texts[0].get_text() for axes in panels]
     assert "49.50% of draws\n33.11% of weight" in texts[0]
     assert "66.23% of weight" in texts[1]
@@ -413,31 +602,65 @@ def test_a_sign_keeps_its_two_values_in_view():
 
 
 def test_many_columns_are_two_tables():
-    m = Measurement(1.0, 0.1)
-    ways = dict.fromkeys(("flow", "nis", "hmc", "quenched", "exact"), m)
-    pulls = dict.fromkeys(("flow-hmc", "nis-hmc", "flow-quenched", "hmc-quenched", "flow-exact"), 0.5)
-    results = {"rows": [{"name": "x", "label": "x", **ways, "pulls": pulls}], "notes": ["A word."]}
-    values, between = verdict_tables(results)
-    assert values.caption.endswith("A word.")
-    assert values.head[1:] == [
-        "flow + Metropolis", "reweighted (NIS)", "HMC", "quenched, reweighted", "exact or reference"
+    ways = [MODEL, WEIGHTS, BESIDE, QUENCHED, EXACT]
+    values = dict.fromkeys((way.name for way in ways), Measurement(1.0, 0.1))
+    pairs = [
+        ("model", "beside"), ("model", "neighbour"), ("model", "exact"), ("weights", "beside"),
+        ("beside", "neighbour"),
     ]  # fmt: skip
-    assert between.head[1:4] == ["flow − HMC", "NIS − HMC", "flow − quenched"]
-    assert [len(row) for row in (*values.rows, *between.rows)] == [6, 6]
+    row = Row("x", "x", values, dict.fromkeys(pairs, 0.5))
+    measured, between = verdict_tables(Validation(ways, [row], [], notes=["A word."]))
+    assert measured.caption.endswith("A word.")
+    assert measured.head[1:] == ["model + Metropolis", "NIS", "HMC", "quenched", "exact"]
+    assert between.head[1:4] == ["model − HMC", "model − quenched", "model − exact"]
+    assert "Model and NIS share their draws and are not compared" in between.caption
+    assert [len(line) for line in (*measured.rows, *between.rows)] == [6, 6]
 
 
-def test_collapse_into_one_sign_shows_in_the_histogram():
-    rng = np.random.default_rng(3)
-    hmc = rng.choice([-1.0, 1.0], 4000) + 0.1 * rng.standard_normal(4000)
-    labels = [
-        text.get_text()
-        for text in magnetization_histogram({"flow chain": abs(hmc), "HMC": hmc})
-        .axes[0]
-        .get_legend()
-        .get_texts()
-    ]
-    assert labels[0].startswith("flow chain: 100.0%")
-    assert re.match(r"HMC: (4[7-9]|5[0-2])\.", labels[1])
+def test_collapse_into_one_sign_shows_in_the_histogram(tmp_path):
+    run = gaussian_run(tmp_path, Phi4((4, 4), m2=1.0, lam=1.0))
+    run.train()
+    run.sample()
+    run.sample_beside()
+    material, rng = Material(run), np.random.default_rng(3)
+    m = rng.choice([-1.0, 1.0], (500, 8)) + 0.1 * rng.standard_normal((500, 8))
+    material.model["magnetization"], material.beside["magnetization"] = abs(m), m
+    plate = next(plate for plate in plates(material) if plate.name == "magnetization")
+    labels = [text.get_text() for text in plate.figure.axes[0].get_legend().get_texts()]
+    assert labels[0] == "model's chain: 100.0% with $M$ > 0"
+    assert re.match(r"HMC chain: (4[7-9]|5[0-2])\.", labels[1])
+    assert "M is positive in 100.0% of the model's chain" in plate.caption
+    assert "a model that has collapsed into one of them shows half" in plate.caption
+
+
+def test_each_source_keeps_its_look():
+    beside, model = Source("HMC", LOOKS[1]), Source("model", LOOKS[0])
+    assert look_of([beside])["HMC"] == LOOKS[1]
+    assert look_of(["other", beside, model, "last"]) == {
+        "other": LOOKS[2], "HMC": LOOKS[1], "model": LOOKS[0], "last": LOOKS[3]
+    }  # fmt: skip
+    assert [look.marker for look in look_of("abcdefg").values()] == [*(one.marker for one in LOOKS), "o"]
+
+
+def test_symbols_without_tex_are_drawn(tmp_path):
+    """Warnings are errors here: no glyph of a label such as ⟨n₁⟩ may be missing."""
+    figure = histogram({"⟨n₁⟩ of φ⁴, Σₓ": np.arange(20.0)}, "⟨n₁⟩")
+    for suffix in ("png", "pdf", "svg"):
+        save(figure, tmp_path / f"symbols.{suffix}")
+
+
+def test_states_have_their_colours_and_angles_close():
+    images = configurations({"chain": [[[0, 1], [2, 2]]]}, values=(0, 1, 2)).axes[0].images
+    assert len(images[0].cmap.colors) == 3
+    assert [int(images[0].norm(n)) for n in (0, 1, 2)] == [0, 1, 2]
+    (angles,) = configurations({"chain": [[[0.0, 3.0], [-3.0, 1.0]]]}, cyclic=True).axes[0].images
+    assert angles.get_clim() == (-np.pi, np.pi)
+    np.testing.assert_allclose(angles.cmap(0.0), angles.cmap(1.0), atol=0.05)
+    assert not np.allclose(angles.cmap(0.0), angles.cmap(0.5), atol=0.3)
+    many = configurations({"chain": [[[0, 11]]]}, values=tuple(range(12))).axes[0].images[0]
+    assert many.cmap.N == 12
+    with pytest.raises(ValueError, match="one dimension or more"):
+        configurations({"chain": np.ones(3)})
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 5))
@@ -465,47 +688,79 @@ def test_envelope_keeps_the_extremes_and_running_mean_the_mean():
     ("pull", "mark"), [(0.0, ""), (-3.0, ""), (3.1, "warn"), (-5.0, "warn"), (5.01, "bad"), (-80.0, "bad")]
 )
 def test_pulls_are_marked(pull, mark):
-    results = {
-        "rows": [{"name": "x", "label": "x", "flow": Measurement(1.0, 0.1), "pulls": {"flow-hmc": pull}}]
-    }
-    (table,) = verdict_tables(results)
+    row = Row("x", "x", {"model": Measurement(1.0, 0.1)}, {("model", "beside"): pull})
+    found = Validation([MODEL, BESIDE], [row], [])
+    (table,) = verdict_tables(found)
     assert table.rows[0][-1].mark == mark
-    assert ("standard deviations" in str(banner(results | {"passed": False}))) == (mark == "bad")
+    assert ("standard deviations" in str(banner(found))) == (mark == "bad")
+
+
+def test_a_pull_that_is_no_number_fails_and_is_named():
+    row = Row("x", "x", {"model": Measurement(1.0, 0.1)}, {("model", "beside"): float("nan")})
+    found = Validation([MODEL, BESIDE], [row], [])
+    assert banner(found).status == "failed"
+    assert banner(found).lines == ["x: model − HMC is not a number"]
+    assert verdict_tables(found)[0].rows[0][-1].mark == "bad"
+
+
+def diagnosed(**diagnostics: float) -> Validation:
+    return Validation([], [], [], diagnostics)
 
 
 def test_a_doubtful_pareto_index_carries_a_warning():
     for k, doubtful in ((0.7, False), (0.71, True), (-np.inf, False)):
-        table = diagnostics_table({"diagnostics": {"pareto_k": k}})
+        table = diagnostics_table(diagnosed(pareto_k=k))
         assert table is not None
         assert bool(table.rows[0][1].note) == doubtful
 
 
+def test_numbers_of_kernels_and_sectors_are_named():
+    numbers = {"acceptance_hops": 0.5, "exp_minus_delta_h_hmc": 1.0, "tunnelling_q": 0.25}
+    numbers |= {"beside_acceptance_hmc": 0.75, "beside_tunnelling_q": 0.5, "tunnelling_q_error": 0.01}
+    kernels = {"hops": "sector hops", "hmc": "HMC"}
+    table = diagnostics_table(Validation([BESIDE], [], [], numbers), kernels, {"q": "Q"})
+    assert table is not None
+    assert [(row[0].text, row[1].text) for row in table.rows] == [
+        ("Acceptance of sector hops", "0.500"),
+        ("⟨exp(−ΔH)⟩ of HMC", "1.000"),
+        ("Tunnelling of the model's chain", "0.250(10)"),
+        ("Acceptance of HMC", "0.750"),
+        ("Tunnelling of the HMC chain", "0.5"),
+    ]
+    assert table.rows[2][2].text == "share of steps at which the sector of Q changes"
+    cells = headline(diagnosed(acceptance=0.4, acceptance_hmc=0.9), kernels={"hmc": "HMC"})
+    assert [(cell.text, cell.note) for cell in cells] == [("0.900", "acceptance of HMC")]
+
+
 def test_empty_results_give_no_tables():
-    assert verdict_tables({}) == []
-    assert diagnostics_table({}) is None
+    assert verdict_tables(None) == headline(None) == []
+    assert diagnostics_table(None) is None
+    assert check_table(None) is None
+    assert verdict_tables(diagnosed()) == []
     assert timing_table([], None, {}) is None
-    assert banner({}).status == "unknown"
+    assert banner(None).status == "unknown"
 
 
-def test_unknown_theories_have_a_name():
-    action = 2.0 * Phi4((4,), m2=1.0, lam=1.0)
-    assert theory(action) == ("Scaled on 4", "")
+def test_what_any_kernel_found_is_told():
+    chain = {"steps": 5, "chains": 1, "found": {"a": {"width": 0.25}, "b": {}}}
+    table = timing_table([], None, {"mine": chain})
+    assert table is not None
+    assert table.rows[0][1].text == "5 steps of 1 chain, width 0.25"
+
+
+def test_theories_have_a_name():
+    assert theory(Phi4((8, 8), m2=-4.0, lam=8.0)) == (
+        "φ⁴ theory on 8 × 8, m² = −4, λ = 8",
+        "S = Σₓ [ φ(−Δ)φ + m²φ² + λφ⁴ ]",
+    )
+    assert theory(2.0 * Phi4((4,), m2=1.0, lam=1.0)) == ("2 × φ⁴ theory on 4, m² = 1, λ = 1", "")
+    assert theory(Least((3, 2))) == ("Least on 3 × 2", "")
 
 
 @pytest.fixture(scope="module")
 def real_report(tmp_path_factory) -> Path:
-    small = [
-        "training.steps=20",
-        "sampling.steps=60",
-        "hmc.steps=60",
-        "hmc.thermalisation=20",
-        "compute.threads=1",
-    ]
-    run = Run.create(tmp_path_factory.mktemp("real") / "run", load_config("phi4-quick", small))
-    run.train()
-    run.sample()
-    run.sample_hmc()
-    return write_report(run, json.loads(json.dumps(validate(run).as_dict())))
+    run = copied(phi4(), tmp_path_factory.mktemp("real"))
+    return write_report(run, validate(run))
 
 
 def test_a_real_run_has_a_whole_report(real_report):
@@ -513,13 +768,13 @@ def test_a_real_run_has_a_whole_report(real_report):
     assert len(page.all("img")) == len(FIGURES)
     assert "No figure" not in page.text
     assert "Validation" in page.text
-    assert "φ of the flow chain and HMC" in page.text
+    assert "The field φ, of the model's chain and the HMC chain" in page.text
 
 
 @pytest.fixture(scope="module")
 def gauge_report(tmp_path_factory) -> Path:
-    run = sampled(tmp_path_factory.mktemp("gauge") / "run", "schwinger-8x8", *SCHWINGER)
-    return write_report(run, json.loads(json.dumps(validate(run).as_dict())))
+    run = copied(fermions(), tmp_path_factory.mktemp("gauge"))
+    return write_report(run, validate(run))
 
 
 WRAPPER = """<!DOCTYPE html><title>wrapper</title><iframe width="{width}" height="900" src="{page}"></iframe>
@@ -543,7 +798,8 @@ addEventListener("load", () => {{
 
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize(
-    ("which", "figures"), [("full_report", len(FIGURES)), ("real_report", len(FIGURES)), ("gauge_report", 10)]
+    ("which", "figures"),
+    [("full_report", len(FIGURES)), ("real_report", len(FIGURES)), ("gauge_report", len(OF_FERMIONS))],
 )
 def test_browser_shows_every_figure_without_an_error(request, tmp_path, which, figures, width):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")

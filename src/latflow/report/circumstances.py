@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latflow.actions import Action, HoppingPhi4, Ising, Phi4, Sum, U1Gauge, WilsonFermions
 from latflow.report.tables import Cell, Table
+from latflow.theories import Action
 
 
 def timing_table(
@@ -15,8 +15,8 @@ def timing_table(
     Args:
         history: the records of the training.
         batch: draws of a training step.
-        chains: for each chain its "steps", "chains", and where known "seconds", "step_size" and "n_steps", or
-            "trajectories" with these of several kernels.
+        chains: for each chain its "steps", "chains", and where known "seconds", and what its kernels "found"
+            when they tuned themselves, by their names.
     """
     rows = []
     if history:
@@ -26,9 +26,7 @@ def timing_table(
     for name, chain in chains.items():
         seconds, steps = chain.get("seconds"), chain["steps"]
         what = f"{steps} steps of {chain['chains']} chain{'' if chain['chains'] == 1 else 's'}"
-        tuned = chain.get("trajectories", {name: chain} if "step_size" in chain else {})
-        for one in tuned.values():
-            what += f", trajectories of {one['n_steps']} × {one['step_size']:.3g}"
+        what += "".join(f", {_tuned(found)}" for found in chain.get("found", {}).values() if found)
         known = [Cell("–"), Cell("–")]
         if seconds is not None:
             known = [Cell(_duration(seconds)), _rate(seconds, steps, "step")]
@@ -43,32 +41,17 @@ def origin_table(info: Mapping[str, Any]) -> Table:
 
 
 def theory(action: Action) -> tuple[str, str]:
-    """The theory as a heading ("φ⁴ theory on 8 × 8, m² = −4, λ = 8"), and its action as a formula."""
-    lattice = " × ".join(map(str, action.lattice))
-    match action:
-        case Phi4(m2=m2, lam=lam):
-            name, text, formula = "φ⁴ theory", f"m² = {m2:g}, λ = {lam:g}", "S = Σₓ [ φ(−Δ)φ + m²φ² + λφ⁴ ]"
-        case HoppingPhi4(beta=beta, lam=lam):
-            name, text = "φ⁴ theory", f"β = {beta:g}, λ = {lam:g}"
-            formula = "S = Σₓ [ −β Σ_μ φ(x)φ(x+μ) + φ² + λ(φ²−1)² ]"
-        case U1Gauge(beta=beta):
-            name, text, formula = "U(1) gauge theory", f"β = {beta:g}", "S = −β Σₓ cos P(x)"
-        case Sum(first=U1Gauge(beta=beta), second=WilsonFermions() as fermions):
-            flavours = f"{fermions.flavours} flavour{'' if fermions.flavours == 1 else 's'}"
-            name = "Schwinger model"
-            text = f"β = {beta:g}, κ = {fermions.kappa:g}, {flavours}, {fermions.boundary} in time"
-            formula = f"S = −β Σₓ cos P(x) − {_times(fermions.flavours)}log |det D|"
-        case Ising(beta=beta, field=h, couplings=couplings):
-            name, text = "Ising model", f"β = {beta:.10g}" + (f", h = {h:g}" if h else "")
-            bonds = "s(x)s(x+μ)" if couplings is None else "J_μ(x)s(x)s(x+μ)"
-            formula = f"S = −β Σₓ Σ_μ {bonds}" + (" − h Σₓ s(x)" if h else "")
-        case _:
-            return f"{type(action).__name__} on {lattice}", ""
-    return f"{name} on {lattice}, {text}".replace("-", "−"), formula
+    """The theory as a heading ("φ⁴ theory on 8 × 8, m² = −4, λ = 8"), and the formula if any."""
+    words = action.words
+    place = f"{words.name} on {' × '.join(map(str, action.lattice))}"
+    return ", ".join(part for part in (place, words.parameters) if part), words.formula
 
 
-def _times(number: int) -> str:
-    return "" if number == 1 else f"{number} "
+def _tuned(found: Mapping[str, float]) -> str:
+    """What a kernel found when it tuned itself, in words."""
+    if found.keys() == {"step_size", "n_steps"}:
+        return f"trajectories of {found['n_steps']:.0f} × {found['step_size']:.3g}"
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items())
 
 
 def _duration(seconds: float) -> str:

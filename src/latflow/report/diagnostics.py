@@ -1,13 +1,21 @@
 """The table of diagnostics: what the weights and the chains of a run say of themselves."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import NamedTuple
 
-from latflow.analysis import Measurement
-from latflow.report.tables import Cell, Table, names_in, printed
-from latflow.validation import PARETO_WARNING, Names
+from latflow.measurement import Measurement
+from latflow.report.tables import Cell, Table, printed
+from latflow.validation import PARETO_WARNING, Validation
 
-_Format = Callable[[float], str]
+_DOUBTFUL = "pareto_k"
+
+
+class _Diagnostic(NamedTuple):
+    """What a number is called, what it means, and how it is written."""
+
+    label: str
+    meaning: str
+    write: Callable[[float], str]
 
 
 def _share(number: float) -> str:
@@ -22,64 +30,111 @@ def _general(number: float) -> str:
     return f"{number:.3g}"
 
 
-_DIAGNOSTICS: dict[str, tuple[str, str, _Format]] = {
-    "draws": ("Proposals", "draws of the {model} behind the numbers of its weights", _count),
-    "ess": ("Effective sample size", "(Σw)² / (N Σw²), the share of the proposals that count", _share),
-    "acceptance": ("Acceptance", "of the {mover} chain, as it ran", _share),
-    "expected_acceptance": ("Expected acceptance", "from the weights of the proposals alone", _share),
-    "longest_rejection_run": (
-        "Longest run of rejections",
-        "steps in a row, in any of the {mover} chains",
-        _count,
+_KNOWN = {
+    "draws": _Diagnostic("Proposals", "draws of the model behind the numbers of its weights", _count),
+    "ess": _Diagnostic(
+        "Effective sample size", "(Σw)² / (N Σw²), the share of the proposals that count", _share
     ),
-    "largest_weight_share": ("Largest share of one weight", "max w / Σw", _general),
-    "pareto_k": (
-        "Pareto tail index k̂",
-        f"of the largest weights; unreliable above {PARETO_WARNING}",
-        _general,
+    "s2": _Diagnostic("s²", "−ln(ESS)/V, which compares models on different lattices", _general),
+    "acceptance": _Diagnostic("Acceptance", "of the model's chain, as it ran", _share),
+    "expected_acceptance": _Diagnostic(
+        "Expected acceptance", "from the weights of the proposals alone", _share
     ),
-    "f_q": ("Variational free energy F_q", "−⟨log w⟩", _general),
-    "free_energy": ("Free energy F", "−log Z = −log⟨w⟩", _general),
-    "exp_minus_delta_h": ("⟨exp(−ΔH)⟩ of the {mover} chain", "is 1 in equilibrium", _share),
-    "hmc_acceptance": ("Acceptance of HMC", "of its trajectories", _share),
-    "classical_changed": ("Spins that change in a step", "of the {beside} chain, share of all", _share),
-    "tunnelling_rate": ("Tunnelling of the {mover} chain", "share of steps at which Q changes", _general),
-    "hmc_tunnelling_rate": ("Tunnelling of HMC", "share of trajectories at which Q changes", _general),
-    "quenched_draws": ("Quenched draws", "exact draws of the pure gauge theory", _count),
-    "quenched_ess": ("ESS of quenched draws", "weighted with the determinant", _general),
-    "quenched_pareto_k": ("Pareto tail index k̂ of quenched draws", "of the largest weights", _general),
-    "hmc_exp_minus_delta_h": ("⟨exp(−ΔH)⟩ of HMC", "is 1 in equilibrium", _share),
+    "longest_rejection_run": _Diagnostic(
+        "Longest run of rejections", "steps in a row, in any of the model's chains", _count
+    ),
+    "largest_weight_share": _Diagnostic("Largest share of one weight", "max w / Σw", _general),
+    "pareto_k": _Diagnostic(
+        "Pareto tail index k̂", f"of the largest weights; unreliable above {PARETO_WARNING}", _general
+    ),
+    "f_q": _Diagnostic("Variational free energy F_q", "−⟨log w⟩", _general),
+    "free_energy": _Diagnostic("Free energy F", "−log Z = −log⟨w⟩", _general),
+    "exp_minus_delta_h": _Diagnostic("⟨exp(−ΔH)⟩ of the model's chain", "is 1 in equilibrium", _share),
+    "beside_acceptance": _Diagnostic(
+        "Acceptance of {beside}",
+        "as it ran; of single spins or clusters the share of the spins that a step changes",
+        _share,
+    ),
+    "beside_exp_minus_delta_h": _Diagnostic("⟨exp(−ΔH)⟩ of {beside}", "is 1 in equilibrium", _share),
+    "neighbour_draws": _Diagnostic("{Neighbour} draws", "exact draws of a theory nearby", _count),
+    "neighbour_ess": _Diagnostic(
+        "ESS of {neighbour} draws", "weighted with what that theory lacks", _general
+    ),
+    "neighbour_pareto_k": _Diagnostic(
+        "Pareto tail index k̂ of {neighbour} draws", "of the largest weights", _general
+    ),
 }
+"""Numbers by name, in the order of the table."""
+
+_OF_KERNELS = {
+    "acceptance_": _Diagnostic("Acceptance of {kernel}", "as a kernel of {chain}", _share),
+    "exp_minus_delta_h_": _Diagnostic("⟨exp(−ΔH)⟩ of {kernel}", "as a kernel of {chain}", _share),
+}
+"""Numbers of one kernel of a chain, by what stands before its name."""
+
+_TUNNELLING = "tunnelling_"
 
 
-def diagnostics_table(results: Mapping[str, Any]) -> Table | None:
-    """What the weights and the chains say of themselves; None where nothing is known."""
-    found = {k: v for k, v in results.get("diagnostics", {}).items() if not k.endswith("_error")}
-    if not found:
+def diagnostics_table(
+    validation: Validation | None,
+    kernels: Mapping[str, str] | None = None,
+    symbols: Mapping[str, str] | None = None,
+) -> Table | None:
+    """What the weights and the chains say of themselves; None where nothing is known.
+
+    Args:
+        validation: the verdict, if there is one.
+        kernels: what the kernels of the chains are called, by their names.
+        symbols: of the observables, by their names.
+    """
+    if validation is None or not validation.diagnostics:
         return None
-    order = [name for name in _DIAGNOSTICS if name in found] + [
-        name for name in found if name not in _DIAGNOSTICS
-    ]
-    names, rows = names_in(results), []
+    diagnostics, rows = validation.diagnostics, []
+    found = [name for name in diagnostics if not name.endswith("_error")]
+    order = [name for name in _KNOWN if name in found] + [name for name in found if name not in _KNOWN]
+    words = _words(validation)
     for name in order:
-        label, meaning, write = _DIAGNOSTICS.get(name) or _of_kernel(name, names)
-        error = results["diagnostics"].get(f"{name}_error")
-        value = float(found[name])
-        text = write(value)
-        if error is not None:
-            text = printed(Measurement(value, error))
-        doubtful = name == "pareto_k" and value > PARETO_WARNING
-        note = f"the {names['model']} misses part of the target" if doubtful else ""
-        value_cell = Cell(text.replace("-", "−"), note, "warn" if doubtful else "")
-        rows.append([Cell(label.format(**names)), value_cell, Cell(meaning.format(**names))])
+        known = _KNOWN.get(name) or _named(name, words, kernels or {}, symbols or {})
+        value, error = float(diagnostics[name]), diagnostics.get(f"{name}_error")
+        text = known.write(value) if error is None else printed(Measurement(value, error))
+        doubtful = name == _DOUBTFUL and value > PARETO_WARNING
+        cell = Cell(
+            text.replace("-", "−"),
+            "the model misses part of the target" if doubtful else "",
+            "warn" if doubtful else "",
+        )
+        rows.append([Cell(known.label.format(**words)), cell, Cell(known.meaning.format(**words))])
     return Table("Diagnostics of the weights and of the chains.", ["quantity", "value", "meaning"], rows)
 
 
-def _of_kernel(name: str, names: Mapping[str, Any]) -> tuple[str, str, _Format]:
-    """A number of one kernel of the chain, or one that is not known here."""
-    words = Names(model=names["model"])
-    for what, text in (("acceptance_", "Acceptance of {}"), ("exp_minus_delta_h_", "⟨exp(−ΔH)⟩ of {}")):
-        kernel = name.removeprefix(what)
-        if name.startswith(what) and kernel in names["kernels"]:
-            return text.format(words.kernel(kernel)), "as a kernel of the {mover} chain", _share
-    return name.replace("_", " "), "", _general
+def _words(validation: Validation) -> dict[str, str]:
+    """What the other ways are called, in general words where they have no numbers of their own."""
+    beside, neighbour = validation.way("beside"), validation.way("neighbour")
+    label = neighbour.short if neighbour is not None else "reweighted"
+    return {
+        "beside": beside.sentence if beside is not None else "the chain beside the model",
+        "neighbour": label,
+        "Neighbour": label[:1].upper() + label[1:],
+    }
+
+
+def _named(
+    name: str, words: Mapping[str, str], kernels: Mapping[str, str], symbols: Mapping[str, str]
+) -> _Diagnostic:
+    """A number whose name holds that of a kernel or an observable, or one that is not known here."""
+    own = name.removeprefix("beside_")
+    chain = "the model's chain" if own == name else words["beside"]
+    for prefix, of_kernel in _OF_KERNELS.items():
+        kernel = own.removeprefix(prefix)
+        if own != kernel and kernel in kernels:
+            label, meaning = (
+                text.format(kernel=kernels[kernel], chain=chain)
+                for text in (of_kernel.label, of_kernel.meaning)
+            )
+            return _Diagnostic(label, meaning, of_kernel.write)
+    if own.startswith(_TUNNELLING):
+        symbol = symbols.get(own.removeprefix(_TUNNELLING), own.removeprefix(_TUNNELLING).replace("_", " "))
+        return _Diagnostic(
+            f"Tunnelling of {chain}", f"share of steps at which the sector of {symbol} changes", _general
+        )
+    return _Diagnostic(name.replace("_", " "), "", _general)

@@ -1,55 +1,20 @@
-"""What a report is made of: the data of a run, read once, and the plates that are made of them."""
+"""What a report is made of: the data of a run, read once."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from latflow.actions import Action
 from latflow.errors import LatflowError
-from latflow.validation import Names, names_of
+from latflow.figures import LOOKS, Source
+from latflow.measurement import Measurement
+from latflow.runs import Run
+from latflow.theories import Action
+from latflow.validation.known import known
+from latflow.validation.words import CHAINS, Chain, ChainWords, chain_words
 
-
-@runtime_checkable
-class RunLike(Protocol):
-    """What a report asks of a run."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def config(self) -> Any: ...
-    @property
-    def info(self) -> Mapping[str, Any]: ...
-    @property
-    def action(self) -> Action: ...
-    def history(self) -> list[dict[str, Any]]: ...
-    def series(self, group: Any) -> dict[str, np.ndarray]: ...
-    def flow(self) -> Any: ...
-    def checkpoint(self, name: str) -> Path: ...
-    def sampling_info(self, name: Any) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Plate:
-    """A figure with its words.
-
-    Attributes:
-        name: of its files.
-        title: its heading.
-        figure: None when it cannot be drawn, which `caption` then explains.
-        alt: what it shows, for those who do not see it.
-        caption: what to look for.
-    """
-
-    name: str
-    title: str
-    figure: Figure | None
-    alt: str
-    caption: str
+PROPOSALS = Source("model's proposals", LOOKS[2])
+"""The raw draws of the model, as a source of numbers."""
 
 
 class Material:
@@ -57,11 +22,15 @@ class Material:
 
     Args:
         run: the run.
-        exact_free_energy: F = −log Z where it is known.
     """
 
-    def __init__(self, run: RunLike, exact_free_energy: float | None = None) -> None:
-        self.run, self.exact_free_energy = run, exact_free_energy
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @cached_property
+    def action(self) -> Action:
+        """The theory."""
+        return self.run.action
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -69,52 +38,105 @@ class Material:
         return self.run.history()
 
     @cached_property
-    def names(self) -> Names:
-        """What its parts are called."""
-        return names_of(self.run.action, self.run.config)
+    def words(self) -> dict[Chain, ChainWords]:
+        """What the chains that the run has are called; one that is switched off is left out."""
+        return chain_words(self.run)
 
     @cached_property
-    def flow(self) -> dict[str, np.ndarray]:
-        """The series of the chain of the flow, or of the network."""
-        return self.run.series("flow")
+    def kernels(self) -> dict[str, str]:
+        """The kernels of the chains by name, and what they are called."""
+        found = {**self.run.samplers("beside"), **self.run.samplers("model")}
+        return {name: kernel.title for name, kernel in found.items()}
+
+    @cached_property
+    def known(self) -> dict[str, Measurement]:
+        """What is known of the theory without this run."""
+        return known(self.action, self.run.config.reference)
+
+    @cached_property
+    def model(self) -> dict[str, np.ndarray]:
+        """The series of the model's chain."""
+        return self.run.series("model")
 
     @cached_property
     def proposals(self) -> dict[str, np.ndarray]:
-        """The raw draws from it."""
+        """Those of the raw draws of the model."""
         return self.run.series("proposals")
 
     @cached_property
     def beside(self) -> dict[str, np.ndarray]:
-        """The series of the chain beside it: of HMC, for spins the classical one."""
-        return self.run.series(self.names.group)
+        """Those of the chain beside it."""
+        return self.run.series("beside")
+
+    @property
+    def series(self) -> dict[Chain, dict[str, np.ndarray]]:
+        """Those of each chain."""
+        return {"model": self.model, "beside": self.beside}
+
+    @cached_property
+    def sources(self) -> dict[Chain, Source]:
+        """The chains as sources of numbers: each has its look in every figure."""
+        looks = dict(zip(CHAINS, LOOKS, strict=False))
+        return {
+            chain: Source(words.sentence.removeprefix("the "), looks[chain])
+            for chain, words in self.words.items()
+        }
 
     def draws(self) -> dict[str, np.ndarray]:
-        """The raw draws from the model with their weights.
+        """The raw draws of the model with their weights.
 
         Raises:
             NotYetError: when there are none yet, or no kernel of the chain proposes any.
         """
         if "log_weight" in self.proposals:
             return self.proposals
+        words = self.words.get("model")
+        if words is None or words.proposes:
+            raise NotYetError("the model has not been sampled yet.")
         raise NotYetError(
-            f"the {self.names.model} has not been sampled yet."
-            if self.names.proposes
-            else f"{self.names.without_weights}."
+            f"no kernel of {words.sentence} ({words.heading}) proposes draws of the model, so there are no "
+            "weights."
         )
 
-    def chains(self, name: str) -> dict[str, np.ndarray]:
-        """A series of each Markov chain that has it.
+    def chains(self, *names: str) -> dict[str, tuple[np.ndarray, ...]]:
+        """Some series of each Markov chain that has all of them.
 
         Raises:
             NotYetError: when none has.
         """
-        sources = {self.names.chain: self.flow, self.names.beside_chain: self.beside}
-        found = {source: series[name] for source, series in sources.items() if name in series}
+        found: dict[str, tuple[np.ndarray, ...]] = {
+            source: tuple(self.series[chain][name] for name in names)
+            for chain, source in self.sources.items()
+            if all(name in self.series[chain] for name in names)
+        }
         if not found:
-            raise NotYetError(
-                f"neither the {self.names.model} nor {self.names.sentence} has been sampled yet."
+            beside = self.words.get("beside")
+            neither = (
+                "the model has not" if beside is None else f"neither the model nor {beside.sentence} has"
             )
+            raise NotYetError(f"{neither} been sampled yet.")
         return found
+
+    def one(self, name: str) -> dict[str, np.ndarray]:
+        """One series of each Markov chain that has it; as `chains`."""
+        return {source: series for source, (series,) in self.chains(name).items()}
+
+    def factor(self, source: str) -> np.ndarray | None:
+        """With what the averages of a chain are reweighted, (steps, chains); None where with nothing."""
+        name = self.action.reweighting
+        chain: Chain = next(chain for chain, one in self.sources.items() if one == source)
+        return None if name is None else by_chain(self.series[chain][name])
+
+    @property
+    def exact_free_energy(self) -> float | None:
+        """F = −log Z where it is known."""
+        log_z = self.known.get("log_z")
+        return None if log_z is None else -log_z.value
+
+
+def by_chain(series: np.ndarray) -> np.ndarray:
+    """(steps, chains)."""
+    return np.asarray(series).reshape(len(series), -1)
 
 
 class NotYetError(LatflowError):

@@ -2,7 +2,6 @@
 
 import base64
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -12,14 +11,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from latflow import __version__
+from latflow.figures import save
 from latflow.report import circumstances, tables
+from latflow.report.chain_plates import slow_ones
 from latflow.report.diagnostics import diagnostics_table
-from latflow.report.material import Material, Plate, RunLike
+from latflow.report.material import Material
+from latflow.report.plate import Plate
 from latflow.report.plates import plates
-from latflow.report.style import save
+from latflow.runs import Run
 from latflow.storage import write_text
-from latflow.validation import known
+from latflow.validation import Validation
+from latflow.version import __version__
 
 _SUBSCRIPT = re.compile(r"(?<![\w.])([A-Zam-zΣ])_(q|eff|μ|x⃗)(?!\w)")
 _FORMATS = (".png", ".pdf")
@@ -36,14 +38,14 @@ class _Picture:
     height: int
 
 
-def write_report(run: RunLike, results: Mapping[str, Any] | None = None) -> Path:
+def write_report(run: Run, validation: Validation | None = None) -> Path:
     """Write `report.html` into the folder of a run, and its figures as PNG and PDF into `figures/`.
 
     Stages that have not run yet leave a sentence where their figure would be.
 
     Args:
         run: the run.
-        results: `Validation.as_dict()`; without it the page says that the run is not validated.
+        validation: the verdict on it; without one the page says that it is not validated.
 
     Returns:
         The path of the page.
@@ -51,31 +53,32 @@ def write_report(run: RunLike, results: Mapping[str, Any] | None = None) -> Path
     Raises:
         OSError: when the folder cannot be written.
     """
-    log_z = known(run.action, run.config.reference).get("log_z")
-    material = Material(run, None if log_z is None else -log_z.value)
+    material = Material(run)
     pictures = [_picture(plate, run.path / "figures") for plate in plates(material)]
     page = run.path / "report.html"
-    write_text(page, _render(material, results or {}, pictures))
+    write_text(page, _render(material, validation, pictures))
     return page
 
 
-def _render(material: Material, results: Mapping[str, Any], pictures: list[_Picture]) -> str:
-    run = material.run
-    heading, formula = circumstances.theory(run.action)
+def _render(material: Material, validation: Validation | None, pictures: list[_Picture]) -> str:
+    run, observables = material.run, material.action.observables
+    heading, formula = circumstances.theory(material.action)
+    kernels = material.kernels
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             name=run.config.name,
-            description=getattr(run.config, "description", ""),
+            description=run.config.description,
             theory=heading,
             formula=formula,
-            names=material.names,
-            banner=tables.banner(results),
-            headline=tables.headline(results),
-            verdicts=tables.verdict_tables(results),
-            checks=tables.check_table(results),
-            diagnostics=diagnostics_table(results),
+            banner=tables.banner(validation),
+            headline=tables.headline(validation, slow_ones(observables)[0], kernels),
+            verdicts=tables.verdict_tables(validation),
+            checks=tables.check_table(validation),
+            diagnostics=diagnostics_table(
+                validation, kernels, {one.name: one.in_words for one in observables}
+            ),
             timing=circumstances.timing_table(material.history, run.config.training.batch, _chains(material)),
             origin=circumstances.origin_table(run.info),
             command=run.info.get("command", ""),
@@ -89,15 +92,13 @@ def _render(material: Material, results: Mapping[str, Any], pictures: list[_Pict
 
 def _chains(material: Material) -> dict[str, dict[str, Any]]:
     """Of each chain that has begun what `run.sampling_info` knows, and its number of chains."""
-    names = material.names
-    found = {
-        names.heading: ("flow", material.flow),
-        names.beside: (names.group, material.beside),
-    }
     return {
-        label: {**material.run.sampling_info(name), "chains": series["accepted"].shape[1]}
-        for label, (name, series) in found.items()
-        if "accepted" in series
+        words.heading: {
+            **material.run.sampling_info(chain),
+            "chains": material.series[chain]["accepted"].shape[1],
+        }
+        for chain, words in material.words.items()
+        if "accepted" in material.series[chain]
     }
 
 

@@ -1,40 +1,18 @@
 """The tables of a report, and its verdict: what `validation` found, as text for the page."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from latflow.analysis import Measurement
-from latflow.validation import MAX_PULL, PAIRS, Names
+from latflow.measurement import Measurement
+from latflow.observables.base import Observable
+from latflow.validation import MAX_PULL, Row, Validation, Way
 
 Mark = Literal["", "good", "warn", "bad"]
 
 _REMARKABLE_PULL = 3.0
-_WAYS = {
-    "flow": "{heading}",
-    "nis": "reweighted (NIS)",
-    "hmc": "{beside}",
-    "classical": "{beside}",
-    "quenched": "quenched, reweighted",
-    "exact": "exact or reference",
-}
-_SHORT = {
-    "flow": "{mover}",
-    "nis": "NIS",
-    "hmc": "{beside}",
-    "classical": "{beside}",
-    "quenched": "quenched",
-    "exact": "exact",
-}
-_ORDER = [f"{one}-{other}" for one, other in PAIRS]
 _MOST_COLUMNS = 9
-_TAUS = {
-    "abs_magnetization": "τ of |M|, {mover} chain",
-    "condensate": "τ of the condensate, {mover} chain",
-    "charge_squared": "τ of Q², {mover} chain",
-}
-"""The observables whose autocorrelation time tells most, the first of them that a run has."""
 
 
 @dataclass(frozen=True)
@@ -73,107 +51,105 @@ class Banner:
     warnings: list[str] = field(default_factory=list)
 
 
-def measurement(entry: Any) -> Measurement | None:
-    """A measurement from itself or from the dict that a JSON file has of it."""
-    if entry is None or isinstance(entry, Measurement):
-        return entry
-    names = ("value", "error", "tau_int", "tau_int_error", "window", "n")
-    return Measurement(**{name: entry[name] for name in names if name in entry})
-
-
 def printed(m: Measurement) -> str:
     """As the field prints it; a number without error as it is."""
     return (f"{m.value:.8g}" if m.error == 0 else str(m)).replace("-", "−")
 
 
-def names_in(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model and the sampler beside it are called: "flow" and "HMC" where nothing else is said."""
-    return Names().words() | dict(results.get("names", {}))
-
-
-def banner(results: Mapping[str, Any]) -> Banner:
+def banner(validation: Validation | None) -> Banner:
     """The verdict on the run in words."""
-    if not results:
+    if validation is None:
         return Banner(
             "unknown", "Not validated yet", ["`latflow validate` holds the numbers against each other."]
         )
-    checks, pulls = results.get("checks", []), list(_pulls(results))
-    warnings = list(results.get("warnings", []))
-    failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["passed"]]
-    failed += [
-        f"{label}: {_pair(pair, results)} is {pull:+.1f} standard deviations"
-        for label, pair, pull in pulls
-        if abs(pull) > MAX_PULL
-    ]
-    if not results["passed"]:
-        return Banner("failed", "Validation failed", failed, warnings)
+    pulls, checks = list(_pulls(validation)), validation.checks
+    if not validation.passed:
+        failed = [f"{check.name}: {check.detail}" for check in checks if not check.passed]
+        failed += [
+            f"{label}: {_pair(pair, validation)} is {pull:+.1f} standard deviations"
+            for label, pair, pull in pulls
+            if abs(pull) > MAX_PULL
+        ]
+        failed += [
+            f"{row.label}: {_pair(pair, validation)} is not a number"
+            for row in validation.rows
+            for pair, pull in row.pulls.items()
+            if math.isnan(pull)
+        ]
+        return Banner("failed", "Validation failed", failed, validation.warnings)
     summary = f"{len(checks)} of {len(checks)} checks hold"
     if pulls:
         label, pair, largest = max(pulls, key=lambda entry: abs(entry[2]))
         summary += (
-            f"; the largest of {len(pulls)} pulls is {abs(largest):.1f} ({label}, {_pair(pair, results)})"
+            f"; the largest of {len(pulls)} pulls is {abs(largest):.1f} ({label}, {_pair(pair, validation)})"
         )
-    return Banner("passed", "Validation passed", [summary + "."], warnings)
+    return Banner("passed", "Validation passed", [summary + "."], validation.warnings)
 
 
-def headline(results: Mapping[str, Any]) -> list[Cell]:
-    """The numbers that one wants first, each with a name as its note: log Z, ESS, acceptance, τ."""
-    rows = {row["name"]: row for row in results.get("rows", [])}
-    diagnostics = results.get("diagnostics", {})
+def headline(
+    validation: Validation | None, slow: Observable | None = None, kernels: Mapping[str, str] | None = None
+) -> list[Cell]:
+    """The numbers that one wants first, each with a name as its note: log Z, ESS, acceptance, τ.
+
+    Args:
+        validation: the verdict, if there is one.
+        slow: the observable whose τ in the model's chain is told.
+        kernels: what the kernels of the chains are called, by their names.
+    """
+    if validation is None:
+        return []
+    rows, diagnostics = {row.name: row for row in validation.rows}, validation.diagnostics
     cells = []
-    log_z = rows.get("log_z", {})
-    if (found := measurement(log_z.get("nis"))) is not None:
-        exact = measurement(log_z.get("exact"))
-        cells.append(Cell(printed(found), "log Z" + _beside(exact)))
+    if "log_z" in rows and (found := _first(rows["log_z"], validation.ways, sampled=True)) is not None:
+        known = _first(rows["log_z"], validation.ways, sampled=False)
+        cells.append(Cell(printed(found), "log Z" + _beside(known)))
     if "ess" in diagnostics:
         cells.append(Cell(f"{diagnostics['ess']:.3f}", "effective sample size"))
     if "acceptance" in diagnostics:
-        cells += _acceptances(results)
-    slowest = next((name for name in _TAUS if name in rows), "")
-    tau = measurement(rows.get(slowest, {}).get("flow"))
-    if tau is not None and tau.tau_int is not None:
-        name = _TAUS[slowest].format(**names_in(results))
-        cells.append(Cell(printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0)), name))
+        cells += _acceptances(diagnostics, kernels or {})
+    tau = rows[slow.name].values.get("model") if slow is not None and slow.name in rows else None
+    if slow is not None and tau is not None and tau.tau_int is not None:
+        number = printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0))
+        cells.append(Cell(number, f"τ of {slow.in_words}, the model's chain"))
     return cells
 
 
-def _acceptances(results: Mapping[str, Any]) -> list[Cell]:
+def _first(row: Row, ways: Sequence[Way], sampled: bool) -> Measurement | None:
+    """The number of the first way that rests on draws, or of the first that does not."""
+    return next((row.values[w.name] for w in ways if w.sampled == sampled and w.name in row.values), None)
+
+
+def _acceptances(diagnostics: Mapping[str, float], kernels: Mapping[str, str]) -> list[Cell]:
     """The acceptance of the one kernel of the chain, or of each in a cycle."""
-    diagnostics, words = results["diagnostics"], Names(model=names_in(results)["model"])
-    kernels = [name for name in names_in(results)["kernels"] if f"acceptance_{name}" in diagnostics]
-    if not kernels:
-        return [Cell(f"{diagnostics['acceptance']:.3f}", "acceptance")]
-    return [
-        Cell(f"{diagnostics[f'acceptance_{name}']:.3f}", f"acceptance of {words.kernel(name)}")
-        for name in kernels
-    ]
+    found = {title: diagnostics.get(f"acceptance_{name}") for name, title in kernels.items()}
+    cells = [Cell(f"{a:.3f}", f"acceptance of {title}") for title, a in found.items() if a is not None]
+    return cells or [Cell(f"{diagnostics['acceptance']:.3f}", "acceptance")]
 
 
-def verdict_tables(results: Mapping[str, Any]) -> list[Table]:
-    """Each observable from every source, and the pulls between them; none without any observable.
+def verdict_tables(validation: Validation | None) -> list[Table]:
+    """Each observable by every way, and the pulls between them; none without any observable.
 
     They stand side by side where the page is wide enough for that, otherwise one below the other.
     """
-    rows = results.get("rows", [])
-    if not rows:
+    if validation is None or not validation.rows:
         return []
-    ways = [way for way in _WAYS if any(row.get(way) is not None for row in rows)]
-    found = dict.fromkeys(pair for row in rows for pair in row["pulls"])
-    pairs = sorted(found, key=lambda pair: _ORDER.index(pair) if pair in _ORDER else len(_ORDER))
-    names = [Cell(row.get("label", row["name"])) for row in rows]
-    values = [[_value_cell(measurement(row.get(way))) for way in ways] for row in rows]
-    pulls = [[_pull_cell(row["pulls"].get(pair)) for pair in pairs] for row in rows]
+    rows, order = validation.rows, {way.name: i for i, way in enumerate(validation.ways)}
+    ways = [way for way in validation.ways if any(way.name in row.values for row in rows)]
+    pairs = sorted(
+        {pair for row in rows for pair in row.pulls}, key=lambda pair: [order[name] for name in pair]
+    )
+    names = [Cell(row.label) for row in rows]
+    values = [[_value_cell(row.values.get(way.name)) for way in ways] for row in rows]
+    pulls = [[_pull_cell(row.pulls.get(pair)) for pair in pairs] for row in rows]
     measured = "Expectation values with their errors; τ is the integrated autocorrelation time in steps."
     compared = (
         f"Pulls are differences in standard deviations, amber beyond {_REMARKABLE_PULL:.0f}, red beyond "
         f"{MAX_PULL:.0f} where the validation fails."
     )
-    if {"flow", "nis"} <= set(ways):
-        model = names_in(results)["model"].capitalize()
-        compared += f" {model} and NIS share their draws and are not compared."
-    notes = results.get("notes", [])
-    value_head = [_WAYS[way].format(**names_in(results)) for way in ways]
-    pull_head = [_pair(pair, results) for pair in pairs]
+    for shared in _sharing(ways):
+        compared += f" {shared} share their draws and are not compared."
+    notes = validation.notes
+    value_head, pull_head = [way.heading for way in ways], [_pair(pair, validation) for pair in pairs]
     value_group, pull_group = ("expectation values", len(ways)), ("pulls [σ]", len(pairs))
     if len(ways) + len(pairs) > _MOST_COLUMNS:
         return [
@@ -184,6 +160,15 @@ def verdict_tables(results: Mapping[str, Any]) -> list[Table]:
     return [
         _table([measured, compared, *notes], names, value_head + pull_head, both, [value_group, pull_group])
     ]
+
+
+def _sharing(ways: Sequence[Way]) -> Iterator[str]:
+    """The ways that share their draws, in words."""
+    for source in dict.fromkeys(way.source for way in ways):
+        sharing = [way.short for way in ways if way.source == source]
+        if len(sharing) > 1:
+            text = f"{', '.join(sharing[:-1])} and {sharing[-1]}"
+            yield text[0].upper() + text[1:]
 
 
 def _table(
@@ -197,18 +182,17 @@ def _table(
     return Table(" ".join(caption), ["observable", *head], rows, [("", 1), *(g for g in groups if g[1])])
 
 
-def check_table(results: Mapping[str, Any]) -> Table | None:
+def check_table(validation: Validation | None) -> Table | None:
     """Each check with what was found; None without any."""
-    checks = results.get("checks", [])
-    if not checks:
+    if validation is None or not validation.checks:
         return None
     rows = [
         [
-            Cell(check["name"]),
-            Cell("passed", mark="good") if check["passed"] else Cell("failed", mark="bad"),
-            Cell(check["detail"]),
+            Cell(check.name),
+            Cell("passed", mark="good") if check.passed else Cell("failed", mark="bad"),
+            Cell(check.detail),
         ]
-        for check in checks
+        for check in validation.checks
     ]
     return Table("Statements that must hold, exactly or to rounding.", ["check", "verdict", "found"], rows)
 
@@ -226,21 +210,21 @@ def _beside(known: Measurement | None) -> str:
 
 
 def _pull_cell(pull: float | None) -> Cell:
-    if pull is None or math.isnan(pull):
+    if pull is None:
         return Cell("–")
+    if math.isnan(pull):
+        return Cell("nan", mark="bad")
     mark: Mark = "bad" if abs(pull) > MAX_PULL else "warn" if abs(pull) > _REMARKABLE_PULL else ""
     return Cell(f"{pull:+.1f}".replace("-", "−"), mark=mark)
 
 
-def _pulls(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    rows = results.get("rows", [])
-    return [
-        (row.get("label", row["name"]), pair, pull)
-        for row in rows
-        for pair, pull in row["pulls"].items()
-        if not math.isnan(pull)
-    ]
+def _pulls(validation: Validation) -> Iterator[tuple[str, tuple[str, str], float]]:
+    for row in validation.rows:
+        for pair, pull in row.pulls.items():
+            if not math.isnan(pull):
+                yield row.label, pair, pull
 
 
-def _pair(pair: str, results: Mapping[str, Any]) -> str:
-    return " − ".join(_SHORT.get(way, way).format(**names_in(results)) for way in pair.split("-"))
+def _pair(pair: tuple[str, str], validation: Validation) -> str:
+    short = {way.name: way.short for way in validation.ways}
+    return " − ".join(short.get(name, name) for name in pair)

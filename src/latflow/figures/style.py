@@ -1,10 +1,10 @@
 """How figures of latflow look, and how they are written: one dictionary of settings, used as a context."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from latflow.storage import replacing
-from latflow.validation import BESIDE, CHAINS, MODELS
 
 Arguments = ParamSpec("Arguments")
 
@@ -24,22 +23,68 @@ BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#7
 RED = "#C1121F"
 """For what is wrong with a chain; never beside another colour that must be told from it."""
 
-OF_MODELS = tuple(f"{mover} chain" for mover in CHAINS)
-"""The Markov chains of what was trained, as sources of numbers."""
+WIDTH = 7.2
+"""Of a figure that fills the page, in inches."""
 
-SOURCES = {
-    **dict.fromkeys(OF_MODELS, (BLUE, "o")),
-    **dict.fromkeys(BESIDE, (ORANGE, "s")),
-    **{f"{model} proposals": (GREEN, "D") for model in MODELS},
-}
-"""The colour and the marker by which each source of numbers is known in every figure."""
+
+class Look(NamedTuple):
+    """How a source of numbers is known in every figure.
+
+    Attributes:
+        colour: of its lines and markers.
+        marker: of its points.
+        filled: whether its histograms are filled.
+    """
+
+    colour: str
+    marker: str
+    filled: bool = False
+
+
+LOOKS = (
+    Look(BLUE, "o", filled=True),
+    Look(ORANGE, "s"),
+    Look(GREEN, "D"),
+    Look("#CC79A7", "^"),
+    Look("#56B4E9", "v"),
+    Look("#B8860B", "P"),
+)
+"""The looks of the sources of a figure, in their order."""
+
+
+class Source(str):
+    """The name of a source of numbers that looks the same in every figure, whatever stands beside it.
+
+    Figures take names of sources as plain strings, too, and then give them looks in their order.
+
+    Example:
+        >>> look_of({Source("HMC", LOOKS[1]): 0.5})["HMC"].marker
+        's'
+    """
+
+    look: Look
+
+    def __new__(cls, name: str, look: Look) -> "Source":
+        source = super().__new__(cls, name)
+        source.look = look
+        return source
+
+
+def look_of(sources: Iterable[str]) -> dict[str, Look]:
+    """The look of each source by its name: its own, or the first that is not taken yet."""
+    names = list(sources)
+    own = {name: name.look for name in names if isinstance(name, Source)}
+    free = [look for look in LOOKS if look not in own.values()] or list(LOOKS)
+    others = [name for name in names if name not in own]
+    return own | {name: free[i % len(free)] for i, name in enumerate(others)}
+
 
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 200,
-    "font.family": "STIXGeneral",
+    "font.family": ["STIXGeneral", "DejaVu Serif", "DejaVu Sans"],  # the latter for symbols that it lacks
     "mathtext.fontset": "stix",
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -111,6 +156,11 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+
+
+def sentence_case(text: str) -> str:
+    """A title with a capital at its beginning, whatever follows."""
+    return text[:1].upper() + text[1:]
 
 
 def envelope(x: ArrayLike, y: ArrayLike, bins: int = 1200) -> tuple[np.ndarray, np.ndarray]:
