@@ -6,21 +6,21 @@ from latflow.config import load_config
 from latflow.runs import Run
 
 SMALL_LINKS = [
-    "flow.layers=8",
-    "flow.hidden=[6]",
-    "flow.dilation=1",
+    "model.layers=8",
+    "model.hidden=[6]",
+    "model.dilation=1",
     "training.steps=12",
     "training.batch=64",
     "training.learning_rate=1e-2",
     "sampling.steps=150",
     "sampling.chains=16",
     "sampling.thermalisation=20",
-    "sampling.batch=400",
+    "sampling.proposals.batch=400",
     "sampling.block=100",
-    "hmc.steps=150",
-    "hmc.chains=16",
-    "hmc.thermalisation=20",
-    "hmc.block=100",
+    "beside.steps=150",
+    "beside.chains=16",
+    "beside.thermalisation=20",
+    "beside.block=100",
     "compute.threads=1",
 ]
 """Changes to the presets u1 and schwinger-8x8."""
@@ -30,7 +30,7 @@ SCHWINGER = [
     "action.lattice=[4, 4]",
     "action.beta=0.5",
     "action.kappa=0.2",
-    "flow.prior_beta=0.5",
+    "model.prior_beta=0.5",
     "name=fermions",
 ]
 
@@ -40,5 +40,5 @@ def sampled(path: Path, preset: str, *changes: str) -> Run:
     run = Run.create(path, load_config(preset, [*SMALL_LINKS, *changes]))
     run.train()
     run.sample()
-    run.sample_hmc()
+    run.sample_beside()
     return run

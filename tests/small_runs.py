@@ -10,26 +10,26 @@ from latflow.storage import load_tree
 
 SMALL = [
     "name=small",
-    "flow.layers=1",
-    "flow.hidden=[4]",
-    "flow.kernel=[3, 1]",
+    "model.layers=1",
+    "model.hidden=[4]",
+    "model.kernel=[3, 1]",
     "training.steps=20",
     "training.batch=16",
     "training.checkpoint_every=6",
     "sampling.steps=25",
     "sampling.chains=4",
     "sampling.thermalisation=5",
-    "sampling.batch=40",
+    "sampling.proposals.batch=40",
     "sampling.block=10",
-    "hmc.steps=25",
-    "hmc.chains=4",
-    "hmc.thermalisation=15",
-    "hmc.block=10",
+    "beside.steps=25",
+    "beside.chains=4",
+    "beside.thermalisation=15",
+    "beside.block=10",
     "compute.threads=1",
 ]
 """Changes to the preset phi4-quick. No number of steps is a multiple of a block."""
 
-GROUPS = ("flow", "proposals", "hmc")
+GROUPS = ("model", "proposals", "beside")
 
 
 def outcome(path: Path, groups: tuple[str, ...] = GROUPS) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ SMALL_SPINS = [
     "name=spins",
     "action.lattice=[4, 4]",
     "action.beta=0.4",
-    "flow.hidden=[3]",
+    "model.hidden=[3]",
     "training.steps=60",
     "training.batch=128",
     "training.learning_rate=0.03",
@@ -17,12 +17,12 @@ SMALL_SPINS = [
     "sampling.steps=205",
     "sampling.chains=16",
     "sampling.thermalisation=20",
-    "sampling.batch=400",
+    "sampling.proposals.batch=400",
     "sampling.block=100",
-    "classical.steps=205",
-    "classical.chains=16",
-    "classical.thermalisation=20",
-    "classical.block=100",
+    "beside.steps=205",
+    "beside.chains=16",
+    "beside.thermalisation=20",
+    "beside.block=100",
     "compute.threads=1",
 ]
 """Changes to the preset ising-8x8. No number of steps is a multiple of a block."""
@@ -38,5 +38,5 @@ def sampled_spins(path: Path, *changes: str) -> Run:
     run = new_spin_run(path, *changes)
     run.train()
     run.sample()
-    run.sample_classical()
+    run.sample_beside()
     return run

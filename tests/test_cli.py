@@ -31,7 +31,7 @@ def changes(*more):
 def whole(tmp_path_factory):
     """A run from the first command to its report, and what was printed."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    steps = ("training.steps=60", "sampling.steps=60", "hmc.steps=60", "hmc.thermalisation=30")
+    steps = ("training.steps=60", "sampling.steps=60", "beside.steps=60", "beside.thermalisation=30")
     return path, latflow_command("run", "phi4-quick", *changes(*steps), "--out", path)
 
 
@@ -110,7 +110,7 @@ def test_stages_one_by_one(tmp_path):
     assert Run.open(path).trained_steps == 20
     # a folder needs no repetition of what it was made with
     assert latflow_command("sample", path).exit_code == 0
-    assert {len(values) for values in Run.open(path).series("hmc").values()} == {25}
+    assert {len(values) for values in Run.open(path).series("beside").values()} == {25}
     target = tmp_path / "chains.nc"
     assert latflow_command("export", path, target).stdout == f"{target}\n"
     assert target.is_file()

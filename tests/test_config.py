@@ -1,33 +1,24 @@
 """Configurations: what is legal, what an error says, and that a file gives back what was put in."""
 
 import dataclasses
-import inspect
+import subprocess
+import sys
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Gt
+from pydantic import ValidationError
 
-from latflow.actions import Ising, Schwinger, U1Gauge
-from latflow.autoregressive import DENSITIES, build_density
-from latflow.config import differences, load_config, parse_config, preset_names, to_toml
-from latflow.config.stages import AnnealConfig, EstimatorName, ScheduleConfig, TrainingConfig
-from latflow.config.theories import (
-    AffineFlowConfig,
-    ConvolutionalConfig,
-    DenseConfig,
-    GaugeFlowConfig,
-    HierarchicalConfig,
-    HoppingPhi4Config,
-    IsingConfig,
-    MinimalFlowConfig,
-    Phi4Config,
-    SchwingerConfig,
-    SplineFlowConfig,
-    U1Config,
-)
+from latflow.config import differences, load_config, parse_config, preset_names, section_of, to_toml
+from latflow.config.schema import built_action, built_model, training_section
+from latflow.config.sections import UnsettableError, arguments_of
 from latflow.errors import ConfigError
 from latflow.estimators import ESTIMATORS
 from latflow.samplers import SingleSpin, SwendsenWang, Wolff
+from latflow.theories import Ising, Schwinger
 from latflow.training import Anneal, Schedule, Trainer
 
 SMALLEST = """
@@ -36,7 +27,7 @@ type = "phi4"
 lattice = [4, 6]
 m2 = 1
 lam = 0.5
-[flow]
+[model]
 type = "affine"
 layers = 2
 hidden = [4]
@@ -48,14 +39,15 @@ def test_presets_describe_runs(name):
     config = load_config(name)
     assert config.name == name
     assert config.description
-    assert build_density(config.flow_recipe()).lattice == config.action.build().lattice
+    action = built_action(config.action)
+    assert built_model(config.model, action).lattice == action.lattice
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_a_configuration_survives_its_file(name):
     config = load_config(name, ["training.clip=0.5", "compute.threads=1"])
     again = parse_config(tomllib.loads(to_toml(config)))
-    assert again == config
+    assert again.table() == config.table()
     assert differences(again, config) == []
 
 
@@ -64,108 +56,168 @@ def test_a_file_is_named_after_itself(tmp_path):
     path.write_text(SMALLEST)
     config = load_config(path)
     assert config.name == "mine"
-    assert config.action.lattice == (4, 6)
+    assert built_action(config.action).lattice == (4, 6)
     assert load_config(str(path), ["name=yours"]).name == "yours"
 
 
+# --- sections are made from signatures ------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+
+    def __post_init__(self):
+        if self.rate > 1:
+            raise ValueError(f"expected a rate of at most 1, got {self.rate}")
+
+
+class Unknown:
+    pass
+
+
+def anything(
+    lattice: Sequence[int],
+    mass: float,
+    *,
+    size: Annotated[int, Gt(0)] = 3,
+    rule: Literal["a", "b"] = "a",
+    kernel: int | Sequence[int] = (3, 3),
+    clip: Annotated[float, Gt(0)] | None = None,
+    table: Mapping[str, Any] | None = None,
+    inner: Inner | None = None,
+    helper: Unknown | None = None,
+    free=(),
+    generator: Any = None,
+) -> dict[str, Any]:
+    return locals()
+
+
+def test_a_section_has_the_arguments_of_its_constructor():
+    section = section_of(anything)
+    assert list(section.model_fields) == [
+        "lattice", "mass", "size", "rule", "kernel", "clip", "table", "inner", "helper", "free",
+    ]  # fmt: skip
+    read = section(lattice=[4, 6], mass=1, kernel=[5, 1], table={"a": [1]}, inner={"rate": 0.25})
+    made = arguments_of(read)
+    assert (made["lattice"], made["mass"], made["kernel"]) == ((4, 6), 1.0, (5, 1))
+    assert made["inner"] == Inner(0.25)
+    assert made["table"] == {"a": [1]}
+    assert arguments_of(section(lattice=[4], mass=0.5, kernel=7))["kernel"] == 7
+
+
 @pytest.mark.parametrize(
-    ("builder", "section"),
+    "wrong",
     [
-        ("affine", AffineFlowConfig), ("spline", SplineFlowConfig), ("gauge", GaugeFlowConfig),
-        ("minimal", MinimalFlowConfig), ("dense", DenseConfig),
-        ("convolutional", ConvolutionalConfig), ("hierarchical", HierarchicalConfig),
+        {"size": 0}, {"size": 1.5}, {"size": True}, {"rule": "c"}, {"kernel": "wide"}, {"clip": 0.0},
+        {"lattice": 4}, {"lattice": ["4"]}, {"mass": "1"}, {"other": 1}, {"inner": {"rat": 1.0}},
+        {"generator": 1}, {"helper": 3}, {"mass": float("nan")},
     ],
 )  # fmt: skip
-def test_flow_sections_are_the_arguments_of_the_builders(builder, section):
-    signature = inspect.signature(DENSITIES[builder]).parameters
-    defaults = {name: p.default for name, p in signature.items() if name not in ("lattice", "generator")}
-    assert section(type=builder).model_dump(exclude={"type"}) == defaults
+def test_a_section_checks_by_annotations(wrong):
+    with pytest.raises(ValidationError):
+        section_of(anything)(**({"lattice": [4], "mass": 1.0} | wrong))
 
 
-def test_training_sections_are_the_arguments_of_the_trainer():
-    assert ScheduleConfig().model_dump() == dataclasses.asdict(Schedule())
-    assert AnnealConfig(start=0.5, steps=3).build() == Anneal(0.5, 3)
-    signature = inspect.signature(Trainer).parameters
-    fields = TrainingConfig.model_fields
-    assert set(fields) - {"checkpoint_every"} == set(signature) - {"density", "action", "generator"}
-    for name in ("learning_rate", "betas", "optimizer", "weight_decay", "clip", "sub_batch", "max_skipped"):
-        assert fields[name].default == signature[name].default
+def test_a_part_of_a_section_that_is_refused_is_named():
+    read = section_of(anything)(lattice=[4], mass=1.0, inner={"rate": 2.0})
+    with pytest.raises(ValueError, match=r"inner: expected a rate of at most 1, got 2\.0"):
+        arguments_of(read)
 
 
-def test_estimators_are_those_of_the_library():
-    assert set(EstimatorName.__args__) == set(ESTIMATORS)
+def test_what_no_table_can_hold_is_told():
+    def needs(helper: Unknown) -> None: ...
+
+    with pytest.raises(UnsettableError, match="argument helper is Unknown"):
+        section_of(needs)
 
 
-def test_sections_build_actions():
-    phi4 = Phi4Config(type="phi4", lattice=(4, 6), m2=1.0, lam=0.5).build()
+def test_the_training_is_the_arguments_of_the_trainer():
+    section = training_section()()
+    made = arguments_of(section)
+    assert made["estimator"] in ESTIMATORS
+    assert set(made) - {"estimator", "checkpoint_every"} <= set(Trainer.__init__.__annotations__)
+    read = training_section()(schedule={"name": "cosine", "warmup": 3}, anneal={"start": 0.5, "steps": 3})
+    assert arguments_of(read)["schedule"] == Schedule("cosine", warmup=3)
+    assert arguments_of(read)["anneal"] == Anneal(0.5, 3)
+
+
+# --- theories, models, samplers -------------------------------------------------------------------
+
+
+def test_sections_build_theories():
+    def built(**table):
+        return built_action(parse_config(tomllib.loads(SMALLEST) | {"name": "x", **table}).action)
+
+    phi4 = built()
     assert (phi4.lattice, phi4.m2, phi4.lam) == ((4, 6), 1.0, 0.5)
-    hopping = HoppingPhi4Config(type="hopping_phi4", lattice=(4, 6), beta=0.6, lam=0.5).build()
+    hopping = built(action={"type": "hopping_phi4", "lattice": [4, 6], "beta": 0.6, "lam": 0.5})
     assert (hopping.beta, hopping.lam) == (0.6, 0.5)
-    assert U1Config(type="u1", lattice=(4, 8), beta=2.0).build() == U1Gauge((4, 8), 2.0)
     arguments = {"lattice": (4, 8), "beta": 2.0, "kappa": 0.2, "flavours": 1, "boundary": "periodic"}
-    assert SchwingerConfig(type="schwinger", **arguments).build() == Schwinger(**arguments)
-    assert SchwingerConfig(type="schwinger", lattice=(4, 4), beta=2.0, kappa=0.2).build() == Schwinger(
-        (4, 4), 2.0, 0.2
-    )
+    model = {"type": "gauge", "layers": 1, "hidden": [2], "dilation": 1}
+    found = built(action={"type": "schwinger", **arguments}, model=model)
+    assert found == Schwinger(**arguments)
 
 
-def test_couplings_are_nested_lists(tmp_path):
+def test_couplings_are_nested_lists():
     couplings = [[[1.0, -0.5], [0.25, 2.0]], [[1.0, 1.0], [1.0, -1.0]]]
     config = load_config("ising-8x8", ["action.lattice=[2, 2]", f"action.couplings={couplings}"])
-    assert config.action.build() == Ising((2, 2), 0.44068679, couplings=couplings)
+    assert built_action(config.action) == Ising((2, 2), 0.44068679, couplings=couplings)
     again = parse_config(tomllib.loads(to_toml(config)))
-    assert again == config
-    assert IsingConfig(type="ising", lattice=(4,), beta=0.3, field=0.2).build() == Ising((4,), 0.3, 0.2)
+    assert again.table() == config.table()
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "expected"),
+    ("name", "expected"),
     [
         ("wolff", Wolff), ("swendsen_wang", SwendsenWang),
         ("heat_bath", lambda action: SingleSpin(action, "heat_bath")),
         ("metropolis", lambda action: SingleSpin(action, "metropolis")),
     ],
 )  # fmt: skip
-def test_spins_have_a_classical_chain_beside_them(algorithm, expected):
-    config = load_config("ising-8x8", [f"classical.algorithm={algorithm}"])
-    action = config.action.build()
-    assert config.beside is config.classical
-    assert config.hmc is None
-    assert config.classical.build(action) == expected(action)
-    assert "[hmc]" not in to_toml(config)
-    assert "[classical]" not in to_toml(load_config("u1"))
-    assert load_config("u1").beside is not None
-    assert parse_config(tomllib.loads(SMALLEST) | {"name": "x"}).beside.target_acceptance == 0.8
+def test_a_sampler_stands_beside_by_its_name(name, expected):
+    config = load_config("ising-8x8", [f"beside.type={name}"])
+    action = built_action(config.action)
+    (sampler,) = config.beside.build(action).values()
+    assert sampler == expected(action)
+    assert f'type = "{name}"' in to_toml(config).partition("[beside]")[2]
+
+
+def test_the_theory_says_what_stands_beside():
+    assert list(load_config("ising-8x8").beside.kernels) == ["wolff"]
+    assert list(load_config("u1").beside.kernels) == ["hmc"]
+    plain = parse_config(tomllib.loads(SMALLEST) | {"name": "x"})
+    assert list(plain.beside.kernels) == ["hmc"]
+    off = load_config("u1", ["beside.enabled=false"])
+    assert off.beside is None
+    assert off.table()["beside"] == {"enabled": False}
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (
-            ["hmc.steps=3"],
-            "hmc: spins have no force: the chain beside the action ising is set in [class",
-        ),
-        (
             ["training.estimator=path_gradient"],
-            "training: spins have no derivative: expected an estimator",
+            "training.estimator: a discrete field (spins) has no derivative",
         ),
         (["training.estimator=reparametrization"], "score, reinforce, reinforce_leave_one_out, got reparam"),
-        (["flow.type=gauge"], "flow: expected a network of spins for the action ising, got gauge, a flow of"),
-        (["flow.type=dense", "flow.coupling=0.3"], "flow.coupling: unknown key"),
-        (["action.lattice=[8]"], "flow: expected a lattice of two sides"),
+        (
+            ["model={type='gauge', layers=1}"],
+            "model: expected a model for the kind of field of this action, spins",
+        ),
+        (["model.type=dense", "model.coupling=0.3"], "model.coupling: unknown key"),
+        (["action.lattice=[8]"], "model: expected a lattice of two sides"),
         (["action.lattice=[1, 8]"], "action: expected sides of at least 2 for spins"),
+        (["action.couplings=[[1.0]]"], "action: expected finite couplings of shape (2, 8, 8), got"),
+        (["action.field=0.1"], "model: expected z2 = false for an action without the symmetry"),
+        (["beside.type=glauber"], "beside.type: expected a sampler out of "),
+        (["beside.type=hmc"], "beside: "),
+        (["beside.trajectory_length=1.0"], "beside.trajectory_length: unknown key"),
+        (["beside.type=heat_bath", "action.lattice=[3, 4]"], "beside: a checkerboard needs even sides"),
         (
-            ["action.couplings=[[1.0]]"],
-            "action: expected finite couplings of shape (2, 8, 8), got",
+            ["training.anneal.steps=2000", "training.anneal.start=0.0"],
+            "training.anneal.steps: expected fewer steps of annealing than of",
         ),
-        (["action.field=0.1"], "flow: expected z2 = false for an action with an external field"),
-        (["classical.algorithm=glauber"], "classical.algorithm: expected 'wolff', 'swendsen_wang'"),
-        (["classical.algoritm=wolff"], "classical.algoritm: unknown key; did you mean algorithm?"),
-        (
-            ["classical.algorithm=heat_bath", "action.lattice=[3, 4]"],
-            "classical: a checkerboard needs even sides",
-        ),
-        (["training.anneal.steps=2000"], "training: expected fewer steps of annealing than of training"),
         (["training.anneal.steps=5", "training.anneal.start=1.0"], "training.anneal: expected 0 ≤ start < 1"),
         (["reference.phi_squared='1.0(1)'"], "reference: expected names out of log_z, free_energy_density"),
     ],
@@ -180,61 +232,54 @@ def test_what_is_wrong_with_spins_is_named(overrides, message):
     ("preset", "overrides", "message"),
     [
         ("u1", ["sampling.kernels=[]"], "sampling.kernels: expected at least one kernel, got none"),
-        ("u1", ["sampling.kernels=['hops']"], "sampling.kernels: expected a kernel that moves within topolo"),
+        (
+            "u1",
+            ["sampling.kernels=['hops']"],
+            "model: expected a kernel that reaches all configurations beside hops",
+        ),
         (
             "u1",
             ["sampling.kernels=['hmc', 'hops', 'hmc']"],
             "sampling.kernels: expected each kernel once, got h",
         ),
-        (
-            "u1",
-            ["sampling.kernels=['hcm']"],
-            "sampling.kernels: expected 'proposals', 'hmc', 'flowed_hmc' or 'h",
-        ),
+        ("u1", ["sampling.kernels=['hcm']"], "sampling.kernels.type: expected a sampler out of "),
         ("u1", ["sampling.kernels=hmc"], "sampling.kernels: expected a valid tuple, got 'hmc'"),
         (
-            "phi4-8x8",
-            ["sampling.kernels=['hmc', 'hops']"],
-            "sampling.kernels: expected proposals or hmc or flowed_hmc for the action phi4, got hops",
+            "u1",
+            ["sampling.kernels=['steps']"],
+            "expected a name of letters, digits and _, got the kernel 'steps'",
         ),
+        ("phi4-8x8", ["sampling.kernels=['hmc', 'hops']"], "sampling.kernels: expected a theory of links"),
+        ("ising-8x8", ["sampling.kernels=['proposals', 'hmc']"], "sampling.kernels: "),
+        ("u1", ["sampling.flowed_hmc.jitter=0.1"], "sampling.flowed_hmc: unknown key; expected one of steps"),
         (
-            "ising-8x8",
-            ["sampling.kernels=['proposals', 'hmc', 'flowed_hmc', 'hops']"],
-            "sampling.kernels: expected proposals for the action ising, got hmc, flowed_hmc, hops",
+            "u1",
+            ["sampling.kernels=['flowed_hmc']", "sampling.flowed_hmc.step=3"],
+            "sampling.flowed_hmc.step: unknown key; expected one of trajectory_length, target_acceptance",
         ),
         (
             "u1",
-            ["sampling.flowed_hmc.jitter=0.1"],
-            "sampling: expected flowed_hmc among the kernels where [sampling.flowed_hmc] is set",
+            ["sampling.proposals.repeat=0"],
+            "sampling.proposals.repeat: expected a whole number of at least 1",
         ),
         (
             "u1",
-            ["sampling.kernels=['flowed_hmc']", "sampling.flowed_hmc.steps=3"],
-            "sampling.flowed_hmc.steps: unknown key; expected one of trajectory_length, target_acceptance",
+            ["sampling.proposals=3"],
+            "sampling.proposals: expected the settings of the kernel proposals, got 3",
         ),
-        ("u1", ["hmc.fourier_mass=0.5"], "hmc: expected no fourier_mass for links, got 0.5"),
-        ("phi4-8x8", ["hmc.fourier_mass=0.0"], "hmc.fourier_mass: expected greater than 0, got 0.0"),
-        (
-            "u1",
-            ["hmc.trajectory_length=[1.0, 2.0]"],
-            "hmc: expected one trajectory_length for links: several",
-        ),
-        ("phi4-8x8", ["hmc.trajectory_length=[]"], "hmc.trajectory_length: "),
-        ("phi4-8x8", ["hmc.trajectory_length=[1.0, -2.0]"], "hmc.trajectory_length: "),
+        ("u1", ["beside.fourier_mass=0.5"], "beside: "),
+        ("phi4-8x8", ["beside.fourier_mass=0.0"], "beside.fourier_mass: expected greater than 0, got 0.0"),
+        ("phi4-8x8", ["beside.trajectory_length=[]"], "beside"),
+        ("phi4-8x8", ["beside.trajectory_length=[1.0, -2.0]"], "beside.trajectory_length: "),
         (
             "phi4-8x8",
-            ["hmc.trajectory_length=-1.0"],
-            "hmc.trajectory_length: expected greater than 0, got -1.0",
+            ["beside.trajectory_length=-1.0"],
+            "beside.trajectory_length: expected greater than 0, got -1.0",
         ),
         (
             "phi4-8x8",
-            ["sampling.kernels=['hmc']", "sampling.chains=1", "hmc.trajectory_length=[1.0, 2.0]"],
-            "hmc: expected at least 2 chains to compare trajectory lengths, got 1",
-        ),
-        (
-            "u1",
-            ["sampling.kernels=['flowed_hmc']", "sampling.flowed_hmc.trajectory_length=[1.0, 2.0]"],
-            "sampling.flowed_hmc: expected one trajectory_length for links",
+            ["beside.chains=1", "beside.trajectory_length=[1.0, 2.0]"],
+            "beside: expected at least 2 chains to compare trajectory lengths: their spread",
         ),
     ],
 )
@@ -244,33 +289,21 @@ def test_kernels_that_make_no_chain_are_named(preset, overrides, message):
     assert message in str(caught.value)
 
 
-def test_kernels_and_their_trajectories():
-    plain = load_config("phi4-8x8")
-    assert (plain.sampling.kernels, plain.sampling.flowed_hmc) == (("proposals",), None)
-    assert "flowed_hmc" not in to_toml(plain)
+def test_kernels_have_names_of_their_own():
     changes = [
-        "sampling.kernels=['hmc', 'flowed_hmc']",
-        "hmc.trajectory_length=[1, 2.5]",
-        "hmc.fourier_mass=2",
+        "sampling.kernels=['hmc', 'long']",
+        "sampling.long.type=hmc",
+        "sampling.long.trajectory_length=4",
     ]
-    config = load_config("phi4-8x8", changes)
-    assert config.hmc.lengths == (1.0, 2.5)
-    assert config.hmc.fourier_mass == 2.0
-    assert config.sampling.flowed_hmc.lengths == (1.0,)
-    assert not config.sampling.proposes
+    config = load_config("phi4-8x8", [*changes, "sampling.long.repeat=3", "sampling.hmc.fourier_mass=2"])
+    assert list(config.sampling.kernels) == ["hmc", "long"]
+    assert config.sampling.repeats == {"hmc": 1, "long": 3}
+    assert config.sampling.kernels["long"].arguments.trajectory_length == 4.0
+    assert config.sampling.kernels["hmc"].arguments.fourier_mass == 2.0
     again = parse_config(tomllib.loads(to_toml(config)))
-    assert again == config
-    assert "sampling.kernels: ('proposals',) and ('hmc', 'flowed_hmc')" in differences(plain, config)
-    # one chain is enough where the kernel alone takes the lengths, and it has more
-    alone = ["hmc.chains=1", "hmc.enabled=false", "sampling.kernels=['hmc']", "hmc.trajectory_length=[1, 2]"]
-    assert load_config("phi4-8x8", alone).hmc.chains == 1
-
-
-def test_a_classical_chain_is_for_spins_alone():
-    with pytest.raises(ConfigError, match=r"classical: it is for spins alone: .* u1 is set in \[hmc\]"):
-        load_config("u1", ["classical.steps=3"])
-    odd = ["action.lattice=[3, 4]", "classical.algorithm=heat_bath", "classical.enabled=false"]
-    assert load_config("ising-8x8", odd).classical.enabled is False
+    assert again.table() == config.table()
+    plain = load_config("phi4-8x8")
+    assert "sampling.kernels: ['proposals'] and ['hmc', 'long']" in differences(plain, config)
 
 
 LINKS = """
@@ -278,7 +311,7 @@ LINKS = """
 type = "u1"
 lattice = [4, 8]
 beta = 2
-[flow]
+[model]
 type = "gauge"
 layers = 1
 hidden = [4]
@@ -290,11 +323,11 @@ dilation = 1
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["flow.type=affine"], "flow.masks: unknown key"),
-        (["action.lattice=[4, 6]"], "flow: "),
+        (["model.type=affine"], "model.masks: unknown key"),
+        (["action.lattice=[4, 6]"], "model: "),
         (["action.lattice=[4, 4, 4]"], "action: expected a lattice of two sides"),
         (["action.kappa=0.2"], "action.kappa: unknown key"),
-        (["flow.rectangles=some"], "flow.rectangles: expected 'none', 'frozen' or 'all', got 'some'"),
+        (["model.rectangles=some"], "model"),
         (["reference.magnetization='0.0(1)'"], "reference: expected names out of log_z, plaquette, charge"),
         (["action.type=schwinger"], "action.kappa: expected a value, got none"),
         (["action.type=schwinger", "action.kappa=0.2", "action.flavours=0"], "action.flavours: expected "),
@@ -304,29 +337,34 @@ dilation = 1
 def test_what_is_wrong_with_links_is_named(tmp_path, overrides, message):
     path = tmp_path / "links.toml"
     path.write_text(LINKS + 'masks = "stripes"\n')
-    assert load_config(path).flow.masks == "stripes"
+    assert load_config(path).model.arguments.masks == "stripes"
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides)
     assert message in str(caught.value)
 
 
-def test_flows_are_for_their_kind_of_field(tmp_path):
+def test_models_are_for_their_kind_of_field(tmp_path):
     path = tmp_path / "mixed.toml"
-    action, flow = LINKS.split("[flow]")
-    path.write_text(action + SMALLEST[SMALLEST.index("[flow]") :])
+    action, model = LINKS.split("[model]")
+    path.write_text(action + SMALLEST[SMALLEST.index("[model]") :])
     with pytest.raises(
-        ConfigError, match="flow: expected a flow of links for the action u1, got affine, a flow of a scalar"
+        ConfigError,
+        match="model: expected a model for the kind of field of this action, links, got one for scalar",
     ):
         load_config(path)
-    path.write_text(SMALLEST[: SMALLEST.index("[flow]")] + "[flow]" + flow)
-    with pytest.raises(ConfigError, match="flow: expected a flow of a scalar field for the action phi4, got"):
+    path.write_text(SMALLEST[: SMALLEST.index("[model]")].replace("[4, 6]", "[4, 8]") + "[model]" + model)
+    with pytest.raises(
+        ConfigError, match="model: expected a model for the kind of field of this action, scalar, got"
+    ):
         load_config(path)
 
 
-def test_references_are_names_of_the_kind(tmp_path):
+def test_references_are_names_of_the_theory(tmp_path):
     path = tmp_path / "links.toml"
-    path.write_text(LINKS + '[reference]\ncharge_squared = "1.24(1)"\npion_mass_1 = "0.5(1)"\n')
-    assert set(load_config(path).reference) == {"charge_squared", "pion_mass_1"}
+    path.write_text(LINKS + '[reference]\ncharge_squared = "1.24(1)"\n')
+    assert set(load_config(path).reference) == {"charge_squared"}
+    with pytest.raises(ConfigError, match=r"reference: expected names out of .*, got pion_mass_1"):
+        load_config(path, ["reference.pion_mass_1='0.5(1)'"])
 
 
 @pytest.mark.parametrize(
@@ -339,20 +377,27 @@ def test_references_are_names_of_the_kind(tmp_path):
         ("training.batch=true", "training.batch: expected a valid integer, got True"),
         ("training.batch=0", "training.batch: expected greater than 0, got 0"),
         ("training.learning_rate=nan", "training.learning_rate: expected a finite number, got nan"),
+        ("training.learning_rate=0.0", "training.learning_rate: expected greater than 0"),
         ("training.schedule.floor=2.0", "training.schedule: expected 0 ≤ floor ≤ 1"),
         ("training.schedule.flor=0.1", "training.schedule.flor: unknown key; did you mean floor?"),
-        ("training.estimator=g3", "training.estimator: expected 'score', 'reinforce'"),
-        ("flow.type=splin", "flow: expected type 'affine', 'spline', 'minimal', 'gauge', 'dense'"),
-        ("flow.bin=4", "flow.bin: unknown key; did you mean bins?"),
-        ("flow.kernel=wide", "flow.kernel: expected a valid integer, got 'wide'"),
-        ("flow.activation=cosine", "flow: expected activation"),
-        ("action.lattice=[7, 8]", "flow: a checkerboard needs even side"),
-        ("action.lattice=[]", "action: expected a lattice of one to three positive side lengths, got ()"),
+        ("training.estimator=g3", "training.estimator: expected one out of score, reinforce"),
+        ("training.optimizer=adagrab", "training.optimizer: expected optimizer adadelta, "),
+        (
+            "training.optimizer_options={beta=3}",
+            "training.optimizer: expected options of the optimizer out of",
+        ),
+        ("model.type=splin", "model.type: expected one of affine, "),
+        ("model.bin=4", "model.bin: unknown key; did you mean bins?"),
+        ("model.kernel=wide", "model.kernel: expected a valid integer, got 'wide'"),
+        ("model.activation=cosine", "model: expected activation"),
+        ("action.lattice=[7, 8]", "model: a checkerboard needs even side"),
+        ("action.lattice=[]", "action: expected a lattice of one to"),
         ("action.lattice=8", "action.lattice: expected a valid tuple, got 8"),
         ("action.m2=null", "action.m2: expected a value, got none"),
-        ("compute.device=gpu", "compute.device: expected 'auto', 'cpu', 'cuda'"),
+        ("action.type=null", "action: expected a key 'type'"),
+        ("compute.device=7", "compute.device: expected a valid string, got 7"),
         ("compute.dtype=float16", "compute.dtype: expected 'float32' or 'float64'"),
-        ("reference.log_z=9.3", "reference: expected a valid string, got 9.3"),
+        ("reference.log_z=9.3", "reference.log_z: expected a valid string, got 9.3"),
         ("reference.log_z='9.3'", "reference: expected a number with its error"),
         ("reference.logz='9.3(1)'", "reference: expected names out of log_z"),
         ("name='a/b'", "name: "),
@@ -367,21 +412,34 @@ def test_what_is_wrong_is_named(override, message):
     assert message in str(caught.value)
 
 
-def test_all_faults_come_at_once():
+def test_faults_come_at_once():
     with pytest.raises(ConfigError) as caught:
-        load_config("phi4-8x8", ["training.batch=a", "hmc.steps=b"])
-    assert "training.batch: " in str(caught.value)
-    assert "hmc.steps: " in str(caught.value)
+        load_config("phi4-8x8", ["sampling.steps=a", "beside.steps=b"])
+    assert "sampling.steps: " in str(caught.value)
+    assert "beside.steps: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["foo=1", "sampling.stepz=3", "action.type=phi5", "beside.steps=a", "training"]
+)
+def test_what_needs_no_pytorch_is_told_before_it_is_loaded(override):
+    code = (
+        "import sys\nfrom latflow.config import load_config\nfrom latflow.errors import ConfigError\n"
+        f"try:\n    load_config('phi4-8x8', [{override!r}])\n"
+        "except ConfigError:\n    print('torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False"
 
 
 def test_overrides_are_toml():
-    changes = ["flow.hidden=[4, 4]", "compute.device=cpu", "training.clip=null", "flow.fourier=false"]
+    changes = ["model.hidden=[4, 4]", "compute.device=cpu", "training.clip=null", "model.fourier=false"]
     config = load_config("phi4-8x8", changes)
-    assert config.flow.hidden == (4, 4)
+    assert config.model.arguments.hidden == (4, 4)
     assert config.compute.device == "cpu"
     assert config.training.clip is None
-    assert config.flow.fourier is False
-    assert differences(config, load_config("phi4-8x8", changes[:3])) == ["flow.fourier: False and True"]
+    assert config.model.arguments.fourier is False
+    assert differences(config, load_config("phi4-8x8", changes[:3])) == ["model.fourier: False and True"]
 
 
 def test_an_unknown_preset_lists_the_presets(tmp_path):
@@ -398,8 +456,6 @@ def test_a_file_that_is_no_toml(tmp_path):
         load_config(path)
 
 
-def test_weight_decay_is_for_adamw_alone():
-    with pytest.raises(ConfigError, match="adamw"):
-        load_config("phi4-quick", ["training.weight_decay=0.1"])
-    decayed = load_config("phi4-quick", ["training.weight_decay=0.1", "training.optimizer=adamw"])
-    assert decayed.training.weight_decay == 0.1
+def test_a_device_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"compute\.device: expected 'auto', 'cpu', 'cuda'"):
+        load_config("phi4-quick", ["compute.device=gpu"]).compute.torch_device()

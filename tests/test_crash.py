@@ -75,15 +75,15 @@ def test_whatever_ends_it_the_numbers_are_the_same(tmp_path):
     assert [json.loads(line)["step"] for line in kept] == list(range(1, len(kept) + 1))
     assert len(kept) < 200
 
-    code, _ = hit(path, lambda: visible_steps(path, "flow") >= 30, signal.SIGKILL)
+    code, _ = hit(path, lambda: visible_steps(path, "model") >= 30, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert lines(path)[: len(kept)] == kept
-    before, steps = Run.open(path).series("flow"), Run.open(path).sampling_info("flow")["steps"]
+    before, steps = Run.open(path).series("model"), Run.open(path).sampling_info("model")["steps"]
     assert 20 <= steps < 120
     assert {len(values) for values in before.values()} == {steps}
 
     assert CliRunner().invoke(app, command(path, LONGER)).exit_code == 0
-    after = Run.open(path).series("flow")
+    after = Run.open(path).series("model")
     for name, values in before.items():
         assert (after[name][:steps] == values).all()
     assert_same(outcome(path), outcome(undisturbed))

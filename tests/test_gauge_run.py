@@ -1,27 +1,26 @@
 """Runs of theories of links, from the configuration to the report."""
 
-import json
 import re
 
 import pytest
 from typer.testing import CliRunner
 
 from latflow import cli
-from latflow.actions import Schwinger
 from latflow.config import load_config
 from latflow.report import write_report
 from latflow.report.circumstances import theory
 from latflow.report.material import Material
 from latflow.report.plates import plates
 from latflow.runs import Run
+from latflow.theories import Schwinger
 from latflow.validation import validate
 from small_gauge_runs import SCHWINGER, SMALL_LINKS, U1, sampled
 
 OF_LINKS = [
-    "training", "log_weights", "sectors", "history", "topology", "charge_distribution", "autocorrelation",
-    "plaquette", "configurations",
+    "training", "log_weights", "topological_charge_weights", "history", "topological_charge_history",
+    "plaquette", "topological_charge", "autocorrelation", "configurations",
 ]  # fmt: skip
-OF_FERMIONS = [*OF_LINKS[:-1], "pion", "configurations"]
+OF_FERMIONS = [*OF_LINKS[:-1], "autocorrelation_condensate", "pion", "configurations"]
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +47,20 @@ def test_a_run_of_links_agrees_with_the_exact_solution(u1):
     run, verdict = u1
     assert verdict.passed, verdict
     rows = {row.name: row for row in verdict.rows}
-    assert {"flow-exact", "nis-exact", "hmc-exact", "flow-hmc"} <= rows["charge_squared"].pulls.keys()
-    assert rows["log_z"].pulls.keys() == {"nis-exact"}
-    assert rows["plaquette"].quenched is None
+    assert {("model", "exact"), ("weights", "exact"), ("beside", "exact"), ("model", "beside")} <= rows[
+        "charge_squared"
+    ].pulls.keys()
+    assert rows["log_z"].pulls.keys() == {("weights", "exact")}
+    assert "neighbour" not in rows["plaquette"].values
     names = [check.name for check in verdict.checks]
     assert "gauge equivariance of the flow" in names
-    assert "topological sectors of the flow's chain, by exact P(|Q|)" in names
+    assert any(name.startswith("topological sectors of the model's chain, by exact") for name in names)
     assert verdict.diagnostics["ess"] > 0.1
-    assert 0 < verdict.diagnostics["tunnelling_rate"] < 1
-    assert 0 < verdict.diagnostics["hmc_tunnelling_rate"] < 1
+    assert 0 < verdict.diagnostics["tunnelling_topological_charge"] < 1
+    assert 0 < verdict.diagnostics["beside_tunnelling_topological_charge"] < 1
     assert not verdict.notes
     # the check is no formality: another β has another ⟨cos P⟩
-    shifted = run.config.model_copy(update={"action": run.config.action.model_copy(update={"beta": 0.6})})
+    shifted = load_config("u1", [*SMALL_LINKS, *U1, "action.beta=0.6"])
     assert not validate(Run(run.path, shifted)).passed
 
 
@@ -67,29 +68,36 @@ def test_fermions_have_three_independent_opinions(schwinger):
     _, verdict = schwinger
     assert verdict.passed, verdict
     rows = {row.name: row for row in verdict.rows}
-    assert {"flow-quenched", "nis-quenched", "hmc-quenched", "flow-hmc"} <= rows["condensate"].pulls.keys()
-    assert rows["log_z"].pulls.keys() == {"nis-quenched"}
-    assert rows["charge"].exact is not None
-    assert rows["charge_squared"].exact is None
+    assert {
+        ("model", "neighbour"),
+        ("weights", "neighbour"),
+        ("beside", "neighbour"),
+        ("model", "beside"),
+    } <= rows["condensate"].pulls.keys()
+    assert rows["log_z"].pulls.keys() == {("weights", "neighbour")}
+    assert "exact" in rows["charge"].values
+    assert "exact" not in rows["charge_squared"].values
     assert "pion_mass_1" in rows
-    assert verdict.diagnostics["quenched_ess"] > 0.3
+    assert verdict.diagnostics["neighbour_ess"] > 0.3
     assert len(verdict.notes) == 1
-    assert "exact draws of the pure gauge theory" in verdict.notes[0]
+    assert "exact draws of the theory without Wilson fermions" in verdict.notes[0]
 
 
 def test_an_odd_number_of_flavours_is_reweighted(one_flavour):
     run, verdict = one_flavour
     rows = {row.name: row for row in verdict.rows}
-    sign = run.series("hmc")["sign"]
+    sign = run.series("beside")["sign"]
     assert -0.9 < sign.mean() < 0.9  # the sign matters
-    plaquette = run.series("hmc")["plaquette"]
-    assert rows["plaquette"].hmc.value == pytest.approx((plaquette * sign).mean() / sign.mean(), rel=1e-4)
-    assert rows["sign"].hmc.value == pytest.approx(sign.mean(), rel=1e-6)
+    plaquette = run.series("beside")["plaquette"]
+    assert rows["plaquette"].values["beside"].value == pytest.approx(
+        (plaquette * sign).mean() / sign.mean(), rel=1e-4
+    )
+    assert rows["sign"].values["beside"].value == pytest.approx(sign.mean(), rel=1e-6)
     # quenched draws know the sign as well: the three opinions meet on reweighted averages
-    assert {"hmc-quenched", "nis-quenched"} <= rows["plaquette"].pulls.keys()
+    assert {("beside", "neighbour"), ("weights", "neighbour")} <= rows["plaquette"].pulls.keys()
     assert all(row.passed for row in verdict.rows), verdict.rows
-    caption = next(plate.caption for plate in plates(Material(run)) if plate.name == "charge_distribution")
-    assert "Signs of the determinant are not counted here" in caption
+    caption = next(plate.caption for plate in plates(Material(run)) if plate.name == "topological_charge")
+    assert "Signs are not counted here" in caption
 
 
 @pytest.mark.parametrize(("which", "expected"), [("u1", OF_LINKS), ("schwinger", OF_FERMIONS)])
@@ -106,13 +114,12 @@ def test_every_plate_is_drawn(request, which, expected):
 @pytest.mark.parametrize("which", ["u1", "schwinger"])
 def test_the_page_speaks_of_links(request, which):
     run, verdict = request.getfixturevalue(which)
-    results = json.loads(json.dumps(verdict.as_dict()))
-    text = write_report(run, results).read_text(encoding="utf-8")
+    text = write_report(run, verdict).read_text(encoding="utf-8")
     assert not re.search("agneti[sz]|⟨M⟩|No figure", re.sub('base64,[^"]*', "", text))
-    for expected in ("P(|Q| = 1)", "Topological charge", "Tunnelling of HMC", "figures/sectors.pdf"):
+    for expected in ("P(|Q| = 1)", "opological", "figures/topological_charge_weights.pdf"):
         assert expected in text
-    assert ("quenched, reweighted" in text) == (which != "u1")
-    assert "Signs of the determinant are not counted here" not in text
+    assert ("quenched" in text) == (which != "u1")
+    assert "Signs are not counted here" not in text
     assert text.count("pulls [σ]") == 1  # with the quenched column in a table of their own
 
 
@@ -130,19 +137,19 @@ def test_the_theory_is_named(u1, schwinger):
 
 def test_links_are_kept_on_request(tmp_path):
     run = sampled(tmp_path / "run", "u1", *U1, "sampling.save_fields=true", "training.steps=2")
-    assert run.series("flow")["field"].shape == (150, 16, 2, 4, 8)
+    assert run.series("model")["field"].shape == (150, 16, 2, 4, 8)
     made = {plate.name: plate for plate in plates(Material(run))}
     assert made["configurations"].figure is not None
 
 
 def test_stages_that_are_missing_leave_a_sentence(tmp_path):
     run = Run.create(tmp_path / "run", load_config("schwinger-8x8", [*SMALL_LINKS, *SCHWINGER]))
-    run.sample_hmc()
+    run.sample_beside()
     made = {plate.name: plate for plate in plates(Material(run))}
     assert list(made) == OF_FERMIONS
     drawn = {name for name, plate in made.items() if plate.figure is not None}
-    assert drawn == {"topology", "charge_distribution", "autocorrelation", "plaquette", "pion"}
-    assert "The flow has not been sampled" in made["pion"].caption
+    assert drawn == set(OF_FERMIONS) - {"training", "log_weights", "topological_charge_weights", "history"}
+    assert "The model has not been sampled" in made["pion"].caption
 
 
 def test_the_command_line_shows_the_third_opinion(schwinger):

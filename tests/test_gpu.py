@@ -15,8 +15,8 @@ def test_a_whole_run_on_a_gpu_is_validated(tmp_path, dtype):
     )
     run.train()
     run.sample()
-    run.sample_hmc()
+    run.sample_beside()
     verdict = validate(run)
-    assert run.flow().prior.like.is_cuda
+    assert run.model().prior.like.is_cuda
     assert verdict.passed, verdict
     assert verdict.diagnostics["ess"] > 0.5

@@ -1,6 +1,5 @@
 """Runs whose chain other kernels move than proposals alone: physics, the way back, verdict and page."""
 
-import json
 import re
 import shutil
 from functools import partial
@@ -12,31 +11,32 @@ from typer.testing import CliRunner
 
 from latflow import cli
 from latflow.config import load_config
+from latflow.densities.flows import Pullback
 from latflow.report import write_report
-from latflow.report.common_plates import stored_configurations
-from latflow.report.diagnostics import diagnostics_table
+from latflow.report.field_plates import stored_configurations
 from latflow.report.material import Material
 from latflow.report.plates import plates
-from latflow.report.tables import headline, verdict_tables
+from latflow.report.tables import verdict_tables
 from latflow.runs import Run
-from latflow.runs import kernels as running
-from latflow.samplers import HMC, Cycle, FlowedHMC, FourierMass, tune_step_size
-from latflow.validation import names_of, validate
+from latflow.runs.sampling import joined
+from latflow.samplers import HMC, Cycle, FourierMass, tune_step_size, tuning
+from latflow.validation import validate
+from latflow.validation.words import chain_words
 from small_runs import assert_same, outcome
 
 RING = [
-    "name=ring", "action.lattice=[6]", "flow.kernel=3", "training.steps=30", "training.batch=32",
+    "name=ring", "action.lattice=[6]", "model.kernel=3", "training.steps=30", "training.batch=32",
     "training.schedule.warmup=5", "reference.correlation_length=null",
     "reference.V_magnetization_squared=null", "sampling.steps=65", "sampling.chains=48",
-    "sampling.thermalisation=10", "sampling.block=30", "hmc.enabled=false", "hmc.trajectory_length=1.0",
-    "compute.threads=1",
+    "sampling.thermalisation=10", "sampling.block=30", "beside.enabled=false", "beside.trajectory_length=1.0",
+    "beside.fourier_mass=null", "compute.threads=1",
 ]  # fmt: skip
 """Changes to the preset phi4-minimal: ⟨φ²⟩ and log Z on a ring are known by its transfer matrix."""
 
 LINKS = [
-    "name=links", "action.lattice=[4, 4]", "action.beta=0.5", "flow.layers=1", "flow.hidden=[2]",
-    "flow.dilation=1", "training.steps=2", "training.batch=16", "sampling.steps=80", "sampling.chains=32",
-    "sampling.thermalisation=10", "sampling.block=40", "hmc.enabled=false", "compute.threads=1",
+    "name=links", "action.lattice=[4, 4]", "action.beta=0.5", "model.layers=1", "model.hidden=[2]",
+    "model.dilation=1", "training.steps=2", "training.batch=16", "sampling.steps=80", "sampling.chains=32",
+    "sampling.thermalisation=10", "sampling.block=40", "beside.enabled=false", "compute.threads=1",
 ]  # fmt: skip
 """Changes to the preset u1, so that its flow is all but untrained."""
 
@@ -47,8 +47,8 @@ HYBRIDS = ("hmc", "flowed_hmc")
 def _quick_tuning():
     """An eighth of the trajectories, after which steps need not be the best."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "tune_step_size", partial(tune_step_size, rounds=5, trajectories=4))
-        patch.setattr(running, "_LEAST_TRAJECTORIES", 60)
+        patch.setattr(tuning, "tune_step_size", partial(tune_step_size, rounds=5, trajectories=4))
+        patch.setattr(tuning, "_LEAST_TRAJECTORIES", 60)
         yield
 
 
@@ -60,7 +60,7 @@ def sampled(path, preset, *changes):
     run = Run.create(path, load_config(preset, changes))
     run.train()
     run.sample()
-    run.sample_hmc()
+    run.sample_beside()
     return run
 
 
@@ -74,7 +74,7 @@ def cycle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def without_proposals(tmp_path_factory):
     """HMC through the flow, beside plain HMC on the ring; tests read it only."""
-    beside = ["hmc.enabled=true", "hmc.steps=65", "hmc.chains=48", "hmc.thermalisation=10"]
+    beside = ["beside.enabled=true", "beside.steps=65", "beside.chains=48", "beside.thermalisation=10"]
     run = sampled(
         tmp_path_factory.mktemp("one") / "run", "phi4-minimal", *RING, *beside, kernels("flowed_hmc")
     )
@@ -91,7 +91,7 @@ def without_flow(tmp_path_factory):
 def check_kernels(run, verdict, *names):
     """The verdict agrees with the exact solution, and everything says what each kernel did."""
     assert verdict.passed, verdict
-    series, draws = run.series("flow"), run.series("proposals")
+    series, draws = run.series("model"), run.series("proposals")
     if len(names) > 1:
         assert {name for name in series if name.startswith("accepted_")} == {f"accepted_{n}" for n in names}
         for name in names:
@@ -100,8 +100,8 @@ def check_kernels(run, verdict, *names):
             assert verdict.diagnostics[f"acceptance_{name}"] == pytest.approx(share)
     assert bool(draws) == ("proposals" in names) == ("ess" in verdict.diagnostics)
     for row in verdict.rows:
-        assert (row.nis is not None) == ("proposals" in names), row
-    tuned = run.sampling_info("flow").get("trajectories", {})
+        assert ("weights" in row.values) == ("proposals" in names), row
+    tuned = run.sampling_info("model")["found"]
     assert set(tuned) == set(names) & set(HYBRIDS)
     for name, one in tuned.items():
         share = series["accepted" if len(names) == 1 else f"accepted_{name}"].mean()
@@ -115,16 +115,16 @@ def test_a_cycle_samples_the_ring(cycle):
     verdict = validate(cycle)
     check_kernels(cycle, verdict, "hmc", "flowed_hmc", "proposals")
     rows = {row.name: row for row in verdict.rows}
-    assert {"flow-exact", "nis-exact"} <= rows["phi_squared"].pulls.keys()
-    assert rows["phi_squared"].flow.error < 0.02 * rows["phi_squared"].flow.value
-    assert rows["log_z"].pulls.keys() == {"nis-exact"}
+    assert {("model", "exact"), ("weights", "exact")} <= rows["phi_squared"].pulls.keys()
+    assert rows["phi_squared"].values["model"].error < 0.02 * rows["phi_squared"].values["model"].value
+    assert rows["log_z"].pulls.keys() == {("weights", "exact")}
 
 
 def test_each_hmc_alone_samples_the_ring(tmp_path, without_proposals):
     check_kernels(*without_proposals, "flowed_hmc")
     run = sampled(tmp_path / "run", "phi4-minimal", *RING, kernels("hmc"))
     check_kernels(run, validate(run), "hmc")
-    assert names_of(run.action, run.config).heading == "HMC (kernel chain)"  # another column than HMC's
+    assert chain_words(run)["model"].heading == "HMC"
 
 
 def test_hops_and_hmc_sample_links(without_flow):
@@ -132,9 +132,9 @@ def test_hops_and_hmc_sample_links(without_flow):
     check_kernels(run, verdict, "hmc", "hops")
     rows = {row.name: row for row in verdict.rows}
     for name in ("plaquette", "charge_squared", "P_charge_1"):
-        assert "flow-exact" in rows[name].pulls
-    assert rows["plaquette"].flow.error < 0.02
-    assert rows["charge_squared"].flow.error < 0.1 * rows["charge_squared"].flow.value
+        assert ("model", "exact") in rows[name].pulls
+    assert rows["plaquette"].values["model"].error < 0.02
+    assert rows["charge_squared"].values["model"].error < 0.1 * rows["charge_squared"].values["model"].value
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_proposals_and_other_kernels_sample_links(tmp_path, names):
 
 
 def test_raw_draws_of_a_cycle_are_not_what_its_chain_holds(cycle):
-    flow, draws = cycle.series("flow"), cycle.series("proposals")
+    flow, draws = cycle.series("model"), cycle.series("proposals")
     expected = {"accepted"} | {f"{part}_{name}" for name in HYBRIDS for part in ("accepted", "delta_h")}
     assert set(flow) - set(draws) == expected | {"accepted_proposals", "log_weight_proposals"}
     assert set(draws) - set(flow) == {"log_weight"}
@@ -162,31 +162,39 @@ def test_raw_draws_of_a_cycle_are_not_what_its_chain_holds(cycle):
 
 def test_settings_reach_the_kernels(tmp_path):
     changes = [
-        kernels("hmc", "flowed_hmc"), "hmc.fourier_mass=0.7", "hmc.trajectory_length=1.5",
-        "hmc.integrator=omelyan", "hmc.jitter=0.1", "sampling.flowed_hmc.trajectory_length=0.5",
-        "sampling.flowed_hmc.jitter=0.0",
+        kernels("hmc", "flowed_hmc"), "sampling.hmc.fourier_mass=0.7", "sampling.hmc.trajectory_length=1.5",
+        "sampling.hmc.integrator=omelyan", "sampling.hmc.jitter=0.1",
+        "sampling.flowed_hmc.trajectory_length=0.5", "sampling.flowed_hmc.jitter=0.0",
+        "sampling.flowed_hmc.repeat=2",
     ]  # fmt: skip
     run = Run.create(tmp_path / "run", load_config("phi4-minimal", [*RING, *changes]))
     settings = {"hmc": (0.5, 3), "flowed_hmc": (0.25, 2)}
-    tuned = {name: {"step_size": size, "n_steps": n} for name, (size, n) in settings.items()}
-    sampler = running.assembled(run.config, run.new_flow(), tuned)
+    built = run.settings("model").build(run.action, run.new_model())
+    tuned = {k: built[k].adapted({"step_size": size, "n_steps": n}) for k, (size, n) in settings.items()}
+    sampler = joined(tuned, run.config.sampling.repeats)
     assert isinstance(sampler, Cycle)
-    assert sampler.names == HYBRIDS
+    assert (sampler.names, sampler.steps) == (HYBRIDS, (1, 2))
     plain, flowed = sampler.kernels
-    assert type(plain) is HMC
-    assert type(flowed) is FlowedHMC
-    assert plain == HMC(run.action, 0.5, 3, "omelyan", 0.1, FourierMass(0.7))
+    assert (plain.action, plain.integrator, plain.jitter) == (run.action, "omelyan", 0.1)
+    assert (plain.step_size, plain.n_steps, plain.mass) == (0.5, 3, FourierMass(0.7))
+    assert type(plain) is type(flowed) is HMC
+    assert isinstance(flowed.action, Pullback)
     assert (flowed.step_size, flowed.n_steps, flowed.integrator) == (0.25, 2, "leapfrog")
     assert (flowed.jitter, flowed.mass) == (0.0, None)
 
 
 def test_the_cheapest_trajectory_length_is_taken(tmp_path):
     """A length of 0.1 moves next to nothing, so that its τ makes it the dearest by far."""
-    lengths = ["hmc.enabled=true", "hmc.chains=48", "hmc.thermalisation=30", "hmc.fourier_mass=0.5"]
-    changes = [*lengths, "hmc.trajectory_length=[0.1, 1.5]", "hmc.steps=100"]
+    lengths = [
+        "beside.enabled=true",
+        "beside.chains=48",
+        "beside.thermalisation=30",
+        "beside.fourier_mass=0.5",
+    ]
+    changes = [*lengths, "beside.trajectory_length=[0.1, 1.5]", "beside.steps=100"]
     run = Run.create(tmp_path / "run", load_config("phi4-minimal", [*RING, *changes]))
-    run.sample_hmc()
-    info = run.sampling_info("hmc")
+    run.sample_beside()
+    info = run.sampling_info("beside")["found"]["hmc"]
     assert info["step_size"] * info["n_steps"] == pytest.approx(1.5)
 
 
@@ -212,15 +220,15 @@ def after(number):
 def test_a_chain_goes_on_bit_for_bit_in_the_middle(request, tmp_path, which):
     found = request.getfixturevalue(which)
     whole = found[0] if isinstance(found, tuple) else found
-    groups = ("flow", "proposals") if whole.config.sampling.proposes else ("flow",)
+    groups = ("model", "proposals") if whole.series("proposals") else ("model",)
     path = tmp_path / "run"
     shutil.copytree(whole.path, path)
     shutil.rmtree(path / "samples.zarr")
-    (path / "checkpoints" / "flow.safetensors").unlink()
+    (path / "checkpoints" / "model.safetensors").unlink()
     for number, steps in ((2, 30), (1, 60)):  # the first report is that of the thermalisation
         with pytest.raises(Killed):
             Run.open(path).sample(on_block=after(number))
-        assert Run.open(path).sampling_info("flow")["steps"] == steps
+        assert Run.open(path).sampling_info("model")["steps"] == steps
     Run.open(path).sample()
     assert_same(outcome(path, groups), outcome(whole.path, groups))
 
@@ -229,73 +237,66 @@ def test_a_chain_goes_on_bit_for_bit_in_the_middle(request, tmp_path, which):
 
 
 def page_of(run, verdict):
-    results = json.loads(json.dumps(verdict.as_dict()))
-    text = write_report(run, results).read_text(encoding="utf-8")
-    return results, re.sub(r'base64,[^"]*', "", text)
+    text = write_report(run, verdict).read_text(encoding="utf-8")
+    return re.sub(r'base64,[^"]*', "", text)
 
 
 def test_a_run_without_proposals_is_judged(without_proposals):
     _, verdict = without_proposals
-    assert "Z₂ of the flow" in {check.name for check in verdict.checks}
+    assert "z2 equivariance of the flow" in {check.name for check in verdict.checks}
     assert verdict.notes == [
-        "A step of the flow chain is one trajectory of HMC through the flow.",
-        "No kernel of the chain (HMC through the flow) proposes draws of the flow, so there are no weights: "
-        "the column NIS, log Z and the ESS are left out.",
+        "A step of the model's chain is one trajectory of HMC through the model.",
+        "No kernel of the model's chain (HMC through the model) proposes draws of the model, so there are no "
+        "weights: the column NIS, log Z and the ESS are left out.",
     ]
     rows = {row.name: row for row in verdict.rows}
     assert "log_z" not in rows
-    assert rows["phi_squared"].pulls.keys() == {"flow-hmc", "flow-exact", "hmc-exact"}
+    assert rows["phi_squared"].pulls.keys() == {("model", "beside"), ("model", "exact"), ("beside", "exact")}
     assert verdict.diagnostics["exp_minus_delta_h"] == pytest.approx(1, abs=0.05)
     assert not {"ess", "draws", "pareto_k", "f_q"} & verdict.diagnostics.keys()
 
 
 def test_a_run_without_proposals_has_its_page(without_proposals):
     run, verdict = without_proposals
-    results, text = page_of(run, verdict)
+    text = page_of(run, verdict)
     assert text.count("No figure") == 1
-    assert "No figure: no kernel of the chain (HMC through the flow) proposes draws" in text
-    (table,) = verdict_tables(results)
-    assert table.head[1] == "HMC through the flow"
+    assert "HMC through the model) proposes draws" in text
+    (table,) = verdict_tables(verdict)
+    assert table.head[1] == "HMC through the model"
     assert "reweighted (NIS)" not in table.head
     assert "share their draws" not in table.caption
-    assert "flow + Metropolis" not in text
+    assert "model + Metropolis" not in text
     assert "effective sample size" not in text
-    assert "A step is one trajectory of HMC through the flow, or one trajectory of HMC." in text
+    assert "one trajectory of HMC through the model" in text
     # what the page draws is the field, whose magnetisation is recorded, and not the latent variables
-    drawn = stored_configurations(Material(run))["flow chain"]
+    drawn = next(iter(stored_configurations(Material(run)).values())).numpy()
     np.testing.assert_allclose(
-        drawn.mean(1), run.series("flow")["magnetization"][-1, : len(drawn)], rtol=1e-5, atol=1e-6
+        drawn.mean(1), run.series("model")["magnetization"][-1, : len(drawn)], rtol=1e-5, atol=1e-6
     )
 
 
 def test_a_run_without_proposals_is_exported_and_printed(without_proposals, tmp_path):
     run, _ = without_proposals
-    assert run.written() == {"flow": 65, "hmc": 65}
+    assert run.written() == {"model": 65, "beside": 65}
     run.export(tmp_path / "chains.nc")
     with xarray.open_datatree(tmp_path / "chains.nc", engine="h5netcdf") as tree:
-        assert set(tree.children) == {"flow", "hmc"}
+        assert set(tree.children) == {"model", "beside"}
     result = CliRunner().invoke(cli.app, ["validate", str(run.path)])
     assert result.exit_code == 0, result.output
     words = " ".join(result.stdout.split())
-    assert "flow-MCMC HMC exact" in words
-    assert "note: No kernel of the chain" in words
+    assert "HMC through the model HMC exact" in words
+    assert "note: No kernel of the model's chain" in words
 
 
-def test_a_cycle_without_the_flow_is_not_called_its_chain(without_flow):
+def test_a_cycle_without_the_model_says_what_moves_it(without_flow):
     run, verdict = without_flow
-    names = names_of(run.action, run.config)
-    assert (names.chain, names.heading) == ("kernel chain", "HMC + sector hops")
-    assert "the kernel's chain has lost its start" in {check.name for check in verdict.checks}
-    results = json.loads(json.dumps(verdict.as_dict()))
+    assert chain_words(run)["model"].heading == "HMC + sector hops"
+    assert "the model's chain has lost its start" in {check.name for check in verdict.checks}
     captions = {plate.name: plate.caption for plate in plates(Material(run))}
-    assert "flow chain" not in str(captions)
-    assert "A step is a cycle of one trajectory of HMC and one hop between sectors" in captions["history"]
-    assert captions["sectors"].startswith("No figure: no kernel of the chain (HMC + sector hops) proposes")
-    found = [(cell.text, cell.note) for cell in headline(results)]
-    for name, label in (("hmc", "acceptance of HMC"), ("hops", "acceptance of sector hops")):
-        assert (f"{run.series('flow')[f'accepted_{name}'].mean():.3f}", label) in found
-    table = diagnostics_table(results)
-    assert table is not None
-    labels = [row[0].text for row in table.rows]
-    assert {"Acceptance of HMC", "Acceptance of sector hops", "⟨exp(−ΔH)⟩ of HMC"} <= set(labels)
-    assert "Tunnelling of the kernel chain" in labels
+    assert "one trajectory of HMC and one hop between sectors" in captions["history"]
+    assert captions["topological_charge_weights"].startswith("No figure: ")
+    page = page_of(run, verdict)
+    for name, label in (("hmc", "cceptance of HMC"), ("hops", "cceptance of sector hops")):
+        assert f"{run.series('model')[f'accepted_{name}'].mean():.3f}" in page
+        assert label in page
+    assert "⟨exp(−ΔH)⟩ of HMC" in page

@@ -2,12 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latflow import __version__
 from latflow.cli.explain import explained
+from latflow.version import __version__
+
+if TYPE_CHECKING:
+    from latflow.runs import Run
+    from latflow.validation import Validation
 
 app = typer.Typer(
     name="latflow",
@@ -59,22 +63,18 @@ def _options(
 @app.command()
 @explained
 def run(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Train, sample, run HMC or clusters beside it, validate, report; go on where an earlier call stopped."""
+    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped."""
     from latflow.cli import stages
 
     opened = stages.trained(source, override or (), out)
     stages.sample(opened)
-    results = stages.validate(opened)
-    report = stages.report(opened, results)
-    stages.print_results(opened, results)
-    typer.echo(report)
-    _exit_by(results)
+    _conclude(opened)
 
 
 @app.command()
 @explained
 def train(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Train the flow or the network to the end of its steps."""
+    """Train the model to the end of its steps."""
     from latflow.cli import stages
 
     opened = stages.trained(source, override or (), out)
@@ -84,7 +84,7 @@ def train(source: Source, override: Overrides = None, out: Out = None) -> None:
 @app.command()
 @explained
 def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Sample with what was trained and with HMC or clusters; train first where that is not done."""
+    """Sample with the model and beside it; train first where that is not done."""
     from latflow.cli import stages
 
     opened = stages.trained(source, override or (), out)
@@ -95,13 +95,14 @@ def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
 @app.command()
 @explained
 def validate(source: Existing) -> None:
-    """Print the verdict on what is sampled so far: Neural MCMC, NIS, HMC or clusters, exact numbers."""
+    """Print the verdict so far: on the model's chain and weights, the one beside, and exact numbers."""
     from latflow.cli import stages
+    from latflow.workflow import judged
 
     opened = stages.open_run(source)
-    results = stages.validate(opened)
-    stages.print_results(opened, results)
-    _exit_by(results)
+    validation = judged(opened)
+    stages.show(opened, validation)
+    _exit_by(validation)
 
 
 @app.command()
@@ -109,9 +110,10 @@ def validate(source: Existing) -> None:
 def report(source: Existing) -> None:
     """Write the report of what is sampled so far, and print its path."""
     from latflow.cli import stages
+    from latflow.workflow import judged
 
     opened = stages.open_run(source)
-    typer.echo(stages.report(opened, stages.validate(opened)))
+    typer.echo(stages.report(opened, judged(opened)))
 
 
 @app.command()
@@ -137,11 +139,11 @@ def export(
 @explained
 def presets() -> None:
     """List the configurations that come with latflow."""
-    from latflow.config import load_config, preset_names
+    from latflow.config import description_of, preset_names
 
     names = preset_names()
     for name in names:
-        typer.echo(f"{name:<{max(map(len, names))}}  {load_config(name).description}")
+        typer.echo(f"{name:<{max(map(len, names))}}  {description_of(name)}")
 
 
 @app.command()
@@ -167,6 +169,18 @@ def reproduce(
         perform(experiment, quick, seed, out)
 
 
-def _exit_by(results: dict[str, Any]) -> None:
-    if not results["passed"]:
+def _conclude(run: "Run") -> None:
+    """Validate, report, print, and exit by the verdict."""
+    from latflow.cli import stages
+    from latflow.workflow import judged
+
+    validation = judged(run)
+    page = stages.report(run, validation)
+    stages.show(run, validation)
+    typer.echo(page)
+    _exit_by(validation)
+
+
+def _exit_by(validation: "Validation") -> None:
+    if not validation.passed:
         raise typer.Exit(1)

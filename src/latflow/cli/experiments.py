@@ -1,36 +1,32 @@
-"""The command `reproduce`."""
+"""The command `reproduce`: experiments that packages announce by the entry point `latflow.experiments`.
+
+An experiment is an object with `title`, `source`, and a method `perform(folder, quick, seed, say)` which does
+it, says how far it is, and returns the text to print at the end.
+"""
 
 from pathlib import Path
 
 import typer
 
-from latflow.errors import ConfigError
-from latflow.papers import EXPERIMENTS, Bench
+from latflow.registry import load, names
 
 
 def print_experiments() -> None:
     """The experiments by name, with what they show and where they come from."""
-    for name, experiment in EXPERIMENTS.items():
-        typer.echo(f"{name:<{max(map(len, EXPERIMENTS))}}  {experiment.title}")
-        typer.echo(f"{'':<{max(map(len, EXPERIMENTS))}}  {experiment.source}")
+    width = max(map(len, names("experiments")), default=0)
+    for name in names("experiments"):
+        experiment = load("experiments", name)
+        typer.echo(f"{name:<{width}}  {experiment.title}")
+        typer.echo(f"{'':<{width}}  {experiment.source}")
 
 
 def perform(name: str, quick: bool, seed: int, out: Path | None) -> None:
-    """Run an experiment, and print its findings and where they lie.
+    """Do an experiment, and print its findings and where they lie.
 
     Raises:
         ConfigError: for a name that no experiment has.
         RunFolderError: when the folder belongs to other settings.
     """
-    if name not in EXPERIMENTS:
-        raise ConfigError(f"expected an experiment out of {', '.join(EXPERIMENTS)}, got {name!r}")
-    experiment = EXPERIMENTS[name]
-    settings = experiment.quick if quick else experiment.settings
+    experiment = load("experiments", name)
     folder = out or Path("reproduced") / (f"{name}-quick" if quick else name)
-    bench = Bench(folder, settings, seed, say=typer.echo)
-    findings = experiment.run(bench, settings)
-    page = bench.write(experiment.title, findings)
-    typer.echo(f"\n{findings.text}")
-    for table in findings.tables:
-        typer.echo(f"\n{table}")
-    typer.echo(f"\n{page}")
+    typer.echo(experiment.perform(folder, quick=quick, seed=seed, say=typer.echo))

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
@@ -42,16 +43,38 @@ def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]
         except BrokenPipeError:
             raise
         except OSError as error:
+            if _in_foreign(error) is not None:
+                _give_up(_in_foreign(error), EXIT_WRONG_INPUT)
             full = "; nothing that was written is lost: free some space, and the same command goes on"
             _give_up(f"{error}{full if error.errno in _FULL else ''}", EXIT_DISK)
+
+        except Exception as error:
+            told = _in_foreign(error)
+            if told is None:
+                raise
+            _give_up(told if _first() else None, EXIT_WRONG_INPUT)
 
     return guarded
 
 
-def _first() -> bool:
-    from latflow.training.world import launched
+def _in_foreign(error: BaseException) -> str | None:
+    """An error that the code of a user's own file has made, with file and line; None for all others.
 
-    return launched().rank == 0
+    It is theirs where their file is the last but for libraries: not where they called a part of this package
+    that then failed for reasons of its own, unless that refused what it was given.
+    """
+    from latflow.registry import foreign_frame
+
+    frame = foreign_frame(error)
+    if frame is None:
+        return None
+    where = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+    return f"{where}: {type(error).__name__}: {error}\n    {frame.line}"
+
+
+def _first() -> bool:
+    """Whether this is the first of the processes that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _give_up(message: str | None, code: int) -> None:

@@ -1,27 +1,33 @@
 """The configuration of a run: TOML, checked before anything is computed; errors name the field at fault."""
 
-from latflow.config.chains import (
-    ClassicalConfig,
-    FlowedHMCConfig,
-    HMCConfig,
-    SamplingConfig,
-    TrajectoriesConfig,
+from latflow.config.parts import Given, Part
+from latflow.config.reading import (
+    description_of,
+    differences,
+    load_config,
+    parse_config,
+    preset_names,
+    to_toml,
 )
-from latflow.config.reading import differences, load_config, parse_config, preset_names, to_toml
-from latflow.config.schema import RunConfig
-from latflow.config.stages import ComputeConfig
+from latflow.config.schema import ChainPlan, RunConfig, Tables
+from latflow.config.sections import Section, section_of
+from latflow.config.stages import BesideConfig, ComputeConfig, SamplingConfig
 
 __all__ = [
-    "ClassicalConfig",
+    "BesideConfig",
+    "ChainPlan",
     "ComputeConfig",
-    "FlowedHMCConfig",
-    "HMCConfig",
+    "Given",
+    "Part",
     "RunConfig",
     "SamplingConfig",
-    "TrajectoriesConfig",
+    "Section",
+    "Tables",
+    "description_of",
     "differences",
     "load_config",
     "parse_config",
     "preset_names",
+    "section_of",
     "to_toml",
 ]

@@ -1,33 +1,37 @@
 """Configurations in and out: presets, files, changes on the command line."""
 
-import difflib
-import importlib.resources
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
-from latflow.config.schema import SECTIONS, RunConfig
+from latflow.config.explaining import with_hints
+from latflow.config.parts import PYTHON, Given
+from latflow.config.schema import RunConfig, Tables, check_kernels, checked, training_section
 from latflow.errors import ConfigError
+from latflow.registry import Group, folders, located, names
 
-_PRESETS = importlib.resources.files("latflow") / "presets"
+
+def presets() -> dict[str, Path]:
+    """The configurations that come with the package, by name."""
+    files = (file for folder in folders() for file in (folder / "presets").glob("*.toml"))
+    return dict(sorted((file.stem, file) for file in files))
 
 
 def preset_names() -> list[str]:
-    """The configurations that come with the package."""
-    files = (file.name for file in _PRESETS.iterdir())
-    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+    """Their names."""
+    return list(presets())
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a configuration.
 
     Args:
-        source: the name of a preset, or the path of a TOML file.
+        source: the name of a preset, or the path of a TOML file. Files of Python that it names, as in
+            type = "phi6.py:Phi6", are looked for beside it, and else in the present folder.
         overrides: changes, "training.batch=512" each. The value is TOML; a bare word is a string, and null
             takes a value away, which leaves the default.
 
@@ -38,55 +42,108 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         >>> load_config("phi4-8x8", ["training.batch=512"]).training.batch
         512
     """
+    path = _path_of(source)
     try:
-        table = tomllib.loads(_text_of(source))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source} is no TOML: {error}") from error
     table.setdefault("name", Path(source).stem)
     for override in overrides:
         _apply(table, override)
-    return parse_config(table, source)
+    return parse_config(_located(table, path.parent), source)
 
 
-def parse_config(table: Mapping[str, Any], source: str | Path = "configuration") -> RunConfig:
+def description_of(preset: str) -> str:
+    """What a preset says of itself."""
+    return tomllib.loads(presets()[preset].read_text(encoding="utf-8")).get("description", "")
+
+
+def parse_config(
+    table: Mapping[str, Any], source: str | Path = "configuration", given: dict[str, Given] | None = None
+) -> RunConfig:
     """Check a configuration that is a nested dict; `source` names it in errors.
+
+    What can be told without loading PyTorch is told first.
+
+    Args:
+        table: the configuration.
+        source: its name in errors.
+        given: the "action" and the "model" where they were made in Python.
 
     Raises:
         ConfigError: when a key or value is not legal.
     """
     try:
-        return RunConfig.model_validate(table)
-    except ValidationError as invalid:
-        # a union reports one error for each of its branches: the first of a field says enough
-        messages: dict[str, str] = {}
-        for error in invalid.errors():
-            key, model = _place(error["loc"])
-            messages.setdefault(key, _message(error, model))
-        lines = [f"{key}: {message}" if key else message for key, message in messages.items()]
-        raise ConfigError(f"{source}: " + "\n".join(lines)) from invalid
+        tables = _read(Tables, table, "")
+        groups: dict[str, Group] = {"action": "theories", "model": "densities"}
+        for key, group in groups.items():
+            _check_type(key, getattr(tables, key), names(group), given or {})
+        check_kernels(tables.sampling)
+        training = _read(training_section(), tables.training, "training")
+        return checked(tables, training, given)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
 
 
 def to_toml(config: RunConfig) -> str:
     """The whole configuration, defaults too, as a file from which it can be read again."""
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    return tomli_w.dumps(config.table())
 
 
 def differences(one: RunConfig, other: RunConfig) -> list[str]:
     """The keys in which two configurations differ, with both values."""
-    first, second = _flat(one.model_dump()), _flat(other.model_dump())
+    first, second = _flat(one.table()), _flat(other.table())
     keys = [key for key in first | second if first.get(key) != second.get(key)]
     return [f"{key}: {first.get(key)!r} and {second.get(key)!r}" for key in keys]
 
 
-def _text_of(source: str | Path) -> str:
-    if str(source) in preset_names():
-        return (_PRESETS / f"{source}.toml").read_text(encoding="utf-8")
+def _read(section: Any, table: Mapping[str, Any], place: str) -> Any:
+    try:
+        return section.model_validate(table)
+    except ValidationError as invalid:
+        raise ConfigError(with_hints(invalid, section, place)) from invalid
+
+
+def _check_type(key: str, table: Mapping[str, Any], legal: list[str], given: Mapping[str, Given]) -> None:
+    name = table.get("type")
+    if key in given:
+        return
+    if name == PYTHON:
+        raise ConfigError(
+            f"{key}: it was made in Python ({table.get('object', '')}): open the run with "
+            "latflow.Run.of(action, density, folder)"
+        )
+    if name is None:
+        raise ConfigError(f"{key}: expected a key 'type', one of {', '.join(legal)}")
+    if not isinstance(name, str) or (":" not in name and name not in legal):
+        raise ConfigError(
+            f"{key}.type: expected one of {', '.join(legal)}, or one of your own as module:Name or "
+            f"file.py:Name, got {name!r}"
+        )
+
+
+def _path_of(source: str | Path) -> Path:
+    found = presets()
+    if str(source) in found:
+        return found[str(source)]
     path = Path(source)
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return path
     raise ConfigError(
-        f"expected a preset or a TOML file, got {str(source)!r}; the presets are {', '.join(preset_names())}"
+        f"expected a preset or a TOML file, got {str(source)!r}; the presets are {', '.join(found)}"
     )
+
+
+def _located(table: Any, folder: Path) -> Any:
+    """The same tables, in which the paths of Python files are absolute."""
+    if isinstance(table, dict):
+        return {
+            key: located(value, folder)
+            if key == "type" and isinstance(value, str)
+            else _located(value, folder)
+            for key, value in table.items()
+        }
+    return [_located(entry, folder) for entry in table] if isinstance(table, list) else table
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
@@ -121,35 +178,3 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in table.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _place(location: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
-    """The dotted key of an error, without the branches of unions that pydantic adds, and its section."""
-    parts = tuple(map(str, location))
-    depth = max(depth for depth in range(len(parts) + 1) if parts[:depth] in SECTIONS)
-    shown = parts[: 1 if parts[:1] in (("action",), ("flow",)) else depth]
-    return ".".join([*shown, *parts[depth : depth + 1]] if depth else parts[:1]), SECTIONS[parts[:depth]]
-
-
-def _message(error: ErrorDetails, section: type[BaseModel]) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "extra_forbidden":
-            return _unknown_key(str(error["loc"][-1]), list(section.model_fields))
-        case "missing":
-            return "expected a value, got none"
-        case "union_tag_not_found":
-            return "expected a key 'type'"
-        case "union_tag_invalid":
-            return f"expected type {context['expected_tags']}, got {context['tag']!r}"
-        case "value_error":
-            return str(context["error"])
-        case _:
-            expected = error["msg"].replace("Input should be", "expected")
-            return f"{expected}, got {error['input']!r:.80}"
-
-
-def _unknown_key(key: str, legal: list[str]) -> str:
-    close = difflib.get_close_matches(key, legal, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(legal)}"
-    return f"unknown key; {hint}"

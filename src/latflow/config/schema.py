@@ -1,106 +1,49 @@
-"""What a whole configuration may hold, and what must fit together in it."""
+"""A whole configuration: what it holds, and what must fit together in it."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, create_model, field_validator
 
-from latflow.actions import Action
-from latflow.analysis import KINDS, Measurement
-from latflow.autoregressive import build_density
-from latflow.config.chains import (
-    KERNELS_OF,
-    ClassicalConfig,
-    FlowedHMCConfig,
-    HMCConfig,
-    SamplingConfig,
-    TrajectoriesConfig,
-)
-from latflow.config.stages import AnnealConfig, ComputeConfig, ScheduleConfig, TrainingConfig
-from latflow.config.theories import (
-    DENSITIES_OF,
-    AffineFlowConfig,
-    ConvolutionalConfig,
-    DenseConfig,
-    GaugeFlowConfig,
-    HierarchicalConfig,
-    HoppingPhi4Config,
-    IsingConfig,
-    MinimalFlowConfig,
-    Phi4Config,
-    SchwingerConfig,
-    Section,
-    SplineFlowConfig,
-    U1Config,
-)
-from latflow.estimators import ESTIMATORS, ScoreFunction
+from latflow.config.explaining import unknown_key
+from latflow.config.parts import Buildable, Given, part, where_in_foreign
+from latflow.config.sections import Section, arguments_of, section_of
+from latflow.config.stages import BesideConfig, ComputeConfig, SamplingConfig
+from latflow.errors import ConfigError
+from latflow.measurement import Measurement
 
-Built = TypeVar("Built")
+if TYPE_CHECKING:
+    from latflow.samplers import Sampler
+    from latflow.theories import Action
 
 
-class RunConfig(Section):
-    """A whole run.
+class Tables(Section):
+    """The tables of a file, before what they name is looked at.
 
     Attributes:
         name: of the run, and of its folder where no other is given.
         description: one line, for people.
         seed: from which every generator of the run is derived.
-        flow: the density that is trained: a flow, or for spins an autoregressive network.
-        hmc: beside the flow of a continuous field; None for spins.
-        classical: beside the network of spins; None for continuous fields.
-        reference: known numbers by the names in `analysis.KINDS` for the kind of field, each "value(error)".
+        action: the theory, by its `type`, with its arguments.
+        model: the density that is trained, likewise; its lattice is that of the theory.
+        training: the estimator, how often a checkpoint is written, and the arguments of `training.Trainer`.
+        sampling: the chain of the model.
+        beside: the chain beside it.
+        compute: device, precision, threads.
+        reference: known numbers by the names of observables, each "value(error)"; they override exact
+            results.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
     description: str = ""
     seed: NonNegativeInt = 1
-    action: Annotated[
-        Phi4Config | HoppingPhi4Config | U1Config | SchwingerConfig | IsingConfig,
-        Field(discriminator="type"),
-    ]
-    flow: Annotated[
-        AffineFlowConfig
-        | SplineFlowConfig
-        | MinimalFlowConfig
-        | GaugeFlowConfig
-        | DenseConfig
-        | ConvolutionalConfig
-        | HierarchicalConfig,
-        Field(discriminator="type"),
-    ]
-    training: TrainingConfig = TrainingConfig()
+    action: dict[str, Any]
+    model: dict[str, Any]
+    training: dict[str, Any] = Field(default_factory=dict)
     sampling: SamplingConfig = SamplingConfig()
-    hmc: HMCConfig | None = None
-    classical: ClassicalConfig | None = None
+    beside: BesideConfig = BesideConfig()
     compute: ComputeConfig = ComputeConfig()
     reference: dict[str, str] = Field(default_factory=dict)
-
-    def flow_recipe(self) -> dict[str, Any]:
-        """What `autoregressive.build_density` builds the flow, or the network, from."""
-        return self.flow.model_dump() | {"lattice": self.action.lattice}
-
-    @property
-    def beside(self) -> HMCConfig | ClassicalConfig:
-        """The sampler that runs beside the density: each kind of field has one."""
-        settings = self.classical if self.hmc is None else self.hmc
-        assert settings is not None  # one of them is made below
-        return settings
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_sampler_beside(cls, table: Any) -> Any:
-        action = table.get("action") if isinstance(table, Mapping) else None
-        if not isinstance(action, Mapping):
-            return table
-        spins = action.get("type") == "ising"
-        mine, other = ("classical", "hmc") if spins else ("hmc", "classical")
-        if table.get(other) is not None:
-            why = "spins have no force" if spins else "it is for spins alone"
-            raise ValueError(
-                f"{other}: {why}: the chain beside the action {action.get('type')} is set in [{mine}]"
-            )
-        return {mine: {}, **table}
 
     @field_validator("reference")
     @classmethod
@@ -109,100 +52,288 @@ class RunConfig(Section):
             Measurement.parse(text)
         return reference
 
-    @model_validator(mode="after")
-    def _buildable(self) -> "RunConfig":
-        action = _built("action", self.action.build)
-        if self.flow.kind != action.kind:
-            raise ValueError(
-                f"flow: expected {DENSITIES_OF[action.kind]} for the action {self.action.type}, "
-                f"got {self.flow.type}, {DENSITIES_OF[self.flow.kind]}"
-            )
-        _built("flow", lambda: build_density(self.flow_recipe()))
-        self._check_kernels(action.kind)
-        for section, settings, chains in self._trajectories():
-            _check_trajectories(section, settings, chains, action.kind)
-        if action.kind == "spin":
-            self._check_spins(action)
-        names = KINDS[action.kind].labels
-        if unknown := [name for name in self.reference if name not in names]:
-            raise ValueError(f"reference: expected names out of {', '.join(names)}, got {', '.join(unknown)}")
-        return self
 
-    def _check_kernels(self, kind: str) -> None:
-        legal = KERNELS_OF[kind]
-        if unknown := [name for name in self.sampling.kernels if name not in legal]:
-            raise ValueError(
-                f"sampling.kernels: expected {' or '.join(legal)} for the action {self.action.type}, "
-                f"got {', '.join(unknown)}"
-            )
+@dataclass(frozen=True)
+class ChainPlan:
+    """A chain of a run.
 
-    def _trajectories(self) -> Iterator[tuple[str, TrajectoriesConfig, int]]:
-        """Each section that sets trajectories, and the least number of chains that take them from there."""
-        if self.hmc is not None:
-            chains = [self.hmc.chains] if self.hmc.enabled else []
-            kernel = [self.sampling.chains] if "hmc" in self.sampling.kernels else []
-            yield "hmc", self.hmc, min(chains + kernel, default=self.hmc.chains)
-        if self.sampling.flowed_hmc is not None:
-            yield "sampling.flowed_hmc", self.sampling.flowed_hmc, self.sampling.chains
+    Attributes:
+        name: "model" or "beside", its group of series.
+        steps, chains, thermalisation, block: its length.
+        kernels: what moves it, by name, in turn.
+        repeats: how often each acts in a step.
+    """
 
-    def _check_spins(self, action: Action) -> None:
-        """What the other kinds of field allow and spins do not."""
-        name = self.training.estimator
-        if not isinstance(ESTIMATORS[name], ScoreFunction):
-            legal = [other for other, one in ESTIMATORS.items() if isinstance(one, ScoreFunction)]
-            raise ValueError(
-                f"training: spins have no derivative: expected an estimator out of {', '.join(legal)}, "
-                f"got {name}"
-            )
-        if self.flow.model_dump()["z2"] and not action.z2_symmetric:
-            raise ValueError("flow: expected z2 = false for an action with an external field, got true")
-        if self.classical is not None and self.classical.enabled:
-            _built("classical", partial(self.classical.build, action))
+    name: str
+    steps: int
+    chains: int
+    thermalisation: int
+    block: int
+    kernels: dict[str, Buildable]
+    repeats: dict[str, int] = field(default_factory=dict)
+
+    def build(self, action: "Action", density: Any = None) -> "dict[str, Sampler[Any, Any]]":
+        """The samplers by name, as configured: not tuned yet."""
+        return {name: kernel.build(action=action, density=density) for name, kernel in self.kernels.items()}
 
 
-def _check_trajectories(section: str, settings: TrajectoriesConfig, chains: int, kind: str) -> None:
-    """What scalar fields allow and links do not."""
-    several = len(settings.lengths) > 1
-    if several and kind != "scalar":
-        raise ValueError(
-            f"{section}: expected one trajectory_length for links: several are compared by the magnetisation "
-            f"of a scalar field, got {len(settings.lengths)}"
+@dataclass(frozen=True)
+class RunConfig:
+    """A configuration that was checked. `Tables` says what its parts are.
+
+    Attributes:
+        training: a section with `estimator`, `checkpoint_every` and the arguments of `training.Trainer`.
+        beside: None where no chain runs beside the model.
+    """
+
+    name: str
+    description: str
+    seed: int
+    action: Buildable
+    model: Buildable
+    training: Any
+    sampling: ChainPlan
+    beside: ChainPlan | None
+    save_fields: bool
+    compute: ComputeConfig
+    reference: dict[str, str]
+
+    def chain(self, name: str) -> ChainPlan | None:
+        """The plan of the chain "model" or "beside"."""
+        return {"model": self.sampling, "beside": self.beside}[name]
+
+    def table(self) -> dict[str, Any]:
+        """All of it as a file can hold it, defaults too."""
+        sampling: dict[str, Any] = {"kernels": list(self.sampling.kernels), **_length(self.sampling)}
+        sampling["save_fields"] = self.save_fields
+        for name, kernel in self.sampling.kernels.items():
+            repeat = {"repeat": self.sampling.repeats[name]} if self.sampling.repeats.get(name, 1) > 1 else {}
+            sampling[name] = {**kernel.table(), **repeat}
+        beside: dict[str, Any] = {"enabled": False}
+        if self.beside is not None:
+            (sampler,) = self.beside.kernels.values()
+            beside = {**_length(self.beside), **sampler.table()}
+        return {
+            "name": self.name,
+            "description": self.description,
+            "seed": self.seed,
+            "action": self.action.table(),
+            "model": self.model.table(),
+            "training": self.training.model_dump(mode="json", exclude_none=True),
+            "sampling": sampling,
+            "beside": beside,
+            "compute": self.compute.model_dump(mode="json", exclude_none=True),
+            "reference": self.reference,
+        }
+
+
+def training_section() -> type[Section]:
+    """The section of a training: the arguments of `Trainer` and what a run adds."""
+    from latflow.training import Trainer
+
+    base = section_of(Trainer, frozenset({"density", "action", "estimator", "generator"}))
+    own: dict[str, Any] = {
+        "estimator": (str, "reinforce"),
+        "steps": (PositiveInt, 1000),
+        "batch": (PositiveInt, 1024),
+        "checkpoint_every": (PositiveInt, 100),
+    }
+    return create_model("Training", __base__=base, **own)
+
+
+def checked(tables: Tables, training: Section, given: dict[str, Given] | None = None) -> RunConfig:
+    """The configuration that tables describe, after a look at all that they name.
+
+    Args:
+        tables: of the file.
+        training: its table [training], checked for itself.
+        given: the "action" and the "model" where they were made in Python.
+
+    Raises:
+        ConfigError: naming the section and the key at fault.
+    """
+    given = given or {}
+    action_part: Buildable = given.get("action") or part("theories", "action", tables.action)
+    model_part: Buildable = given.get("model") or part("densities", "model", tables.model)
+    action = built_action(action_part)
+    config = RunConfig(
+        name=tables.name,
+        description=tables.description,
+        seed=tables.seed,
+        action=action_part,
+        model=model_part,
+        training=training,
+        sampling=_sampling(tables.sampling),
+        beside=_beside(tables.beside, action.established),
+        save_fields=tables.sampling.save_fields,
+        compute=tables.compute,
+        reference=tables.reference,
+    )
+    density = _built_model(model_part, action)
+    _check_training(training, action)
+    for plan in (config.sampling, config.beside):
+        if plan is not None:
+            _check_chain(plan, action, density)
+    labels = [observable.name for observable in action.observables if observable.label]
+    if unknown := [name for name in config.reference if name not in labels]:
+        raise ConfigError(f"reference: expected names out of {', '.join(labels)}, got {', '.join(unknown)}")
+    return config
+
+
+def built_action(described: Buildable) -> "Action":
+    """The theory, with all that a theory must have.
+
+    Raises:
+        ConfigError: naming what is missing.
+    """
+    from latflow.fields import FieldKind
+    from latflow.lattice import checked_lattice
+    from latflow.theories import Action
+
+    action = described.build()
+    what = type(action).__name__
+    if not isinstance(action, Action):
+        raise ConfigError(
+            f"{described.place}: expected a theory, a subclass of latflow.actions.Action, got {what}"
         )
-    if several and chains < 2:
-        raise ValueError(f"{section}: expected at least 2 chains to compare trajectory lengths, got {chains}")
-    if isinstance(settings, HMCConfig) and settings.fourier_mass is not None and kind != "scalar":
-        raise ValueError(f"{section}: expected no fourier_mass for links, got {settings.fourier_mass}")
-
-
-def _built(section: str, build: Callable[[], Built]) -> Built:
-    """What a section describes; what is wrong with it is told with its name."""
+    if not isinstance(getattr(action, "kind", None), FieldKind):
+        raise ConfigError(
+            f"{described.place}: expected {what} to have a `kind` of field, such as latflow.fields.SCALAR, "
+            f"got {getattr(action, 'kind', None)!r}"
+        )
     try:
-        return build()
+        checked_lattice(getattr(action, "lattice", ()))
     except ValueError as error:
-        raise ValueError(f"{section}: {error}") from error
+        raise ConfigError(f"{described.place}: {what}: {error}") from error
+    return action
 
 
-SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
-    (): RunConfig,
-    ("action", "phi4"): Phi4Config,
-    ("action", "hopping_phi4"): HoppingPhi4Config,
-    ("action", "u1"): U1Config,
-    ("action", "schwinger"): SchwingerConfig,
-    ("action", "ising"): IsingConfig,
-    ("flow", "affine"): AffineFlowConfig,
-    ("flow", "spline"): SplineFlowConfig,
-    ("flow", "minimal"): MinimalFlowConfig,
-    ("flow", "gauge"): GaugeFlowConfig,
-    ("flow", "dense"): DenseConfig,
-    ("flow", "convolutional"): ConvolutionalConfig,
-    ("flow", "hierarchical"): HierarchicalConfig,
-    ("training",): TrainingConfig,
-    ("training", "schedule"): ScheduleConfig,
-    ("training", "anneal"): AnnealConfig,
-    ("sampling",): SamplingConfig,
-    ("sampling", "flowed_hmc"): FlowedHMCConfig,
-    ("hmc",): HMCConfig,
-    ("classical",): ClassicalConfig,
-    ("compute",): ComputeConfig,
-}
-"""Every table by its path in the file, with the type behind where there are several."""
+def built_model(described: Buildable, action: "Action", **supplied: Any) -> Any:
+    """The density of a run: `supplied` may hold the generator of its initial weights."""
+    return described.build(lattice=action.lattice, kind=action.kind, action=action, **supplied)
+
+
+def _built_model(described: Buildable, action: "Action") -> Any:
+    density = built_model(described, action)
+    kind = getattr(density, "kind", None)
+    if kind is not None and kind != action.kind:
+        raise ConfigError(
+            f"{described.place}: expected a model for the kind of field of this action, {action.kind}, "
+            f"got one for {kind}"
+        )
+    if not (hasattr(density, "sample") or hasattr(density, "draws")):
+        raise ConfigError(
+            f"{described.place}: expected a density with `sample` and `log_prob`, or a weighted sampler with "
+            f"`draws`, got {type(density).__name__}"
+        )
+    for name in getattr(density, "symmetries", ()):
+        if name == "z2" and not action.z2_symmetric:
+            raise ConfigError(
+                f"{described.place}: expected z2 = false for an action without the symmetry S(−x) = S(x), "
+                "got a model that has it"
+            )
+    return density
+
+
+def _check_training(training: Any, action: "Action") -> None:
+    import torch
+    from torch import nn
+
+    from latflow.estimators import ESTIMATORS
+    from latflow.training.optimizers import make_optimizer
+
+    if training.estimator not in ESTIMATORS:
+        raise ConfigError(
+            f"training.estimator: expected one out of {', '.join(ESTIMATORS)}, got {training.estimator!r}"
+        )
+    if ESTIMATORS[training.estimator].needs_force and action.kind.manifold is None:
+        legal = [name for name, one in ESTIMATORS.items() if not one.needs_force]
+        raise ConfigError(
+            f"training.estimator: a discrete field ({action.kind}) has no derivative: expected an estimator "
+            f"out of {', '.join(legal)}, got {training.estimator}"
+        )
+    try:
+        arguments = arguments_of(training)
+    except ValueError as error:
+        raise ConfigError(f"training.{error}") from error
+    try:
+        options = arguments["optimizer"], [nn.Parameter(torch.zeros(1))], training.learning_rate
+        make_optimizer(*options, arguments["optimizer_options"])
+    except ValueError as error:
+        raise ConfigError(f"training.optimizer: {error}") from error
+    anneal = arguments.get("anneal")
+    if anneal is not None and anneal.steps >= training.steps:
+        raise ConfigError(
+            f"training.anneal.steps: expected fewer steps of annealing than of training, got {anneal.steps} "
+            f"and {training.steps}"
+        )
+
+
+def _check_chain(plan: ChainPlan, action: "Action", density: Any) -> None:
+    """Everything in it can be built, and it reaches all configurations."""
+    from latflow.samplers import Sampler
+
+    samplers = {}
+    for name, kernel in plan.kernels.items():
+        samplers[name] = kernel.build(action=action, density=density)
+        if not isinstance(samplers[name], Sampler):
+            raise ConfigError(
+                f"{kernel.place}: expected a sampler, a subclass of latflow.samplers.Sampler, got "
+                f"{type(samplers[name]).__name__}"
+            )
+        try:
+            samplers[name].check_chains(plan.chains)
+        except ValueError as error:
+            raise ConfigError(f"{kernel.place}: {error}{where_in_foreign(error)}") from error
+    if not any(sampler.ergodic for sampler in samplers.values()):
+        raise ConfigError(
+            f"{plan.name}: expected a kernel that reaches all configurations beside {', '.join(samplers)}, "
+            "such as hmc"
+        )
+
+
+def check_kernels(section: SamplingConfig) -> None:
+    """Each table in [sampling] belongs to a kernel.
+
+    Raises:
+        ConfigError: naming the key that does not.
+    """
+    for name, table in section.tables().items():
+        if name not in section.kernels:
+            known = [*SamplingConfig.model_fields, *section.kernels]
+            raise ConfigError(f"sampling.{name}: {unknown_key(name, known)}")
+        if not isinstance(table, dict):
+            raise ConfigError(f"sampling.{name}: expected the settings of the kernel {name}, got {table!r}")
+        repeat = table.get("repeat", 1)
+        if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
+            raise ConfigError(
+                f"sampling.{name}.repeat: expected a whole number of at least 1, got {repeat!r}"
+            )
+
+
+def _sampling(section: SamplingConfig) -> ChainPlan:
+    tables = section.tables()
+    kernels: dict[str, Buildable] = {}
+    repeats = {}
+    for name in section.kernels:
+        settings = dict(tables.get(name, {}))
+        repeats[name] = settings.pop("repeat", 1)
+        place = f"sampling.{name}" if name in tables else "sampling.kernels"
+        kernels[name] = part("samplers", place, {"type": name, **settings})
+    return ChainPlan("model", **_length(section), kernels=kernels, repeats=repeats)
+
+
+def _beside(section: BesideConfig, established: str | None) -> ChainPlan | None:
+    name = section.type or established
+    if not section.enabled or name is None:
+        return None
+    sampler = part("samplers", "beside", {"type": name, **section.settings()})
+    return ChainPlan("beside", **_length(section), kernels={_short(name): sampler})
+
+
+def _short(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def _length(chain: Any) -> dict[str, Any]:
+    return {key: getattr(chain, key) for key in ("steps", "chains", "thermalisation", "block")}

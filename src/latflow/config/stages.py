@@ -1,127 +1,115 @@
-"""What a configuration may hold of the training of a run, and of what all stages compute on."""
+"""The sections of a configuration that every theory shares: chains, and what all stages compute on."""
 
-from typing import Annotated, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
-from latflow.config.theories import Section
+from latflow.config.sections import Section
 from latflow.errors import ConfigError
-from latflow.training import Anneal, OptimizerName, PrecisionName, Schedule, ScheduleName
 
-EstimatorName = Literal["score", "reinforce", "reinforce_leave_one_out", "reparametrization", "path_gradient"]
-"""The keys of `estimators.ESTIMATORS`."""
-
-
-class ScheduleConfig(Section):
-    """The arguments of `training.Schedule`."""
-
-    name: ScheduleName = "constant"
-    warmup: NonNegativeInt = 0
-    floor: NonNegativeFloat = 0.0
-    factor: PositiveFloat = 0.5
-    every: PositiveInt = 1000
-    patience: PositiveInt = 200
-
-    def build(self) -> Schedule:
-        """The schedule itself."""
-        return Schedule(**self.model_dump())
-
-    @model_validator(mode="after")
-    def _buildable(self) -> "ScheduleConfig":
-        self.build()
-        return self
+if TYPE_CHECKING:
+    import torch
 
 
-class AnnealConfig(Section):
-    """The arguments of `training.Anneal`."""
+class ChainConfig(Section):
+    """How long a chain is.
 
-    start: NonNegativeFloat = 0.0
-    steps: PositiveInt
+    Attributes:
+        steps: recorded steps of each chain.
+        chains: how many chains run side by side.
+        thermalisation: steps of each chain that come first and are thrown away.
+        block: steps that are written at a time.
+    """
 
-    def build(self) -> Anneal:
-        """The annealing itself."""
-        return Anneal(**self.model_dump())
-
-    @model_validator(mode="after")
-    def _buildable(self) -> "AnnealConfig":
-        self.build()
-        return self
-
-
-class TrainingConfig(Section):
-    """The estimator, the arguments of `training.Trainer`, and how often a checkpoint is written."""
-
-    estimator: EstimatorName = "reinforce"
     steps: PositiveInt = 1000
-    batch: PositiveInt = 1024
-    sub_batch: PositiveInt | None = None
-    learning_rate: PositiveFloat = 1e-3
-    betas: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 0.999)
-    optimizer: OptimizerName = "adam"
-    weight_decay: NonNegativeFloat = 0.0
-    clip: PositiveFloat | None = None
-    schedule: ScheduleConfig = ScheduleConfig()
-    precision: PrecisionName = "full"
-    max_skipped: NonNegativeInt = 20
-    anneal: AnnealConfig | None = None
-    checkpoint_every: PositiveInt = 100
+    chains: PositiveInt = 64
+    thermalisation: NonNegativeInt = 100
+    block: PositiveInt = 250
 
-    @model_validator(mode="after")
-    def _decay_is_read(self) -> "TrainingConfig":
-        if self.weight_decay and self.optimizer != "adamw":
-            raise ValueError(f"expected weight_decay with optimizer adamw alone, got {self.optimizer}")
-        return self
 
-    @model_validator(mode="after")
-    def _ends_with_the_action(self) -> "TrainingConfig":
-        if self.anneal is not None and self.anneal.steps >= self.steps:
-            raise ValueError(
-                f"expected fewer steps of annealing than of training, got {self.anneal.steps} and "
-                f"{self.steps}"
-            )
-        return self
+class SamplingConfig(ChainConfig):
+    """The chain of the model, which starts at draws from it.
+
+    Attributes:
+        kernels: what moves it, in turn; a step is one of each. Each is a registered sampler, with its
+            settings in [sampling.NAME], or has its `type` there. Names are of one's own then, so that a
+            sampler can stand twice in a cycle.
+        save_fields: whether the configurations themselves are written, of this chain and of the one beside
+            it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    kernels: Annotated[tuple[str, ...], Field(strict=False)] = ("proposals",)
+    save_fields: bool = False
+
+    @field_validator("kernels")
+    @classmethod
+    def _make_a_chain(cls, kernels: tuple[str, ...]) -> tuple[str, ...]:
+        if not kernels:
+            raise ValueError("expected at least one kernel, got none")
+        if len(set(kernels)) < len(kernels):
+            raise ValueError(f"expected each kernel once, got {', '.join(kernels)}")
+        for name in kernels:
+            if not re.fullmatch(r"\w+", name) or name in cls.model_fields:
+                raise ValueError(f"expected a name of letters, digits and _, got the kernel {name!r}")
+        return kernels
+
+    def tables(self) -> dict[str, Any]:
+        """The settings of the kernels, as they stand in the file."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class BesideConfig(ChainConfig):
+    """The established sampler that runs beside the model, with the settings of its `type` in the same table.
+
+    Attributes:
+        enabled: whether it runs at all.
+        type: a registered sampler; that which the theory or its kind of field names if None.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    thermalisation: NonNegativeInt = 500
+    enabled: bool = True
+    type: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the sampler itself."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 class ComputeConfig(Section):
     """Where and how precisely: the one place that names device, precision and threads."""
 
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|[a-z]+(:\d+)?)$")] = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     threads: PositiveInt | None = None
 
-    @field_validator("device")
-    @classmethod
-    def _known(cls, device: str) -> str:
-        if device != "auto":
-            try:
-                torch.device(device)
-            except RuntimeError:
-                raise ValueError("expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'") from None
-        return device
-
     @property
-    def torch_dtype(self) -> torch.dtype:
+    def torch_dtype(self) -> "torch.dtype":
         """The precision of fields and weights."""
+        import torch
+
         return getattr(torch, self.dtype)
 
-    def torch_device(self) -> torch.device:
+    def torch_device(self) -> "torch.device":
         """The device; "auto" is CUDA where there is one.
 
         Raises:
             ConfigError: when the device is not there.
         """
+        import torch
+
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        device = torch.device(self.device)
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise ConfigError(
+                f"compute.device: expected 'auto', 'cpu', 'cuda' or 'cuda:<number>', got {self.device!r}"
+            ) from None
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ConfigError(
                 f"compute.device: expected one of the {torch.cuda.device_count()} CUDA devices here, "

@@ -24,10 +24,13 @@ class ChainStore:
     Args:
         path: of the store, which appears with the first block.
         attributes: what is written beside the numbers.
+        axes: the names of the axes of a series beyond step and chain, by its name.
     """
 
-    def __init__(self, path: Path, attributes: dict[str, Any]) -> None:
-        self.path, self.attributes = path, attributes
+    def __init__(
+        self, path: Path, attributes: dict[str, Any], axes: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        self.path, self.attributes, self.axes = path, attributes, axes or {}
 
     def append(self, groups: dict[str, dict[str, np.ndarray]], first: int) -> None:
         """Write a block of steps to several groups at once; they come into sight together.
@@ -43,7 +46,7 @@ class ChainStore:
                 how: dict[str, Any] = {"mode": "w", "encoding": chunks}
             else:
                 how = {"mode": "a", "append_dim": "step"}
-            block = _dataset(series, self.attributes)
+            block = self._dataset(series)
             block.to_zarr(self.path, group=group, consolidated=False, zarr_format=_FORMAT, **how)
         zarr.consolidate_metadata(self.path, zarr_format=_FORMAT)
 
@@ -86,14 +89,20 @@ class ChainStore:
                     mode = "a" if number else "w"
                     opened.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
 
+    def _dataset(self, series: dict[str, np.ndarray]) -> Dataset:
+        sizes: dict[str, int] = {}
+        variables = {}
+        for name, values in series.items():
+            inner = self._axes(name, values.ndim - 2)
+            # an axis that is longer elsewhere is another one
+            if any(sizes.setdefault(a, n) != n for a, n in zip(inner, values.shape[2:], strict=True)):
+                inner = [f"{name}_{axis}" for axis in range(values.ndim - 2)]
+            variables[name] = (["step", "chain", *inner], values)
+        return Dataset(variables, attrs=self.attributes)
 
-def _dataset(series: dict[str, np.ndarray], attributes: dict[str, Any]) -> Dataset:
-    variables = {name: (_dimensions(name, values.ndim), values) for name, values in series.items()}
-    return Dataset(variables, attrs=attributes)
-
-
-def _dimensions(name: str, number: int) -> list[str]:
-    """The names of the axes: step, chain, and those of the observable."""
-    inner = {"two_point": ["time"], "field": [f"x{axis}" for axis in range(number - 2)]}
-    default = [f"{name}_{axis}" for axis in range(number - 2)]
-    return ["step", "chain", *inner.get(name, default)]
+    def _axes(self, name: str, number: int) -> list[str]:
+        """The names of the axes of one entry of a series."""
+        if name == "field":
+            return [f"x{axis}" for axis in range(number)]
+        named = list(self.axes.get(name, ()))
+        return named if len(named) == number else [f"{name}_{axis}" for axis in range(number)]

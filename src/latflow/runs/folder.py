@@ -17,23 +17,28 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Generator
+from torch import Generator, nn
 
-from latflow import __version__
-from latflow.actions import Action
-from latflow.autoregressive import NamedDensity, build_density
-from latflow.autoregressive.files import load_weights
-from latflow.config import RunConfig, differences, parse_config, to_toml
+from latflow.config import Given, RunConfig, differences, parse_config, to_toml
+from latflow.config.schema import built_action, built_model
+from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
+from latflow.registry import sources
 from latflow.runs.interrupts import StopRequest, deferred_signals
+from latflow.seeds import derived_seed
 from latflow.storage import load_tree, write_text
+from latflow.theories import Action
 from latflow.training.world import ALONE, World, launched
+from latflow.version import __version__
 
 Folder = TypeVar("Folder", bound="RunFolder")
-Purpose = Literal["initialisation", "training", "flow", "hmc", "classical"]
+Purpose = Literal["initialisation", "training", "model", "beside"]
 """What a generator is for; each has its own, so that no stage changes the numbers of another."""
 
-_CONFIG, _INFO, _LOCK = "config.toml", "run.json", ".lock"
+_CONFIG, _INFO, _LOCK, _CODE = "config.toml", "run.json", ".lock", "code"
+
+_FORMAT = 2
+"""Of the folder, as `run.json` says it."""
 
 
 class RunFolder:
@@ -42,14 +47,15 @@ class RunFolder:
         config.toml                  the configuration as it ran
         run.json                     versions, machine, command
         history.jsonl                one training record a line
+        code/                        copies of the Python files that the configuration names
         checkpoints/last, best       training, and the weights that sample
-        checkpoints/flow, hmc        the chains as they stand
-        samples.zarr                 groups flow, proposals, hmc
+        checkpoints/model, beside    the chains as they stand
+        samples.zarr                 groups model, proposals, beside
         results.json, report.html    what was made of it
 
-    "flow" is the density that was trained, for spins a network; beside it they have "classical", not "hmc".
-    `open`, `create` and `create_or_resume` make the object. Of several processes that train together only the
-    first writes to the folder; all of them call the latter two.
+    "model" is the density that was trained, "beside" the established sampler beside it. `open`, `create` and
+    `create_or_resume` make the object. Of several processes that train together only the first writes to the
+    folder; all of them call the latter two.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -66,14 +72,14 @@ class RunFolder:
         path = Path(path)
         if not path.is_dir():
             raise RunFolderError(f"expected the folder of a run at {path}, found no such folder")
-        file = path / _CONFIG
-        if not file.is_file():
-            raise RunFolderError(f"{path} is no run: expected {_CONFIG} in it")
-        try:
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RunFolderError(f"{file} is damaged: {error}") from error
-        return cls(path, parse_config(table, file))
+        return cls._opened(path, _table(path))
+
+    @classmethod
+    def _opened(
+        cls: type[Folder], path: Path, table: dict[str, Any], given: dict[str, Given] | None = None
+    ) -> Folder:
+        _check_format(path)
+        return cls(path, parse_config(table, path / _CONFIG, given))
 
     @classmethod
     def create(cls: type[Folder], path: Path | str, config: RunConfig) -> Folder:
@@ -83,22 +89,27 @@ class RunFolder:
             RunFolderError: when the folder holds something.
             ConfigError: when the processes that train together cannot share out the batch or the devices.
         """
-        return World.here().from_first(lambda: cls._create(Path(path), config))
+        World.here().from_first(lambda: cls._create(Path(path), config))
+        return cls(Path(path), config)
 
     @classmethod
-    def _create(cls: type[Folder], path: Path, config: RunConfig) -> Folder:
+    def _create(cls, path: Path, config: RunConfig) -> None:
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"expected a folder at {path}, found a file")
-        # hidden files and run.json alone are what is left of a creation that was killed
+        # hidden files, run.json and code alone are what is left of a creation that was killed
         found = [file.name for file in path.iterdir()] if path.exists() else []
-        if others := [name for name in found if name != _INFO and not name.startswith(".")]:
+        if others := [name for name in found if name not in (_INFO, _CODE) and not name.startswith(".")]:
             what = "already holds a run" if _CONFIG in others else f"is no run, but not empty ({others[0]})"
             raise RunFolderError(f"{path} {what}: choose another folder")
         folder = cls(path, config)
         folder.check_processes()
-        write_text(path / _INFO, json.dumps({"command": _command(), **folder._circumstances()}, indent=2))
+        code = {}
+        for file in sorted(set(sources(config.table()))):
+            code[str(file)] = _digest(file)
+            write_text(path / _CODE / file.name, file.read_text(encoding="utf-8"))
+        info = {"format": _FORMAT, "command": _command(), **folder._circumstances()}
+        write_text(path / _INFO, json.dumps(info | ({"code": code} if code else {}), indent=2))
         write_text(path / _CONFIG, to_toml(config))
-        return folder
 
     @classmethod
     def create_or_resume(cls: type[Folder], path: Path | str, config: RunConfig) -> Folder:
@@ -109,20 +120,30 @@ class RunFolder:
                 message names the keys.
             ConfigError: as `create`.
         """
-        return World.here().from_first(lambda: cls._create_or_resume(Path(path), config))
+        World.here().from_first(lambda: cls._create_or_resume(Path(path), config))
+        return cls(Path(path), config)
 
     @classmethod
-    def _create_or_resume(cls: type[Folder], path: Path, config: RunConfig) -> Folder:
+    def _create_or_resume(cls, path: Path, config: RunConfig) -> None:
         if not (path / _CONFIG).exists():
-            return cls._create(path, config)
-        folder = cls.open(path)
-        if changed := differences(folder.config, config):
+            cls._create(path, config)
+            return
+        given = {part.place: part for part in (config.action, config.model) if isinstance(part, Given)}
+        table = _table(path)
+        folder = cls._opened(path, table, given)
+        # what was made in Python is known by its text alone, of which the opened run has that of today
+        there = {place: table.get(place, {}).get("object") for place in given}
+        changed = [
+            f"{place}.object: {there[place]!r} and {part.text!r}"
+            for place, part in given.items()
+            if there[place] != part.text
+        ]
+        if changed := [*changed, *differences(folder.config, config)]:
             raise RunFolderError(
                 f"{path} holds a run with another configuration (there and now):\n  "
                 + "\n  ".join(changed)
                 + f"\ngo on with it by `latflow run {path}`, or choose another folder"
             )
-        return folder
 
     @property
     def info(self) -> dict[str, Any]:
@@ -136,7 +157,7 @@ class RunFolder:
     @property
     def action(self) -> Action:
         """The theory."""
-        return self.config.action.build()
+        return built_action(self.config.action)
 
     @property
     def device(self) -> torch.device:
@@ -149,23 +170,28 @@ class RunFolder:
         return self.path / "history.jsonl"
 
     def checkpoint(self, name: str) -> Path:
-        """The file of a checkpoint: last, best, flow, and hmc or classical."""
+        """The file of a checkpoint: last, best, model, beside."""
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def generator(self, purpose: Purpose) -> Generator:
         """A generator whose seed follows from that of the run and from its purpose."""
-        digest = hashlib.sha256(f"{self.config.seed} {purpose}".encode()).digest()
         # weights are drawn on the CPU, so that every device starts from the same
         device = "cpu" if purpose == "initialisation" else self.device
-        return Generator(device).manual_seed(int.from_bytes(digest[:8], "big"))
+        return Generator(device).manual_seed(derived_seed(self.config.seed, purpose))
 
-    def new_flow(self) -> NamedDensity:
-        """The flow, or the network of spins, before training."""
-        flow = build_density(self.config.flow_recipe(), generator=self.generator("initialisation"))
-        return flow.to(device=self.device, dtype=self.config.compute.torch_dtype)
+    def new_model(self) -> Any:
+        """The density before training.
 
-    def flow(self, which: Literal["best", "last"] = "best") -> NamedDensity:
-        """The trained flow, or network of spins: that of the lowest F_q, or the last.
+        Raises:
+            ConfigError: when it has nothing to train.
+        """
+        model = built_model(self.config.model, self.action, generator=self.generator("initialisation"))
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        return model.to(device=self.device, dtype=self.config.compute.torch_dtype)
+
+    def model(self, which: Literal["best", "last"] = "best") -> Any:
+        """The trained density: that of the lowest F_q, or the last.
 
         Raises:
             CheckpointError: when there is no such checkpoint yet, or it is damaged or of another model.
@@ -175,9 +201,9 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.path} holds no trained weights yet: `latflow train {self.path}` makes one"
             )
-        flow = self.new_flow()
-        load_weights(flow, load_checkpoint(path, "weights")["weights"], path)
-        return flow.to(device=self.device, dtype=self.config.compute.torch_dtype).eval()
+        model = self.new_model()
+        load_weights(model, load_checkpoint(path, "weights")["weights"], path)
+        return model.to(device=self.device, dtype=self.config.compute.torch_dtype).eval()
 
     def check_processes(self) -> None:
         """The processes that train together must be able to share out the batch and the devices.
@@ -216,6 +242,7 @@ class RunFolder:
         """
         with contextlib.ExitStack() as held, deferred_signals(world) as stop:
             world.from_first(lambda: held.enter_context(self._locked()))
+            self._check_code()
             if world.rank == 0:
                 self._note_circumstances()
             threads = torch.get_num_threads()
@@ -254,6 +281,21 @@ class RunFolder:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
+    def _check_code(self) -> None:
+        """The Python files of the configuration are those with which the run began.
+
+        Raises:
+            RunFolderError: naming one that is not.
+        """
+        for name, digest in self.info.get("code", {}).items():
+            file = Path(name)
+            if not file.is_file() or _digest(file) != digest:
+                what = "has changed since the run began" if file.is_file() else "is gone"
+                raise RunFolderError(
+                    f"{file}, which {self.path} is made with, {what}: choose another folder, or put back "
+                    f"what it was; a copy is {self.path / _CODE / file.name}"
+                )
+
     def _note_circumstances(self) -> None:
         """Write down where a run goes on elsewhere or with other versions: its numbers may then differ."""
         now, info = self._circumstances(), self.info
@@ -263,6 +305,42 @@ class RunFolder:
         if any(now[key] != before.get(key, now[key]) for key in now if key != "created"):
             changed = {**info, "resumed": [*resumed, {"command": _command(), **now}]}
             write_text(self.path / _INFO, json.dumps(changed, indent=2))
+
+
+def _check_format(path: Path) -> None:
+    """A folder of another format is refused.
+
+    Raises:
+        RunFolderError: naming both.
+    """
+    try:
+        found = json.loads((path / _INFO).read_text(encoding="utf-8")).get("format")
+    except (FileNotFoundError, json.JSONDecodeError):
+        return  # told where it is needed
+    if found != _FORMAT:
+        raise RunFolderError(
+            f"{path} was written by another version of latflow, whose runs this one cannot go on with "
+            f"(expected format {_FORMAT}, found {found}): choose another folder"
+        )
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """The configuration in a folder.
+
+    Raises:
+        RunFolderError: when it is missing or no TOML.
+    """
+    file = path / _CONFIG
+    if not file.is_file():
+        raise RunFolderError(f"{path} is no run: expected {_CONFIG} in it")
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{file} is damaged: {error}") from error
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def plain(value: Any) -> Any:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from latflow.analysis import effective_sample_size
-from latflow.config import ClassicalConfig, HMCConfig, SamplingConfig, to_toml
+from latflow.config import ChainPlan, to_toml
 from latflow.errors import CheckpointError
 from latflow.observables import recorded
 from latflow.runs.chains import ChainStore
@@ -21,7 +21,11 @@ from latflow.storage import save_tree
 
 State = TypeVar("State")
 
-ChainName = Literal["flow", "hmc", "classical"]
+ChainName = Literal["model", "beside"]
+"""The Markov chain of the model, and the one beside it."""
+
+Group = Literal["model", "proposals", "beside"]
+"""A group of arrays: those of the chains, and the raw draws of the model that were proposed to its chain."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ OnBlock = Callable[[BlockReport], None]
 def chain_store(folder: RunFolder) -> ChainStore:
     """Where the chains of a run lie, with its configuration, versions and seed inside."""
     attributes = {key: value for key, value in folder.info.items() if isinstance(value, str | int)}
-    return ChainStore(folder.path / "samples.zarr", attributes | {"configuration": to_toml(folder.config)})
+    axes = {one.name: one.axes for one in folder.action.observables if one.axes}
+    attributes["configuration"] = to_toml(folder.config)
+    return ChainStore(folder.path / "samples.zarr", attributes, axes)
 
 
 def chain_info(folder: RunFolder, name: ChainName) -> dict[str, Any]:
@@ -68,7 +74,7 @@ class GrowingChain:
         self,
         folder: RunFolder,
         name: ChainName,
-        settings: SamplingConfig | HMCConfig | ClassicalConfig,
+        settings: ChainPlan,
         on_block: OnBlock | None,
         stop: StopRequest,
     ) -> None:
@@ -78,6 +84,7 @@ class GrowingChain:
         self.generator = folder.generator(name)
         self.store = chain_store(folder)
         self.stored = stored_chain(folder, name)
+        self.model: nn.Module | None = None
         self.steps: int = 0
         self.info: dict[str, Any] = {}
         self.seconds, self.since = 0.0, time.perf_counter()
@@ -111,6 +118,7 @@ class GrowingChain:
         self.steps, self.info, self.seconds = tree["steps"], tree["info"], tree["seconds"]
         if self.steps:
             self.store.cut(_groups_of(self.folder, self.name), self.steps)
+        self._restore_buffers(tree.get("buffers", {}))
         return sampler.state_from_dict({k: v.to(self.folder.device) for k, v in tree["state"].items()})
 
     def grow(self, sampler: Sampler[State, Any], state: State) -> None:
@@ -118,8 +126,7 @@ class GrowingChain:
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
         for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
-            blocks = zip(_groups_of(self.folder, self.name), _arrays(part), strict=True)
-            self.store.append(dict(blocks), self.steps)
+            self.store.append(dict(zip((self.name, "proposals"), _arrays(part), strict=False)), self.steps)
             self.steps += len(part.series["accepted"])
             self._save(sampler, state)
             self._report(_block_report(self.steps, self.settings.steps, part))
@@ -129,6 +136,7 @@ class GrowingChain:
         now = time.perf_counter()
         self.seconds, self.since = self.seconds + now - self.since, now
         tree = {
+            "buffers": _moving_buffers(self.model),
             "state": sampler.state_dict(state),
             "generator": self.generator.get_state(),
             "steps": self.steps,
@@ -138,9 +146,22 @@ class GrowingChain:
         }
         save_tree(self.folder.checkpoint(self.name), tree)
 
+    def _restore_buffers(self, buffers: dict[str, Tensor]) -> None:
+        """Put the model back to where its own chains were, if it has some."""
+        if self.model is not None and buffers:
+            self.model.load_state_dict(buffers, strict=False)
+
     def _report(self, report: BlockReport) -> None:
         if self.on_block is not None:
             self.on_block(report)
+
+
+def _moving_buffers(model: nn.Module | None) -> dict[str, Tensor]:
+    """What a model keeps besides its weights, such as where chains of its prior stand: draws change it."""
+    if model is None:
+        return {}
+    weights = {name for name, _ in model.named_parameters()}
+    return {name: values for name, values in model.state_dict().items() if name not in weights}
 
 
 def stored_chain(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
@@ -153,11 +174,12 @@ def stored_chain(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
     if not path.exists():
         return None
     tree = load_checkpoint(path, "state", "generator", "steps", "seconds", "info", "device")
-    settings = folder.config.sampling if name == "flow" else folder.config.beside
-    expected, found = (settings.chains, *folder.action.field_shape), tuple(tree["state"]["x"].shape)
-    if found != expected:
+    settings = folder.config.chain(name)
+    number = {len(values) for values in tree["state"].values() if values.ndim}
+    expected, found = settings.chains if settings is not None else 0, max(number, default=0)
+    if number != {expected}:
         raise CheckpointError(
-            f"{path} is the chain of another run: expected fields of shape {expected}, got {found}"
+            f"{path} is the chain of another run: expected a state of {expected} chains, got one of {found}"
         )
     return tree
 
@@ -165,20 +187,23 @@ def stored_chain(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
 def _observe(folder: RunFolder) -> Observe:
     """What is recorded: the observables of the theory, and the field itself on request."""
     observe = recorded(folder.action)
-    if not folder.config.sampling.save_fields:
+    if not folder.config.save_fields:
         return observe
     return lambda x: observe(x) | {"field": x}
 
 
 def written_steps(folder: RunFolder, group: str) -> int:
     """How many steps are written of a group of arrays."""
-    name: Any = "flow" if group == "proposals" else group
-    return chain_info(folder, name)["steps"] if group in _groups_of(folder, name) else 0
+    name: ChainName = "beside" if group == "beside" else "model"
+    if folder.config.chain(name) is None or group not in _groups_of(folder, name):
+        return 0
+    return chain_info(folder, name)["steps"]
 
 
 def _groups_of(folder: RunFolder, name: ChainName) -> list[str]:
     """The groups of arrays that belong to a chain."""
-    return ["flow", "proposals"] if name == "flow" and folder.config.sampling.proposes else [name]
+    info = (stored_chain(folder, name) or {}).get("info", {})
+    return [name, "proposals"] if info.get("proposes") else [name]
 
 
 def _arrays(part: Block) -> list[dict[str, np.ndarray]]:

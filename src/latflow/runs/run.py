@@ -1,22 +1,30 @@
 """A run: what people and the later stages hold in their hands."""
 
+import copy
+import dataclasses
+import hashlib
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from torch import nn
 from xarray import Dataset
 
+from latflow.config import ChainPlan, Given, parse_config
 from latflow.errors import RunFolderError
 from latflow.runs import growth, sampling, training
 from latflow.runs.folder import RunFolder, plain
+from latflow.samplers import Sampler
 from latflow.storage import write_text
-from latflow.training import World
+from latflow.theories import Action
+from latflow.training.world import World
 
-Group = Literal["flow", "proposals", "hmc", "classical"]
-"""The chain of the flow, the raw draws of the flow that were proposed to it, and the chain beside it."""
+Group = growth.Group
 
-_GROUPS: tuple[Group, ...] = ("flow", "proposals", "hmc", "classical")
+_GROUPS: tuple[Group, ...] = ("model", "proposals", "beside")
 
 
 class Run(RunFolder):
@@ -32,28 +40,103 @@ class Run(RunFolder):
         >>> run = lf.Run.create(Path(tempfile.mkdtemp()) / "run", config)
         >>> run.train()
         >>> run.sample()
-        >>> run.series("flow")["phi_squared"].shape
+        >>> run.series("model")["phi_squared"].shape
         (20, 16)
     """
+
+    @classmethod
+    def of(
+        cls,
+        action: Action,
+        density: nn.Module,
+        path: Path | str,
+        *,
+        training: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        beside: Mapping[str, Any] | None = None,
+        compute: Mapping[str, Any] | None = None,
+        reference: Mapping[str, str] | None = None,
+        seed: int = 1,
+        name: str | None = None,
+        description: str = "",
+    ) -> "Run":
+        """A run of a theory and a model that were made in Python; that run again where the folder holds it.
+
+        Everything else is as in a configuration, with the same keys. The run is opened again by the same call
+        alone, since no file says how to make its objects.
+
+        Args:
+            action: the theory.
+            density: the model with its initial weights, of which the run trains a copy.
+            path: of the folder.
+            training: the keys of [training].
+            sampling: the keys of [sampling].
+            beside: the keys of [beside].
+            compute: the keys of [compute].
+            reference: known numbers.
+            seed: from which every generator of the run is derived.
+            name: of the run; that of the folder if None.
+            description: one line, for people.
+
+        Raises:
+            ConfigError: for keys or values that are not legal.
+            RunFolderError: when the folder holds something else, or a run of other objects or settings.
+
+        Example:
+            >>> import latflow as lf, tempfile
+            >>> action = lf.actions.Phi4((4, 4), m2=-4.0, lam=8.0)
+            >>> flow = lf.flows.affine_flow((4, 4), layers=2, hidden=(4,))
+            >>> short = {"steps": 20, "chains": 4, "thermalisation": 5}
+            >>> folder = Path(tempfile.mkdtemp()) / "mine"
+            >>> options = {"training": {"steps": 5, "batch": 16}, "sampling": short, "beside": short}
+            >>> run = lf.Run.of(action, flow, folder, **options)
+            >>> run.train()
+            >>> run.sample()
+            >>> len(run.series("model")["action"])
+            20
+        """
+        given = {
+            "action": Given("action", lambda: action, described(action)),
+            "model": Given("model", partial(copy.deepcopy, density), described(density)),
+        }
+        tables = {"training": training, "sampling": sampling, "beside": beside, "compute": compute}
+        table = {
+            "name": name or Path(path).resolve().name,
+            "description": description,
+            "seed": seed,
+            **{place: part.table() for place, part in given.items()},
+            **{key: dict(value) for key, value in tables.items() if value is not None},
+            "reference": dict(reference or {}),
+        }
+        return cls.create_or_resume(path, parse_config(table, "Run.of", given))
 
     def train(self, on_record: training.OnRecord | None = None) -> None:
         """Train to the end; see `latflow.runs.training.train`."""
         training.train(self, on_record)
 
     def sample(self, on_block: growth.OnBlock | None = None) -> None:
-        """Grow the chain of the flow to its length; see `latflow.runs.sampling.sample_flow`."""
+        """Grow the chain of the model to its length; see `latflow.runs.sampling.sample`."""
         if World.here().rank == 0:
-            sampling.sample_flow(self, on_block)
+            sampling.sample(self, "model", on_block)
 
-    def sample_hmc(self, on_block: growth.OnBlock | None = None) -> None:
-        """Grow the chain of HMC to its length; see `latflow.runs.sampling.sample_hmc`."""
+    def sample_beside(self, on_block: growth.OnBlock | None = None) -> None:
+        """Grow the chain beside the model to its length, where the run has one; see `sample`."""
         if World.here().rank == 0:
-            sampling.sample_hmc(self, on_block)
+            sampling.sample(self, "beside", on_block)
 
-    def sample_classical(self, on_block: growth.OnBlock | None = None) -> None:
-        """Grow the classical chain of spins; see `latflow.runs.sampling.sample_classical`."""
-        if World.here().rank == 0:
-            sampling.sample_classical(self, on_block)
+    def settings(self, name: growth.ChainName) -> ChainPlan | None:
+        """How long a chain is, and what moves it; None where it is switched off."""
+        return self.config.chain(name)
+
+    def samplers(self, name: growth.ChainName) -> dict[str, Sampler[Any, Any]]:
+        """The kernels of a chain by name, in turn, not tuned: for their words. {} where it is off."""
+        plan = self.config.chain(name)
+        if plan is None:
+            return {}
+        density = None
+        if name == "model":
+            density = self.model("best") if self.checkpoint("best").exists() else self.new_model()
+        return plan.build(self.action, density)
 
     @property
     def trained_steps(self) -> int:
@@ -73,11 +156,11 @@ class Run(RunFolder):
         return growth.chain_store(self).dataset(group, self._steps(group))
 
     def sampling_info(self, name: growth.ChainName) -> dict[str, Any]:
-        """The `steps` of a chain, the `seconds` and `acceptance` of them, and the step size of HMC.
+        """The `steps` of a chain, the `seconds` and `acceptance` of them, and what its kernels `found`.
 
-        Of a classical chain the `acceptance` is the share of the spins that a step changes. The seconds
-        include tuning and thermalisation; of HMC there are `step_size` and `n_steps`, as tuned; those of
-        kernels of the flow's chain are in `trajectories`, by the name of the kernel.
+        For samplers of single spins or clusters the `acceptance` is the share of the spins that a step
+        changes. The seconds include tuning and thermalisation. `found` has by the name of each kernel what it
+        tuned, for HMC `step_size` and `n_steps`.
         """
         info = growth.chain_info(self, name)
         if not info["steps"]:
@@ -116,3 +199,17 @@ class Run(RunFolder):
 
     def _steps(self, group: Group) -> int:
         return growth.written_steps(self, group)
+
+
+def described(thing: Any) -> str:
+    """What tells an object made in Python from others: its class, and its fields or its weights' names."""
+    kind = type(thing)
+    if dataclasses.is_dataclass(thing):
+        return repr(thing)
+    if isinstance(thing, nn.Module):
+        shapes = {name: list(values.shape) for name, values in thing.state_dict().items()}
+        digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:12]
+        numbers = sum(values.numel() for values in thing.state_dict().values())
+        return f"{kind.__module__}.{kind.__qualname__}, {numbers} numbers, {digest}"
+    plain = {key: value for key, value in vars(thing).items() if isinstance(value, int | float | str | tuple)}
+    return f"{kind.__module__}.{kind.__qualname__}({plain})"

@@ -1,109 +1,92 @@
-"""The chains of a run: that of the flow, moved by its kernels, and an established one beside it."""
+"""The chains of a run: that of the model, moved by its kernels, and an established one beside it."""
 
-from functools import partial
+from typing import Any
 
-import torch
 from torch import Generator, Tensor
 
-from latflow.config import ClassicalConfig
+from latflow.densities import draws
 from latflow.errors import RunFolderError
-from latflow.runs import kernels
 from latflow.runs.folder import RunFolder
-from latflow.runs.growth import GrowingChain, OnBlock
+from latflow.runs.growth import ChainName, GrowingChain, OnBlock
 from latflow.runs.training import require_trained
+from latflow.samplers import Cycle, IndependenceMetropolis, Sampler
 
-_START_SPREAD = 0.1
-"""Of the fields from which HMC starts: small, where every action is finite and no vacuum is preferred."""
+Kernels = dict[str, Sampler[Any, Any]]
 
 
-def sample_flow(folder: RunFolder, on_block: OnBlock | None = None) -> None:
-    """Grow the chain of the flow to its length, from where it stands; it begins at draws of the flow.
+def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) -> None:
+    """Grow a chain of a run to its length, from where it stands.
 
-    The step size of every kernel that makes trajectories is tuned once, at the beginning.
+    The chain of the model begins at draws of it, the one beside it where the kind of field starts. Every
+    kernel that tunes itself does so once, at the beginning.
 
     Raises:
         Interrupted: after a signal, between blocks.
-        RunFolderError: when the training has not ended, or another process holds the folder.
+        RunFolderError: when the training has not ended, for the chain of the model; or when another process
+            holds the folder.
         CheckpointError: when a checkpoint is damaged or of another model.
-        LatflowError: when no step size is accepted.
+        LatflowError: when a kernel finds no way to move.
     """
+    plan = folder.config.chain(name)
+    if plan is None:
+        return
     with folder.stage() as stop:
-        require_trained(folder)
-        chain = GrowingChain(folder, "flow", folder.config.sampling, on_block, stop)
+        density = None
+        if name == "model":
+            require_trained(folder)
+        chain = GrowingChain(folder, name, plan, on_block, stop)
         if chain.finished:
             return
-        flow = folder.flow("best")
+        if name == "model":
+            density = chain.model = folder.model("best")
+        kernels: Kernels = plan.build(folder.action, density)
         if chain.stored:
-            sampler = kernels.assembled(folder.config, flow, chain.stored["info"].get("trajectories", {}))
+            found = chain.stored["info"]["found"]
+            kernels |= {key: kernels[key].adapted(told) for key, told in found.items()}
+            sampler = joined(kernels, plan.repeats)
             state = chain.restore(sampler)
         else:
-            sampler, state, trajectories = kernels.first(chain, flow)
-            state = chain.begin(sampler, state, {"trajectories": trajectories} if trajectories else {})
+            sampler, state, found = _begun(chain, kernels, density)
+            info = {"found": found, "proposes": sampler.proposes}
+            state = chain.begin(sampler, state, info)
         chain.grow(sampler, state)
 
 
-def sample_hmc(folder: RunFolder, on_block: OnBlock | None = None) -> None:
-    """Grow the HMC chain to its length, from where it stands; the step size is tuned once, at its beginning.
-
-    Raises:
-        Interrupted: after a signal, between blocks.
-        RunFolderError: when another process holds the folder, or the run is of spins.
-        CheckpointError: when the chain's checkpoint is damaged.
-        LatflowError: when no step size is accepted.
-    """
-    settings = folder.config.hmc
-    if settings is None:
-        raise RunFolderError(f"{folder.path} is a run of spins: beside it runs its classical chain, not HMC")
-    if not settings.enabled:
-        return
-    with folder.stage() as stop:
-        chain = GrowingChain(folder, "hmc", settings, on_block, stop)
-        if chain.finished:
-            return
-        if chain.stored:
-            info = chain.stored["info"]
-            hmc = settings.build(folder.action, info["step_size"], info["n_steps"])
-            state = chain.restore(hmc)
-        else:
-            start = _small_fields(folder, settings.chains, chain.generator)
-            hmc, state = kernels.tuned(chain, settings, partial(settings.build, folder.action), start)
-            state = chain.begin(hmc, state, {"step_size": hmc.step_size, "n_steps": hmc.n_steps})
-        chain.grow(hmc, state)
+def joined(kernels: Kernels, repeats: dict[str, int]) -> Sampler[Any, Any]:
+    """The one kernel of a chain, or the cycle of several."""
+    if len(kernels) == 1 and not any(number > 1 for number in repeats.values()):
+        return next(iter(kernels.values()))
+    steps = [repeats.get(name, 1) for name in kernels]
+    return Cycle(list(kernels.values()), steps=steps, names=list(kernels))
 
 
-def sample_classical(folder: RunFolder, on_block: OnBlock | None = None) -> None:
-    """Grow the classical chain of spins to its length, from where it stands; it begins at spins at random.
-
-    Raises:
-        Interrupted: after a signal, between blocks.
-        RunFolderError: when another process holds the folder, or the run is not of spins.
-        CheckpointError: when the chain's checkpoint is damaged.
-    """
-    settings = folder.config.classical
-    if settings is None:
-        raise RunFolderError(f"{folder.path} is no run of spins: beside it runs HMC, not a classical chain")
-    if not settings.enabled:
-        return
-    with folder.stage() as stop:
-        chain = GrowingChain(folder, "classical", settings, on_block, stop)
-        if chain.finished:
-            return
-        sampler = settings.build(folder.action)
-        if chain.stored:
-            state = chain.restore(sampler)
-        else:
-            state = chain.begin(sampler, sampler.init(_random_spins(folder, settings, chain.generator)), {})
-        chain.grow(sampler, state)
+def _begun(
+    chain: GrowingChain, kernels: Kernels, density: Any
+) -> tuple[Sampler[Any, Any], Any, dict[str, dict[str, float]]]:
+    """The sampler of a chain that begins, its state, and what its kernels found as they tuned themselves."""
+    folder, plan, generator = chain.folder, chain.settings, chain.generator
+    only = joined(kernels, plan.repeats)
+    if isinstance(only, IndependenceMetropolis):
+        return only, only.init_from_draws(plan.chains, generator), {}  # their weights are known already
+    if density is None:
+        x = _start(folder, plan.chains, generator)
+    else:
+        x = draws(density, plan.chains, folder.action, generator).x
+    found = {}
+    for name, kernel in kernels.items():
+        kernels[name], state = kernel.adapt(kernel.init(x), generator, plan.thermalisation)
+        x = kernels[name].field(state)
+        if told := kernels[name].found():
+            found[name] = told
+    sampler = joined(kernels, plan.repeats)
+    return sampler, sampler.init(x), found
 
 
-def _small_fields(folder: RunFolder, chains: int, generator: Generator) -> Tensor:
-    device, dtype = folder.device, folder.config.compute.torch_dtype
-    shape = (chains, *folder.action.field_shape)
-    return _START_SPREAD * torch.randn(shape, generator=generator, device=device, dtype=dtype)
-
-
-def _random_spins(folder: RunFolder, settings: ClassicalConfig, generator: Generator) -> Tensor:
-    """±1 with equal probability: no phase is preferred."""
-    shape = (settings.chains, *folder.action.field_shape)
-    heads = torch.randint(2, shape, generator=generator, device=folder.device)
-    return (2 * heads - 1).to(folder.config.compute.torch_dtype)
+def _start(folder: RunFolder, chains: int, generator: Generator) -> Tensor:
+    action = folder.action
+    x = action.kind.start(action.lattice, chains, generator, folder.config.compute.torch_dtype)
+    try:
+        action.check(x)
+    except ValueError as error:
+        raise RunFolderError(f"the start of the kind of field {action.kind} does not fit: {error}") from error
+    return x

@@ -11,9 +11,11 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from latflow.autoregressive import NamedDensity
-from latflow.autoregressive.files import contents_of, load_weights
-from latflow.errors import CheckpointError, RunFolderError
+from torch import nn
+
+from latflow.config.sections import arguments_of
+from latflow.densities.files import load_weights
+from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.estimators import ESTIMATORS
 from latflow.runs.folder import RunFolder, load_checkpoint, plain
 from latflow.storage import save_tree
@@ -47,10 +49,10 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     world = World.here()
     folder.check_processes()
     with folder.stage(world) as stop:
-        flow = folder.new_flow()
-        trainer = _trainer(folder, flow)
+        model = folder.new_model()
+        trainer = _trainer(folder, model)
         best = _Best(folder.config.training.checkpoint_every, trainer.anneal)
-        if _restore(folder, flow, trainer, best):
+        if _restore(folder, model, trainer, best):
             return
         with _history(folder.history_file if world.rank == 0 else None) as history:
             for record in trainer:
@@ -59,11 +61,11 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
                 due = record.step % best.window == 0 or record.step == trainer.steps
                 stopping = stop.agreed()  # asked once: what stops here is what is saved here
                 if due and best.improved(record.step):
-                    _save(folder, "best", contents_of(flow) | {"step": best.step, "f_q": best.f_q})
+                    _save(folder, "best", _contents(folder, model) | {"step": best.step, "f_q": best.f_q})
                 if due or stopping:
                     history.sync()
                     state = {"trainer": trainer.state_dict(), "best": best.state_dict()}
-                    _save(folder, "last", contents_of(flow) | state | {"device": folder.device.type})
+                    _save(folder, "last", _contents(folder, model) | state | {"device": folder.device.type})
                 if on_record is not None:
                     on_record(record)
                 if stopping:
@@ -166,17 +168,20 @@ class _Best:
         self.recent = deque(state["recent"], maxlen=self.window)
 
 
-def _trainer(folder: RunFolder, flow: NamedDensity) -> Trainer:
-    config = folder.config.training
-    return Trainer(
-        flow,
-        folder.action,
-        ESTIMATORS[config.estimator],
-        generator=folder.generator("training"),
-        schedule=config.schedule.build(),
-        anneal=None if config.anneal is None else config.anneal.build(),
-        **config.model_dump(exclude={"estimator", "schedule", "anneal", "checkpoint_every"}),
-    )
+def _trainer(folder: RunFolder, model: Any) -> Trainer:
+    arguments = arguments_of(folder.config.training)
+    estimator = ESTIMATORS[arguments.pop("estimator")]
+    del arguments["checkpoint_every"]
+    try:
+        return Trainer(model, folder.action, estimator, generator=folder.generator("training"), **arguments)
+    except ValueError as error:
+        raise ConfigError(f"training: {error}") from error
+
+
+def _contents(folder: RunFolder, model: nn.Module) -> dict[str, Any]:
+    """What a checkpoint says of the model: how it was built, and its weights."""
+    recipe = getattr(model, "recipe", None) or folder.config.model.table()
+    return {"model": recipe, "weights": model.state_dict()}
 
 
 def _save(folder: RunFolder, name: str, tree: dict[str, Any]) -> None:
@@ -184,7 +189,7 @@ def _save(folder: RunFolder, name: str, tree: dict[str, Any]) -> None:
         save_tree(folder.checkpoint(name), tree)
 
 
-def _restore(folder: RunFolder, flow: NamedDensity, trainer: Trainer, best: _Best) -> bool:
+def _restore(folder: RunFolder, model: nn.Module, trainer: Trainer, best: _Best) -> bool:
     """Go back to the last checkpoint, where there is one; whether it is that of the end."""
     path = folder.checkpoint("last")
     # all go on from what the first has read: the others may not see the same disk
@@ -193,11 +198,11 @@ def _restore(folder: RunFolder, flow: NamedDensity, trainer: Trainer, best: _Bes
     )
     if tree is None:
         return False
-    load_weights(flow, tree["weights"], path)
+    load_weights(model, tree["weights"], path)
     if tree["trainer"]["step"] >= trainer.steps:
         return True
     folder.require_device(tree["device"], path)
-    flow.to(device=folder.device)
+    model.to(device=folder.device)
     try:
         trainer.load_state_dict(tree["trainer"])
     except CheckpointError as error:

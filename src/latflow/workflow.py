@@ -1,0 +1,45 @@
+"""A run from beginning to end, for those who work in Python."""
+
+from typing import TYPE_CHECKING
+
+from latflow.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from latflow.runs import Run
+    from latflow.validation import Validation
+
+
+def judged(run: "Run") -> "Validation":
+    """The verdict on what a run has found so far, which is kept in `results.json`.
+
+    Raises:
+        RunFolderError: when there are no numbers yet, or too few.
+    """
+    from latflow.validation import validate
+
+    run.written()
+    try:
+        validation = validate(run)
+    except ValueError as error:
+        raise RunFolderError(f"{run.path} cannot be judged: {error}") from error
+    run.save_results(validation.as_dict())
+    return validation
+
+
+def complete(run: "Run") -> "Validation":
+    """Train, sample, sample beside, validate, and write the report: what `latflow run` does.
+
+    Every stage goes on where it stopped, so a call on a run that is complete computes nothing anew but the
+    verdict.
+
+    Returns:
+        The verdict; its `passed` says whether everything agrees. The report is `report.html` in the folder.
+    """
+    from latflow.report import write_report
+
+    run.train()
+    run.sample()
+    run.sample_beside()
+    validation = judged(run)
+    write_report(run, validation)
+    return validation
