@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
-from latflow.actions import HoppingPhi4
+from latflow.densities.flows import Bijection, EverySecondSite, Flow, TheoryPrior, minimal_flow, refined
 from latflow.estimators import ESTIMATORS
-from latflow.flows import Bijection, ChainPrior, EverySecondSite, Flow, minimal_flow, refined
-from latflow.papers.bench import Bench
-from latflow.papers.magnetization import Row, measured
 from latflow.samplers import (
     HMC,
     FourierMass,
     HMCState,
-    can_compile,
+    RunningChains,
     flowed_hmc,
     thermalise,
     tune_step_size,
 )
+from latflow.theories import HoppingPhi4
 from latflow.training import Schedule, train
 from latflow.types import Field, Lattice
+from latflow_papers.bench import Bench
+from latflow_papers.magnetization import Row, measured
 
 SOURCE = (
     "Albandea, Del Debbio, Hernández, Kenway, Marsh Rossney, Ramos, slides on machine-learned trivializing "
@@ -53,7 +53,7 @@ class TrivializingSettings:
         batch: draws of a step.
         learning_rate: of Adam, falling like half a cosine.
         estimator: of the gradient, a name in `estimators.ESTIMATORS`.
-        compiled: whether the trajectories are compiled, where there is a compiler.
+        compiled: whether the trajectories are compiled.
     """
 
     points: tuple[tuple[int, float], ...] = ((16, 0.634), (20, 0.645))
@@ -78,7 +78,7 @@ class Study:
 
     def __init__(self, bench: Bench, settings: TrivializingSettings) -> None:
         self.bench, self.settings = bench, settings
-        self.histories: dict[str, list[dict[str, Any]]] = {}
+        self.histories: dict[str, dict[str, Tensor]] = {}
         self.seconds: dict[str, float] = {}
         self._thermal: dict[HoppingPhi4, Field] = {}
 
@@ -181,7 +181,7 @@ class Study:
         self.trained(name, flow, last, self.theory((side, side), beta))
         return flow
 
-    def chains(self, side: int, beta: float, fields: int) -> ChainPrior:
+    def chains(self, side: int, beta: float, fields: int) -> TheoryPrior:
         """A coarse theory as prior, so many fields a draw, from HMC with Fourier acceleration."""
         lattice = (side, side)
         # at ξ = 2 trajectories of length 4 have τ_M = 3
@@ -190,12 +190,12 @@ class Study:
         )
         generator = self.bench.generator(f"L{side} {beta} {fields}, prior")
         start = 0.5 * torch.randn(fields * self.settings.batch, *lattice, generator=generator)
-        return ChainPrior(hmc.action, hmc, start, spacing=2, thermalisation=100)
+        return TheoryPrior(hmc.action, RunningChains(hmc, start, spacing=2, thermalisation=100))
 
     def trained(self, name: str, flow: Flow, last: nn.Module, theory: HoppingPhi4) -> None:
         """Train the last bijection of a flow, or give it the weights of the part that did."""
         part = self.bench.part(f"{name} training", lambda: self._training(name, flow, last, theory))
-        last.load_state_dict({key: torch.tensor(values) for key, values in part["weights"].items()})
+        last.load_state_dict(part["weights"])
         self.histories[name] = part["history"]
         self.seconds[name] = part["cpu_seconds"]
 
@@ -213,10 +213,13 @@ class Study:
             clip=100.0,
             generator=self.bench.generator(f"{name}, training"),
         )
-        history = [{"step": r.step, "f_q": r.f_q, "std": r.f_q_std} for r in records]
-        kept = history[:: max(1, len(history) // 400)]
-        weights = {key: values.tolist() for key, values in last.state_dict().items()}
-        return {"history": kept, "weights": weights, "cpu_seconds": time.process_time() - before}
+        seen = [(record.step, record.f_q, record.f_q_std) for record in records]
+        columns = torch.tensor(seen[:: max(1, len(seen) // 400)], dtype=torch.float64).unbind(1)
+        return {
+            "history": dict(zip(("step", "f_q", "std"), columns, strict=True)),
+            "weights": last.state_dict(),
+            "cpu_seconds": time.process_time() - before,
+        }
 
     def row(
         self,
@@ -258,7 +261,7 @@ class Study:
             rounds=settings.rounds,
             trajectories=5,
         )
-        sampler = replace(sampler, compiled=settings.compiled and can_compile())
+        sampler = replace(sampler, compiled=settings.compiled)
         return sampler, thermalise(sampler, state, 2, generator)
 
     def equilibrium(self, theory: HoppingPhi4, xi: float) -> Field:

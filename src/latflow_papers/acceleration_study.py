@@ -1,32 +1,19 @@
-"""What an independent configuration of φ⁴ costs: tuned HMC, minimal flows, and flows as deep as they pay."""
+"""The parts of the experiment on costs: flows of growing lattices, and chains of every algorithm."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from latflow.actions import HoppingPhi4
-from latflow.analysis import Measurement
-from latflow.flows import Flow, Pullback, spline_flow
-from latflow.papers.bench import Bench, Experiment, Findings, Table, break_even
-from latflow.papers.magnetization import Row, measured
-from latflow.papers.trivializing_study import SOURCE, Study, TrivializingSettings
-from latflow.report.style import BLUE, GREY, INK, ORANGE, label, new_figure, styled
-from latflow.samplers import HMC, Cycle, FourierMass, IndependenceMetropolis, can_compile, flowed_hmc
+from latflow.densities.flows import Flow, Pullback, spline_flow
+from latflow.samplers import HMC, Cycle, FourierMass, IndependenceMetropolis, flowed_hmc
+from latflow.theories import HoppingPhi4
 from latflow.types import Field
-
-FAMILIES = {
-    "HMC": (INK, "o"),
-    "Fourier HMC": (GREY, "v"),
-    "minimal flow": (ORANGE, "s"),
-    "deep flow": (BLUE, "^"),
-}
-"""What is compared: the first words of each algorithm, with colour and marker."""
-
+from latflow_papers.bench import Bench
+from latflow_papers.magnetization import Row, measured
+from latflow_papers.trivializing_study import Study, TrivializingSettings
 
 STUDY = TrivializingSettings(
     points=((8, 0.576), (16, 0.634), (32, 0.662)),
@@ -72,27 +59,9 @@ class AccelerationSettings:
     share: float = 0.25
 
 
-HEAD = (
-    "algorithm",
-    "V⟨M²⟩",
-    "acceptance",
-    "forces",
-    "τ_M",
-    "2τ_M × forces",
-    "2τ_M [ms]",
-    "gain in τ_M",
-    "gain in time",
-    "training [s]",
-    "break-even",
-)
-
-
-def run(bench: Bench, settings: AccelerationSettings) -> Findings:
-    """Train the flows at every point, run all chains from equilibrium, and lay their costs side by side."""
-    comparison = Comparison(bench, settings)
-    groups = [comparison.point(number) for number in range(len(settings.study.points))]
-    tables = [Table(_head(group[0]), [_line(group, row) for row in group]) for group in groups]
-    return Findings(_text(groups), tables, {"acceleration": _figure(groups)})
+def milliseconds(row: Row) -> float:
+    """2τ_M, what an independent configuration takes."""
+    return 2 * row.tau_in_milliseconds.value
 
 
 class Comparison:
@@ -112,7 +81,7 @@ class Comparison:
             self._hybrid("HMC", HMC.of_length(theory, length, math.ceil(12 * length), jitter=0.2))
             for length in self.settings.lengths
         ]
-        best = min(rows, key=_milliseconds)
+        best = min(rows, key=milliseconds)
         mass = FourierMass(m2=(4 / side) ** 2)
         for length in self.settings.fourier_lengths:
             hmc = HMC.of_length(theory, length, math.ceil(4 * length), jitter=0.2, mass=mass)
@@ -140,9 +109,15 @@ class Comparison:
 
     def _deep(self, flow: Flow, theory: HoppingPhi4, best: Row) -> list[Row]:
         """Independent draws of the deep flow, alone and in turn with the best HMC, and HMC through it."""
-        settings, compiled = self.settings, self.study.settings.compiled and can_compile()
+        settings = self.settings
         draws = IndependenceMetropolis(flow, theory, settings.deep_batch)
-        hmc = HMC(theory, best.found["step_size"], best.found["n_steps"], jitter=0.2, compiled=compiled)
+        hmc = HMC(
+            theory,
+            best.found["step_size"],
+            best.found["n_steps"],
+            jitter=0.2,
+            compiled=settings.study.compiled,
+        )
         latent = flowed_hmc(flow, theory, 1 / 4, 8, jitter=0.2)
 
         def proposals(generator: Generator) -> dict[str, Any]:
@@ -212,107 +187,3 @@ class Comparison:
         key = f"L{theory.lattice[0]} {algorithm}"
         found = self.bench.part(key, lambda: chain(self.bench.generator(f"{key}, chain")))
         return Row(key, algorithm, theory.lattice, theory.beta, found | {"training": training})
-
-
-def _milliseconds(row: Row) -> float:
-    """2τ_M, what an independent configuration takes."""
-    return 2 * row.tau_in_milliseconds.value
-
-
-def _head(first: Row) -> tuple[str, ...]:
-    return (f"{'×'.join(map(str, first.lattice))}, β = {first.beta}", *HEAD[1:])
-
-
-def _line(group: Sequence[Row], row: Row) -> list[str]:
-    best = min((one for one in group if one.found["training"] is None), key=_milliseconds)
-    found, cost = row.found, row.tau_in_milliseconds
-    training = found["training"]
-    return [
-        row.algorithm,
-        str(Measurement(found["m2"], found["m2_error"])),
-        f"{found['acceptance']:.2f}",
-        str(found["forces"]),
-        str(row.tau),
-        f"{2 * row.tau.value * found['forces']:.0f}" if found["forces"] else "",
-        str(Measurement(2 * cost.value, 2 * cost.error)),
-        str(row.reduction(group[0])),
-        f"{_milliseconds(best) / _milliseconds(row):.2g}",
-        "" if training is None else f"{training:.0f}",
-        "" if training is None else break_even(training, _milliseconds(best), _milliseconds(row)),
-    ]
-
-
-def _cheapest(group: Sequence[Row], family: str) -> Row:
-    return min((row for row in group if row.algorithm.startswith(f"{family}, ")), key=_milliseconds)
-
-
-def _text(groups: Sequence[Sequence[Row]]) -> str:
-    text = (
-        "φ⁴ with λ = 0.5 at ξ = L/4. 2τ_M [ms] is the time of one processor core for an independent value of "
-        "M in one of many chains, with trajectories that are compiled (not those through the deep flow: the "
-        "compiler takes minutes for it). The gain in τ_M is over HMC of the first trajectory length, the "
-        "gain in time over the fastest HMC without a flow, and break-even is the number of independent "
-        "configurations after which training and sampling together have cost less than that HMC. The minimal "
-        "flow is the one of the slides with k = 3; the deep flow has a Fourier layer, spline couplings and a "
-        "map for all sites, is trained by the path gradient, on each lattice from the weights of the smaller "
-        "one, and its training adds up. "
-    )
-    if len(groups) < 2:
-        return text
-    sides = [group[0].lattice[0] for group in (groups[0], groups[-1])]
-    exponents = []
-    for family in FAMILIES:
-        first, last = (_milliseconds(_cheapest(group, family)) for group in (groups[0], groups[-1]))
-        exponents.append(f"{family} {math.log(last / first) / math.log(sides[1] / sides[0]):.1f}")
-    return text + (
-        f"Exponent x of 2τ_M [ms] ∝ L^x at fixed ξ/L from L = {sides[0]} to {sides[1]}, the fastest of each "
-        f"kind: {', '.join(exponents)}."
-    )
-
-
-@styled
-def _figure(groups: Sequence[Sequence[Row]]) -> Figure:
-    figure = new_figure(5.2, 3.6)
-    axes = figure.subplots()
-    sides = [group[0].lattice[0] for group in groups]
-    for family, (colour, marker) in FAMILIES.items():
-        rows = [_cheapest(group, family) for group in groups]
-        costs = np.array([(row.tau_in_milliseconds.value, row.tau_in_milliseconds.error) for row in rows])
-        look: dict[str, Any] = {"color": colour, "marker": marker, "label": family}
-        axes.errorbar(sides, 2 * costs[:, 0], yerr=2 * costs[:, 1], **look)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    label(axes, "An independent configuration at ξ = L/4", "L", r"$2\tau_M$ [ms of one core]")
-    axes.legend()
-    return figure
-
-
-EXPERIMENT = Experiment(
-    title="What an independent configuration of φ⁴ costs: HMC and flows",
-    source=SOURCE,
-    run=run,
-    settings=AccelerationSettings(),
-    quick=AccelerationSettings(
-        study=replace(
-            STUDY,
-            points=((4, 0.46), (8, 0.576)),
-            chains=4,
-            trajectories=10,
-            steps=3,
-            batch=4,
-            rounds=2,
-            compiled=False,
-        ),
-        lengths=(1.0, 2.0),
-        fourier_lengths=(2.0,),
-        latent_lengths=(1.0,),
-        layers=2,
-        deep_steps=(3, 3),
-        deep_batch=4,
-        proposals=20,
-        cycles=10,
-        deep_trajectories=10,
-        share=0.5,
-    ),
-)
-"""Half an hour on one core."""

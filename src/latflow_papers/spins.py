@@ -9,14 +9,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from latflow.actions import Ising
 from latflow.analysis import Measurement, free_energy, measure
-from latflow.autoregressive import hierarchical_spins
+from latflow.densities import draws
+from latflow.densities.autoregressive import hierarchical_spins
 from latflow.estimators import reinforce_leave_one_out
 from latflow.exact import ising_log_z, ising_magnetization
+from latflow.figures import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
 from latflow.observables import magnetization
-from latflow.papers.bench import Bench, Experiment, Findings, Table
-from latflow.report.style import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
 from latflow.samplers import (
     IndependenceMetropolis,
     Sampler,
@@ -26,8 +25,11 @@ from latflow.samplers import (
     run_blocks,
     thermalise,
 )
+from latflow.theories import Ising
 from latflow.training import Schedule, Trainer
 from latflow.types import Lattice
+from latflow_papers.bench import Bench, Experiment, Findings
+from latflow_papers.results import Cell, Table, number
 
 _SHOWN = {
     "Neural MCMC": (BLUE, "o"),
@@ -74,12 +76,13 @@ def run(bench: Bench, settings: DynamicsSettings) -> Findings:
         found[k] = numbers["samplers"]
         exact = ising_magnetization(settings.lattice, k).mean_of(np.abs)
         for name, one in numbers["samplers"].items():
-            rows.append([f"{k:g}", name, *_row(one, exact)])
+            rows.append([number(k, "g"), name, *_row(one, exact)])
         log_z = Measurement(numbers["log_z"], numbers["log_z_error"])
         exact_log_z = ising_log_z(settings.lattice, k)
-        above = f"{numbers['f_q'] + exact_log_z:.4f}"
-        texts = [str(log_z), f"{exact_log_z:.6f}", f"{log_z.pull(exact_log_z):+.1f}"]
-        log_z_rows.append([f"{k:g}", f"{numbers['training_seconds']:.0f}", above, *texts])
+        training = number(numbers["training_seconds"], ".0f")
+        above = number(numbers["f_q"] + exact_log_z, ".4f")
+        compared = [log_z, number(exact_log_z, ".6f"), number(log_z.pull(exact_log_z), "+.1f")]
+        log_z_rows.append([number(k, "g"), training, above, *compared])
     head = ["K", "sampler", "τ of |M|", "τ of M", "µs a step", "τ(|M|) in µs", "τ(M) in µs", "⟨|M|⟩", "pull"]
     log_z_head = ["K", "training [s]", "F_q + log Z", "log Z by NIS", "exact", "pull"]
     lattice = "×".join(map(str, settings.lattice))
@@ -90,15 +93,16 @@ def run(bench: Bench, settings: DynamicsSettings) -> Findings:
         "all, recording included. In the ordered phase single-spin updates hardly ever change the sign of M, "
         "which clusters and the Z₂-symmetric network do at every step. Pulls are from exact values."
     )
-    return Findings(text, [Table(head, rows), Table(log_z_head, log_z_rows)], {"spins": _figure(found)})
+    tables = [Table("samplers", head, rows), Table("log_z", log_z_head, log_z_rows)]
+    return Findings(text, tables, {"spins": _figure(found)})
 
 
-def _row(one: dict[str, float], exact: float) -> list[str]:
+def _row(one: dict[str, float], exact: float) -> list[Cell]:
     """What the table says of one sampler at one coupling."""
     taus = {key: Measurement(one[f"tau_{key}"], one[f"tau_{key}_error"]) for key in ("abs", "m")}
     step, value = 1e6 * one["seconds_per_step"], Measurement(one["abs_m"], one["abs_m_error"])
-    times = [f"{step * tau.value:.1f}" for tau in taus.values()]
-    return [*map(str, taus.values()), f"{step:.1f}", *times, str(value), f"{value.pull(exact):+.1f}"]
+    times = [number(step * tau.value, ".1f") for tau in taus.values()]
+    return [*taus.values(), number(step, ".1f"), *times, value, number(value.pull(exact), "+.1f")]
 
 
 def _sample(bench: Bench, settings: DynamicsSettings, k: float) -> dict[str, Any]:
@@ -130,9 +134,9 @@ def _sample(bench: Bench, settings: DynamicsSettings, k: float) -> dict[str, Any
         name: _chain(settings, sampler, start, bench.generator(f"{name} {k}"))
         for name, sampler in samplers.items()
     }
-    with torch.no_grad():
-        x, log_q = network.sample(settings.chains * settings.steps, generator)
-    log_weight = (-action(x) - log_q).double().numpy()
+    log_weight = (
+        draws(network, settings.chains * settings.steps, action, generator).log_weight.double().numpy()
+    )
     f = free_energy(log_weight)
     return {
         "samplers": found,
@@ -190,6 +194,7 @@ def _figure(found: dict[float, dict[str, Any]]) -> Figure:
 
 
 EXPERIMENT = Experiment(
+    name="ising-dynamics",
     title="Neural Markov chains of Ising spins beside classical updates",
     source="Networks of Wu, Wang, Zhang, arXiv:1809.10606, and Białas, Korcyl, Stebel, Hierarchical "
     "autoregressive neural networks for statistical systems, arXiv:2203.10989",

@@ -8,16 +8,16 @@ import numpy as np
 from torch import Tensor
 
 from latflow import samplers
-from latflow.actions import U1Gauge
 from latflow.analysis import Measurement, charge_displacement, measure, tunnelling_rate
+from latflow.densities.flows import Flow, QuenchedLinks, gauge_flow
 from latflow.estimators import reparametrization
-from latflow.flows import Flow, QuenchedLinks, gauge_flow
+from latflow.figures import BLUE, GREEN, INK, ORANGE
 from latflow.observables import topological_charge
-from latflow.papers.bench import Bench
-from latflow.report.style import BLUE, GREEN, INK, ORANGE
 from latflow.samplers import HMC, Cycle, IndependenceMetropolis, SectorHop, flowed_hmc, tune_step_size
+from latflow.theories import U1Gauge
 from latflow.training import Schedule, train
 from latflow.types import Links
+from latflow_papers.bench import Bench
 
 ALGORITHMS = {
     "hmc": ("HMC", INK, "o"),
@@ -117,7 +117,7 @@ def training_at(bench: Bench, settings: TopologySettings, flow: Flow, beta: floa
         "cpu_seconds": time.process_time() - before,
         "excess": float(np.mean([r.f_q for r in last])) + QuenchedLinks(lattice, beta).log_z,
         "ess": float(np.mean([r.ess for r in last])),
-        "weights": {key: values.tolist() for key, values in flow.state_dict().items()},
+        "weights": flow.state_dict(),
     }
 
 

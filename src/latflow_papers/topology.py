@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from latflow.analysis import Measurement
 from latflow.exact import u1_charge_squared
-from latflow.papers.bench import Bench, Experiment, Findings, Table, break_even
-from latflow.papers.topology_study import (
+from latflow.figures import GREY, label, new_figure, styled
+from latflow_papers.bench import Bench, Experiment, Findings, break_even
+from latflow_papers.results import Cell, Number, Table, number
+from latflow_papers.topology_study import (
     ALGORITHMS,
     Effort,
     TopologySettings,
@@ -17,7 +18,6 @@ from latflow.papers.topology_study import (
     new_flow,
     training_at,
 )
-from latflow.report.style import GREY, label, new_figure, styled
 
 HEAD = (
     "algorithm",
@@ -47,8 +47,7 @@ def run(bench: Bench, settings: TopologySettings) -> Findings:
             f"training {beta:g}",
             lambda beta=beta, flow=flow: training_at(bench, settings, flow, beta),
         )
-        weights = {key: torch.tensor(values) for key, values in trainings[beta]["weights"].items()}
-        flow.load_state_dict(weights)
+        flow.load_state_dict(trainings[beta]["weights"])
         for side in settings.sides:
             for name in ALGORITHMS:
                 found[side, beta, name] = bench.part(
@@ -59,6 +58,7 @@ def run(bench: Bench, settings: TopologySettings) -> Findings:
                 )
     tables = [
         Table(
+            f"L{side}",
             HEAD,
             [
                 _line(side, beta, name, found, trainings[beta]["cpu_seconds"])
@@ -69,14 +69,15 @@ def run(bench: Bench, settings: TopologySettings) -> Findings:
         for side in settings.sides
     ]
     quality = Table(
+        "training",
         ("β", "β of the prior", "F_q + log Z", "ESS at the end", "seconds of training"),
         [
             [
-                f"{beta:g}",
-                f"{prior:g}",
-                f"{one['excess']:.2f}",
-                f"{one['ess']:.3f}",
-                f"{one['cpu_seconds']:.0f}",
+                number(beta, "g"),
+                number(prior, "g"),
+                number(one["excess"], ".2f"),
+                number(one["ess"], ".3f"),
+                number(one["cpu_seconds"], ".0f"),
             ]
             for (beta, one), prior in zip(trainings.items(), settings.priors, strict=True)
         ],
@@ -90,30 +91,36 @@ def _line(
     name: str,
     all_found: dict[tuple[int, float, str], dict[str, Any]],
     training: float,
-) -> list[str]:
+) -> list[Cell]:
     found, alone = all_found[side, beta, name], all_found[side, beta, "hmc"]
     times = [2e3 * one["tau"] * one["seconds_a_step"] for one in (alone, found)]
     tau = Measurement(found["tau"], found["tau_error"])
     cost = 2e3 * found["seconds_a_step"]
+    price = Measurement(tau.value * cost, tau.error * cost)
     # a history much shorter than τ sees no more of the autocorrelation than its own length
-    known = "" if found["steps"] > 20 * tau.value else "> "
+    known = found["steps"] > 20 * tau.value
     displacement = [Measurement(*found["displacement"][lag - 1]) for lag in (1, 10)]
     return [
         ALGORITHMS[name][0],
         f"{side}×{side}",
-        f"{beta:g}",
-        str(Measurement(*found["charge_squared"])),
-        f"{u1_charge_squared((side, side), beta):.4f}",
-        f"{found['acceptance']:.2f}",
-        "" if found["other"] is None else f"{found['other']:.3f}",
-        str(found["forces"]),
-        *map(str, displacement),
-        str(Measurement(*found["tunnelling"])),
-        f"{known}{tau}",
-        f"{cost / 2:.3g}",
-        f"{known}{Measurement(tau.value * cost, tau.error * cost)}",
+        number(beta, "g"),
+        Measurement(*found["charge_squared"]),
+        number(u1_charge_squared((side, side), beta), ".4f"),
+        number(found["acceptance"], ".2f"),
+        "" if found["other"] is None else number(found["other"], ".3f"),
+        found["forces"],
+        *displacement,
+        Measurement(*found["tunnelling"]),
+        tau if known else _above(tau),
+        number(cost / 2, ".3g"),
+        price if known else _above(price),
         break_even(training, *times) if name in ("flowed", "proposals") else "",
     ]
+
+
+def _above(bound: Measurement) -> Number:
+    """What a history too short for it only bounds from below."""
+    return Number(bound.value, f"> {bound}", bound.error)
 
 
 def _text(settings: TopologySettings) -> str:
@@ -153,6 +160,7 @@ def _figure(settings: TopologySettings, found: dict[tuple[int, float, str], dict
 
 
 EXPERIMENT = Experiment(
+    name="topology",
     title="Topology of U(1) gauge theory: HMC through flows, flow proposals, sector hops",
     source="Foreman, HMC with normalizing flows, arXiv:2112.01586",
     run=run,
@@ -162,13 +170,13 @@ EXPERIMENT = Experiment(
         priors=(0.5,),
         trained_at=4,
         sides=(4, 8),
-        layers=8,
+        layers=2,
         hidden=(2,),
         components=2,
         training=3,
         batch=4,
         rounds=2,
-        efforts={name: Effort(4, 30) for name in ALGORITHMS},
+        efforts={name: Effort(4, 16) for name in ALGORITHMS},
     ),
 )
 """A quarter of an hour on one core."""

@@ -2,21 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Generator, nn
 
-from latflow.actions import Action, Ising, Phi4
-from latflow.autoregressive import dense_spins
+from latflow.densities.autoregressive import dense_spins
+from latflow.densities.flows import affine_flow
 from latflow.estimators import ESTIMATORS, Estimator
-from latflow.flows import affine_flow
-from latflow.papers.bench import Bench, Experiment, Findings, Table
-from latflow.report.style import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow.figures import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow.theories import Action, Ising, Phi4
 from latflow.training import Trainer
 from latflow.types import Lattice
+from latflow_papers.bench import Bench, Experiment, Findings
+from latflow_papers.results import Cell, Table, number
 
 _COLOURS = {
     "score": BLUE,
@@ -50,19 +51,33 @@ class VarianceSettings:
     batches: int
 
 
-def _phi4(lattice: Lattice, generator: Generator) -> tuple[nn.Module, Action]:
-    return affine_flow(lattice, generator=generator), Phi4(lattice, m2=-4.0, lam=8.0)
+class Pair(NamedTuple):
+    """A theory, and what is trained towards it.
+
+    Attributes:
+        action: on a lattice.
+        model: in words.
+        density: before its training.
+    """
+
+    action: Callable[[Lattice], Action]
+    model: str
+    density: Callable[[Lattice, Generator], nn.Module]
 
 
-def _ising(lattice: Lattice, generator: Generator) -> tuple[nn.Module, Action]:
-    return dense_spins(lattice, z2=False, generator=generator), Ising(lattice, beta=0.44068679)
-
-
-THEORIES: dict[str, Callable[[Lattice, Generator], tuple[nn.Module, Action]]] = {
-    "phi4": _phi4,
-    "ising": _ising,
+THEORIES = {
+    "phi4": Pair(
+        lambda lattice: Phi4(lattice, m2=-4.0, lam=8.0),
+        "An affine flow",
+        lambda lattice, generator: affine_flow(lattice, generator=generator),
+    ),
+    "ising": Pair(
+        lambda lattice: Ising(lattice, beta=0.44068679),
+        "A dense network",
+        lambda lattice, generator: dense_spins(lattice, z2=False, generator=generator),
+    ),
 }
-"""A density before its training, and the action it is trained towards."""
+"""By the name in the settings."""
 
 
 def mean_variance(
@@ -84,12 +99,12 @@ def mean_variance(
     """
     parameters = list(density.parameters())
     mean, squares = (torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64) for _ in range(2))
-    for number in range(1, batches + 1):
+    for count in range(1, batches + 1):
         loss = estimator(density, action, batch, generator).loss
         gradients = torch.autograd.grad(loss, parameters)
         flat = torch.cat([gradient.flatten() for gradient in gradients]).double()
         step = flat - mean
-        mean += step / number
+        mean += step / count
         squares += step * (flat - mean)
     return (squares.mean() / batches).item()
 
@@ -99,24 +114,28 @@ def run(bench: Bench, settings: VarianceSettings) -> Findings:
     numbers = bench.part("spread", lambda: _measure(bench, settings))
     spreads = numbers["spread"]
     head = ["step", "ESS", "F_q", *(f"√var {name}" for name in settings.estimators)]
-    rows = [
-        [str(step), f"{numbers['ess'][i]:.3f}", f"{numbers['f_q'][i]:.3f}"]
-        + [f"{spreads[name][i]:.3g}" for name in settings.estimators]
+    rows: list[list[Cell]] = [
+        [step, number(numbers["ess"][i], ".3f"), number(numbers["f_q"][i], ".3f")]
+        + [number(spreads[name][i], "#.3g") for name in settings.estimators]
         for i, step in enumerate(settings.checkpoints)
     ]
     lattice = "×".join(map(str, settings.lattice))
+    pair = THEORIES[settings.theory]
+    words = pair.action(settings.lattice).words
     text = (
-        f"A model of {settings.theory} on {lattice}, trained by REINFORCE with batches of {settings.batch}. "
-        f"At each checkpoint {settings.batches} batches give the variance of every component of the "
-        "gradient, averaged over the components, for all estimators at one set of weights. With a baseline "
-        "and for the path gradient it vanishes where q = p; without one it grows with (log Z)², and the "
-        "reparametrisation keeps the spread of ⟨∂ log q⟩."
+        f"{pair.model} for the {words.name} on {lattice} ({words.parameters}), trained by REINFORCE with "
+        f"batches of {settings.batch}. At each checkpoint {settings.batches} batches give the variance of "
+        "every component of the gradient, averaged over the components, for all estimators at one set of "
+        "weights. With a baseline and for the path gradient it vanishes where q = p; without one it grows "
+        "with (log Z)², and the reparametrisation keeps the spread of ⟨∂ log q⟩."
     )
-    return Findings(text, [Table(head, rows)], {"variance": _figure(settings, spreads)})
+    return Findings(text, [Table("spread", head, rows)], {"variance": _figure(settings, spreads)})
 
 
 def _measure(bench: Bench, settings: VarianceSettings) -> dict[str, Any]:
-    density, action = THEORIES[settings.theory](settings.lattice, bench.generator("weights"))
+    pair = THEORIES[settings.theory]
+    action = pair.action(settings.lattice)
+    density = pair.density(settings.lattice, bench.generator("weights"))
     trainer = Trainer(
         density,  # pyright: ignore[reportArgumentType] (a module that is a density)
         action,
@@ -167,6 +186,7 @@ _CONTINUOUS = ("score", "reinforce", "reparametrization", "path_gradient")
 _DISCRETE = ("score", "reinforce", "reinforce_leave_one_out")
 
 PHI4 = Experiment(
+    name="phi4-variance",
     title="Variance of gradient estimators along the training of a flow",
     source=_SOURCE,
     run=run,
@@ -175,6 +195,7 @@ PHI4 = Experiment(
 )
 
 ISING = Experiment(
+    name="ising-variance",
     title="Variance of gradient estimators along the training of an autoregressive network",
     source=f"{_SOURCE}, for the spins of its section 2",
     run=run,

@@ -4,15 +4,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from torch import Tensor
 
 from latflow.analysis import Measurement
-from latflow.papers.bench import Bench, Experiment, Findings, Table
-from latflow.papers.magnetization import Row
-from latflow.papers.trivializing_study import SOURCE, Study, TrivializingSettings
-from latflow.report.style import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow.figures import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow_papers.bench import Bench, Experiment, Findings
+from latflow_papers.magnetization import Row
+from latflow_papers.results import Cell, Table, number
+from latflow_papers.trivializing_study import SOURCE, Study, TrivializingSettings
 
 PUBLISHED = {
     "L16 HMC": "77.9(1.5)",
@@ -45,43 +46,49 @@ def run(bench: Bench, settings: TrivializingSettings) -> Findings:
     study = Study(bench, settings)
     points = [study.point(side, beta) for side, beta in settings.points]
     sections = [
-        (points, "The minimal flow from normal numbers."),
-        (study.larger_lattices(), "The network of the first lattice on larger ones, at the same β."),
-        (study.kernel_sizes(points[0]), "Larger kernels."),
-        (study.from_coarser_theories(points[0]), "From coarser theories."),
+        ("points", points, "The minimal flow from normal numbers:"),
+        (
+            "volumes",
+            study.larger_lattices(),
+            "The network of the first lattice on larger ones, at the same β:",
+        ),
+        ("kernels", study.kernel_sizes(points[0]), "Larger kernels:"),
+        ("coarse", study.from_coarser_theories(points[0]), "From coarser theories:"),
     ]
     tables = [
-        Table(HEAD, [line for group in groups for line in _lines(group)]) for groups, _ in sections if groups
+        Table(name, HEAD, [line for group in groups for line in _lines(group)], caption)
+        for name, groups, caption in sections
+        if groups
     ]
-    rows = [row for groups, _ in sections for group in groups for row in group]
+    rows = [row for _, groups, _ in sections for group in groups for row in group]
     figures = {
         "autocorrelation": _figure_of_tau(list({row.key: row for row in rows}.values())),
         "training": _figure_of_training(study.histories),
     }
-    return Findings(_text(settings, [what for groups, what in sections if groups]), tables, figures)
+    return Findings(_text(settings), tables, figures)
 
 
-def _lines(group: Sequence[Row]) -> list[list[str]]:
+def _lines(group: Sequence[Row]) -> list[list[Cell]]:
     """The lines of rows on one lattice, the first of which is HMC."""
     return [
         [
             row.algorithm,
             "×".join(map(str, row.lattice)),
-            str(row.beta),
-            str(Measurement(row.found["m2"], row.found["m2_error"])),
-            f"{row.found['acceptance']:.2f}",
-            str(row.found["forces"]),
-            str(row.tau),
-            PUBLISHED.get(row.key, ""),
-            "" if row is group[0] else str(row.reduction(group[0])),
-            f"{row.tau.value * row.found['forces']:.0f}",
-            str(row.tau_in_milliseconds),
+            number(row.beta, "g"),
+            Measurement(row.found["m2"], row.found["m2_error"]),
+            number(row.found["acceptance"], ".2f"),
+            row.found["forces"],
+            row.tau,
+            Measurement.parse(PUBLISHED[row.key]) if row.key in PUBLISHED else "",
+            "" if row is group[0] else row.reduction(group[0]),
+            number(row.tau.value * row.found["forces"], ".0f"),
+            row.tau_in_milliseconds,
         ]
         for row in group
     ]
 
 
-def _text(settings: TrivializingSettings, shown: Sequence[str]) -> str:
+def _text(settings: TrivializingSettings) -> str:
     return (
         f"HMC for φ⁴ with λ = {settings.lam} at ξ = L/4, leapfrog, trajectory length 1, the step size tuned "
         f"to an acceptance of {settings.acceptance}, and the same in the latent variables of minimal flows: "
@@ -90,8 +97,7 @@ def _text(settings: TrivializingSettings, shown: Sequence[str]) -> str:
         "the force evaluations of a trajectory, and in milliseconds of one processor core for one of "
         f"{settings.chains} chains that run at once. The product with the milliseconds decides: a force "
         "through the flow costs its forward and backward pass. The chains of the coarse "
-        "theory in a prior make two trajectories of Fourier-accelerated HMC between two draws. "
-        "Tables: " + " ".join(f"{i}. {what}" for i, what in enumerate(shown, 1))
+        "theory in a prior make two trajectories of Fourier-accelerated HMC between two draws."
     )
 
 
@@ -118,18 +124,18 @@ def _figure_of_tau(rows: Sequence[Row]) -> Figure:
 
 
 @styled
-def _figure_of_training(histories: dict[str, list[dict[str, Any]]]) -> Figure:
+def _figure_of_training(histories: dict[str, dict[str, Tensor]]) -> Figure:
     figure = new_figure(7.2, 3.4)
     left, right = figure.subplots(1, 2)
     colours = (BLUE, ORANGE, GREEN, INK, GREY)
-    for number, (name, history) in enumerate(histories.items()):
+    for place, (name, history) in enumerate(histories.items()):
         look: dict[str, Any] = {
-            "color": colours[number % len(colours)],
-            "linestyle": ("-", "--", ":")[number // len(colours) % 3],
+            "color": colours[place % len(colours)],
+            "linestyle": ("-", "--", ":")[place // len(colours) % 3],
             "linewidth": 0.9,
             "label": name,
         }
-        steps, spread = [one["step"] for one in history], np.array([one["std"] for one in history])
+        steps, spread = history["step"].numpy(), history["std"].numpy()
         left.plot(steps, spread, **look)
         right.plot(steps, [math.erfc(sigma / 2) for sigma in spread], **look)
     for axes in (left, right):
@@ -142,6 +148,7 @@ def _figure_of_training(histories: dict[str, list[dict[str, Any]]]) -> Figure:
 
 
 TRIVIALIZING = Experiment(
+    name="trivializing",
     title="Trivializing flows of φ⁴ with minimal networks",
     source=SOURCE,
     run=run,
@@ -161,6 +168,7 @@ TRIVIALIZING = Experiment(
 )
 
 COARSE_TO_FINE = Experiment(
+    name="trivializing-40",
     title="Trivializing flows of φ⁴ from L = 10 to 20 to 40",
     source=SOURCE,
     run=run,

@@ -7,15 +7,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from latflow.actions import Ising
 from latflow.analysis import Measurement, effective_sample_size, free_energy, mutual_information
-from latflow.autoregressive import cut_weights, dense_spins
+from latflow.densities.autoregressive import cut_weights, dense_spins
 from latflow.estimators import reinforce_leave_one_out
 from latflow.exact import ising_log_z, ising_mutual_information
-from latflow.papers.bench import Bench, Experiment, Findings, Table
-from latflow.report.style import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow.figures import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow.theories import Ising
 from latflow.training import Anneal, Schedule, Trainer
 from latflow.types import Lattice
+from latflow_papers.bench import Bench, Experiment, Findings
+from latflow_papers.results import Cell, Table, number
 
 _COLOURS = (BLUE, ORANGE, GREEN, GREY)
 
@@ -70,16 +71,19 @@ def run(bench: Bench, settings: InformationSettings) -> Findings:
             name = f"{_name(cuts.lattice)} K={k}"
             numbers = bench.part(name, lambda cuts=cuts, k=k, name=name: _measure(bench, cuts, k, name))
             log_z = Measurement(*numbers["log_z"])
-            quality = [f"{numbers['ess']:.3f}", f"{log_z.pull(ising_log_z(cuts.lattice, k)):+.1f}"]
+            quality = [
+                number(numbers["ess"], ".3f"),
+                number(log_z.pull(ising_log_z(cuts.lattice, k)), "+.1f"),
+            ]
             for first in cuts.rows:
                 information = Measurement(*numbers["information"][str(first)])
                 found[cuts.lattice, first, k] = information
-                exact = ["—", "—"]
+                exact: list[Cell] = ["", ""]
                 if cuts is settings.known:
                     value = ising_mutual_information(cuts.lattice, k, first)
-                    exact = [f"{value:.5f}", f"{information.pull(value):+.1f}"]
-                cut = [_name(cuts.lattice), f"{first} + {cuts.lattice[0] - first}", f"{k:g}"]
-                rows.append([*cut, *quality, str(information), *exact])
+                    exact = [number(value, ".5f"), number(information.pull(value), "+.1f")]
+                cut = [_name(cuts.lattice), f"{first} + {cuts.lattice[0] - first}", number(k, "g")]
+                rows.append([*cut, *quality, information, *exact])
     head = ["lattice", "rows", "K", "ESS", "pull of log Z", "I(A, B)", "exact", "pull"]
     known, larger = settings.known, settings.larger
     text = (
@@ -93,7 +97,7 @@ def run(bench: Bench, settings: InformationSettings) -> Findings:
         "continues those of smaller lattices. Log Z, which Kaufman's formula gives for both, shows whether a "
         "network has learnt all of the distribution: an ESS alone does not see what was left out."
     )
-    return Findings(text, [Table(head, rows)], {"information": _figure(settings, found)})
+    return Findings(text, [Table("information", head, rows)], {"information": _figure(settings, found)})
 
 
 def _measure(bench: Bench, cuts: CutSettings, k: float, name: str) -> dict[str, Any]:
@@ -177,6 +181,7 @@ def _points(axes: Axes, values: dict[float, Measurement], colour: str, name: str
 
 
 EXPERIMENT = Experiment(
+    name="ising-information",
     title="The mutual information of two strips of Ising spins",
     source="Białas, Korcyl, Stebel, Mutual information of spin systems from autoregressive neural networks, "
     "arXiv:2304.13412",

@@ -1,19 +1,19 @@
 """The exponential toy model: gradient estimators along a training, beside their exact variances."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 
-from latflow.actions import Exponential
 from latflow.estimators import ESTIMATORS
 from latflow.exact import toy_variance
-from latflow.papers.bench import Bench, Experiment, Findings, Table
-from latflow.report.style import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow.figures import BLUE, GREEN, GREY, INK, ORANGE, label, new_figure, styled
+from latflow.theories import Exponential
 from latflow.training import Trainer
+from latflow_papers.bench import Bench, Experiment, Findings
+from latflow_papers.results import Table, number
 
 NAMES = {
     "score": (r"$g_1$, score function", BLUE),
@@ -22,6 +22,9 @@ NAMES = {
     "path_gradient": ("path gradient", INK),
 }
 """The estimators that are compared, with their names in the figure."""
+
+SERIES = ("path", "theta", "variance", "spread")
+"""Of a training: θ at every step, and at some of them θ, the variance of the estimates and its own spread."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +74,28 @@ class ExponentialDensity(nn.Module):
 
 def run(bench: Bench, settings: ToySettings) -> Findings:
     """Train θ with each estimator, and measure the spread of all its estimates on the way."""
-    found = {name: bench.part(name, lambda name=name: _train(bench, settings, name)) for name in NAMES}
+    parts = {name: bench.part(name, lambda name=name: _train(bench, settings, name)) for name in NAMES}
+    found = {name: {key: part[key].numpy() for key in SERIES} for name, part in parts.items()}
     rows = []
     for name, numbers in found.items():
-        exact = _exact(name, np.array(numbers["theta"]), settings)
-        pull = (np.array(numbers["variance"]) - exact) / np.array(numbers["spread"])
+        exact = _exact(name, numbers["theta"], settings)
+        pull = (numbers["variance"] - exact) / numbers["spread"]
         ends = numbers["path"][-1]
-        rows.append([name, f"{ends:.4f}", f"{np.abs(pull).max():.1f}", f"{np.square(pull).mean():.2f}"])
+        largest, mean_square = np.abs(pull).max(), np.square(pull).mean()
+        rows.append([name, number(ends, ".4f"), number(largest, ".1f"), number(mean_square, ".2f")])
     head = ["estimator", "θ at the end", "largest deviation of the variance [σ]", "mean square deviation"]
     text = (
         f"The model q = θ exp(−θφ) learns λ = {settings.rate} from θ = {settings.start} in {settings.steps} "
-        f"steps of Adam with batches of {settings.batch}. Every {settings.every} steps the variance of the "
-        f"estimator is taken from {settings.batches} batches and compared with the exact one at this θ, in "
-        "units of the spread that a sample variance has. g₂ and the path gradient lose their variance as θ "
-        "reaches λ, g₃ does not; g₁ does so only because the target is normalised, Z = 1."
+        f"steps of Adam with batches of {settings.batch}. Every {settings.every} steps, $places times, the "
+        f"variance of the estimator is taken from {settings.batches} batches and compared with the exact "
+        "one, in units of the spread that a sample variance has. g₂ and the path gradient lose their "
+        "variance as θ reaches λ, g₃ does not; g₁ does so only because the target is normalised, Z = 1."
     )
-    return Findings(text, [Table(head, rows)], {"toy": _figure(found, settings)})
+    table, places = Table("estimators", head, rows), len(found["score"]["theta"])
+    return Findings(text, [table], {"toy": _figure(found, settings)}, {"places": places})
 
 
-def _train(bench: Bench, settings: ToySettings, name: str) -> dict[str, Any]:
+def _train(bench: Bench, settings: ToySettings, name: str) -> dict[str, Tensor]:
     density, action = ExponentialDensity(settings.start), Exponential(settings.rate)
     estimator, noise = ESTIMATORS[name], bench.generator(f"{name}, variance")
     trainer = Trainer(
@@ -101,8 +107,7 @@ def _train(bench: Bench, settings: ToySettings, name: str) -> dict[str, Any]:
         learning_rate=settings.learning_rate,
         generator=bench.generator(name),
     )
-    path: list[float] = [settings.start]
-    theta, variance, spread = [], [], []
+    path, theta, variance, spread = [settings.start], [], [], []
     for record in trainer:
         if (record.step - 1) % settings.every == 0:
             estimates = []
@@ -115,7 +120,8 @@ def _train(bench: Bench, settings: ToySettings, name: str) -> dict[str, Any]:
             variance.append(second * settings.batches / (settings.batches - 1))
             spread.append(float(np.sqrt((fourth - second**2) / settings.batches)))
         path.append(density.theta.item())
-    return {"path": path, "theta": theta, "variance": variance, "spread": spread}
+    series = zip(SERIES, (path, theta, variance, spread), strict=True)
+    return {key: torch.tensor(values, dtype=torch.float64) for key, values in series}
 
 
 def _exact(name: str, theta: np.ndarray, settings: ToySettings) -> np.ndarray:
@@ -124,10 +130,10 @@ def _exact(name: str, theta: np.ndarray, settings: ToySettings) -> np.ndarray:
 
 
 @styled
-def _figure(found: dict[str, dict[str, Any]], settings: ToySettings) -> Figure:
+def _figure(found: dict[str, dict[str, np.ndarray]], settings: ToySettings) -> Figure:
     figure = new_figure(7.2, 3.2)
     left, right = figure.subplots(1, 2)
-    furthest = max(max(numbers["path"]) for numbers in found.values())
+    furthest = max(numbers["path"].max() for numbers in found.values())
     theta = np.linspace(settings.start, furthest, 300)
     for name, numbers in found.items():
         text, colour = NAMES[name]
@@ -150,6 +156,7 @@ def _figure(found: dict[str, dict[str, Any]], settings: ToySettings) -> Figure:
 
 
 EXPERIMENT = Experiment(
+    name="toy",
     title="Gradient estimators on a toy model",
     source="Białas, Korcyl, Stebel, Gradient estimators for normalising flows, section 5.1, figure 2",
     run=run,

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from latflow.actions import Schwinger
 from latflow.analysis import effective_sample_size, free_energy, variational_free_energy
+from latflow.densities import draws
+from latflow.densities.flows import gauge_flow
 from latflow.estimators import ESTIMATORS
-from latflow.flows import gauge_flow
-from latflow.papers.bench import Bench, Experiment, Findings, Table
-from latflow.report.style import BLUE, GREEN, ORANGE, label, new_figure, running_mean, styled
+from latflow.figures import BLUE, GREEN, ORANGE, label, new_figure, running_mean, styled
+from latflow.theories import Schwinger
 from latflow.training import Schedule, Trainer
 from latflow.types import Lattice
+from latflow_papers.bench import Bench, Experiment, Findings
+from latflow_papers.results import Cell, Table, number
 
 NAMES = {
     "reinforce": ("REINFORCE", BLUE),
@@ -60,9 +62,9 @@ def run(bench: Bench, settings: SchwingerSettings) -> Findings:
     found = {name: bench.part(name, lambda name=name: _train(bench, settings, name)) for name in NAMES}
     rows = []
     for name, numbers in found.items():
-        norms = np.quantile(np.array(numbers["grad_norm"])[settings.steps // 4 :], [0.5, 0.9, 0.99, 1.0])
-        texts = [f"{numbers[key]:{form}}" for key, form in _COLUMNS.items()]
-        rows.append([NAMES[name][0], *texts, *(f"{norm:.1f}" for norm in norms)])
+        norms = np.quantile(numbers["grad_norm"].numpy()[settings.steps // 4 :], [0.5, 0.9, 0.99, 1.0])
+        ends: list[Cell] = [number(numbers[key], form) for key, form in _COLUMNS.items()]
+        rows.append([NAMES[name][0], *ends, *(number(norm, ".1f") for norm in norms)])
     head = ["estimator", "ESS", "F_q", "F", "seconds"]
     head += [f"{what} gradient norm" for what in ("median", "90%", "99%", "largest")]
     lattice = "×".join(map(str, settings.lattice))
@@ -75,7 +77,7 @@ def run(bench: Bench, settings: SchwingerSettings) -> Findings:
         "so that ⟨|force|⟩ diverges logarithmically and its variance as 1/d. Estimators through the draws "
         "inherit these tails. REINFORCE sees log |det D| alone, whose moments are finite."
     )
-    return Findings(text, [Table(head, rows)], {"schwinger": _figure(found, settings)})
+    return Findings(text, [Table("gradients", head, rows)], {"schwinger": _figure(found, settings)})
 
 
 def _train(bench: Bench, settings: SchwingerSettings, name: str) -> dict[str, Any]:
@@ -99,14 +101,17 @@ def _train(bench: Bench, settings: SchwingerSettings, name: str) -> dict[str, An
         generator=generator,
     )
     kept = ("ess", "f_q", "grad_norm")
-    history: dict[str, Any] = {key: [] for key in kept}
+    history: dict[str, list[float]] = {key: [] for key in kept}
     for record in trainer:
         for key in kept:
             history[key].append(getattr(record, key))
-    with torch.no_grad():
-        draws = [flow.sample(settings.batch, generator) for _ in range(settings.draws // settings.batch)]
-        log_weight = torch.cat([-action(x) - log_q for x, log_q in draws]).double().numpy()
-    return history | {
+    batches = [
+        draws(flow, settings.batch, action, generator).log_weight
+        for _ in range(settings.draws // settings.batch)
+    ]
+    log_weight = torch.cat(batches).double().numpy()
+    series = {key: torch.tensor(values, dtype=torch.float64) for key, values in history.items()}
+    return series | {
         "final_ess": effective_sample_size(log_weight),
         "final_f_q": variational_free_energy(log_weight).value,
         "free_energy": free_energy(log_weight).value,
@@ -121,8 +126,8 @@ def _figure(found: dict[str, dict[str, Any]], settings: SchwingerSettings) -> Fi
     for name, numbers in found.items():
         text, colour = NAMES[name]
         left.plot(steps, numbers["ess"], color=colour, alpha=0.15, linewidth=0.6)
-        left.plot(steps, running_mean(numbers["ess"], window), color=colour, label=text)
-        norms = np.sort(numbers["grad_norm"])[::-1]
+        left.plot(steps, running_mean(numbers["ess"].numpy(), window), color=colour, label=text)
+        norms = np.sort(numbers["grad_norm"].numpy())[::-1]
         right.plot(norms, np.arange(1, len(norms) + 1) / len(norms), color=colour, label=text)
     label(left, "Effective sample size", "training step", "ESS")
     left.set_ylim(bottom=0)
@@ -134,6 +139,7 @@ def _figure(found: dict[str, dict[str, Any]], settings: SchwingerSettings) -> Fi
 
 
 EXPERIMENT = Experiment(
+    name="schwinger",
     title="Gradient estimators for the Schwinger model",
     source="Białas, Korcyl, Stebel, Training normalizing flows with computationally intensive target "
     "probability distributions, section 5.1, figure 2, on a smaller lattice",
