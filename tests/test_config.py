@@ -207,7 +207,7 @@ def test_the_theory_says_what_stands_beside():
         ),
         (["model.type=dense", "model.coupling=0.3"], "model.coupling: unknown key"),
         (["action.lattice=[8]"], "model: expected a lattice of two sides"),
-        (["action.lattice=[1, 8]"], "action: expected sides of at least 2 for spins"),
+        (["action.lattice=[1, 8]"], "action: expected sides of at least 2 for bonds"),
         (["action.couplings=[[1.0]]"], "action: expected finite couplings of shape (2, 8, 8), got"),
         (["action.field=0.1"], "model: expected z2 = false for an action without the symmetry"),
         (["beside.type=glauber"], "beside.type: expected a sampler out of "),

@@ -1,20 +1,17 @@
 """The Ising model on a periodic lattice, uniform or with a coupling for every bond, in an external field."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
-from operator import add
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from latflow.fields import SPINS, FieldKind
 from latflow.formulas import binder_cumulant, susceptibility
-from latflow.lattice import checked_lattice, volume
+from latflow.lattice import volume
 from latflow.measurement import Measurement
 from latflow.theories.base import Action, Scaled, Sum, Words
+from latflow.theories.bonds import Bonded, total
 from latflow.types import Lattice, LogProb, Spins
 
 _MOST_SITES_ENUMERATED = 16
@@ -23,7 +20,7 @@ _LONGEST_ROW = 8
 
 
 @dataclass(frozen=True)
-class Ising(Action):
+class Ising(Bonded):
     """The Ising model with nearest-neighbour couplings.
 
         S(s) = −β Σ_x Σ_μ J_μ(x) s_x s_{x+μ} − h Σ_x s_x,    s_x = ±1,    target exp(−S)
@@ -54,15 +51,7 @@ class Ising(Action):
     kind: ClassVar[FieldKind] = SPINS
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lattice", checked_lattice(self.lattice))
-        if min(self.lattice) < 2:
-            raise ValueError(f"expected sides of at least 2 for spins, got {self.lattice}")
-        if self.couplings is not None:
-            values = np.asarray(self.couplings, dtype=np.float64)
-            shape = (len(self.lattice), *self.lattice)
-            if values.shape != shape or not np.isfinite(values).all():
-                raise ValueError(f"expected finite couplings of shape {shape}, got shape {values.shape}")
-            object.__setattr__(self, "couplings", _nested(values.tolist()))
+        self._check_bonds()
 
     @property
     def z2_symmetric(self) -> bool:
@@ -71,22 +60,14 @@ class Ising(Action):
 
     def __call__(self, x: Spins) -> LogProb:
         self.check(x)
-        bonds = [x * x.roll(-1, axis) for axis in range(1, x.ndim)]
-        if self.couplings is not None:
-            bonds = [j * bond for j, bond in zip(self._couplings_like(x), bonds, strict=True)]
-        action = -self.beta * _sum(bonds).flatten(1).sum(1)
+        bonds = self.on_bonds([x * x.roll(-1, axis) for axis in range(1, x.ndim)])
+        action = -self.beta * total(bonds).flatten(1).sum(1)
         return action - self.field * x.flatten(1).sum(1) if self.field else action
 
     def local_field(self, x: Spins) -> Spins:
         """H_x = β Σ_μ [J_μ(x) s_{x+μ} + J_μ(x−μ) s_{x−μ}] + h: a flip of s_x changes S by 2 s_x H_x."""
         self.check(x)
-        axes = range(1, x.ndim)
-        if self.couplings is None:
-            total = _sum([x.roll(-1, axis) + x.roll(1, axis) for axis in axes])
-        else:
-            pairs = list(zip(self._couplings_like(x), axes, strict=True))
-            total = _sum([j * x.roll(-1, axis) + (j * x).roll(1, axis) for j, axis in pairs])
-        return self.beta * total + self.field
+        return self.beta * self.of_neighbours(x) + self.field
 
     @property
     def established(self) -> str:
@@ -153,19 +134,6 @@ class Ising(Action):
             return None
         return exact.ising_magnetization(self.lattice, self.beta, self.field)
 
-    def bond_strengths(self) -> Float[Tensor, "directions *lattice"]:
-        """β J_μ(x) of every bond, float64."""
-        if self.couplings is None:
-            return torch.full((len(self.lattice), *self.lattice), float(self.beta), dtype=torch.float64)
-        return self.beta * self._couplings
-
-    def _couplings_like(self, x: Spins) -> Float[Tensor, "directions *lattice"]:
-        return self._couplings.to(x)
-
-    @cached_property
-    def _couplings(self) -> Tensor:
-        return torch.tensor(self.couplings, dtype=torch.float64)
-
 
 def ising_of(action: Action) -> Ising:
     """The Ising model that an action is, also where it is written as a sum or a multiple of such models.
@@ -197,12 +165,3 @@ def _of_moments(sites: int, *moments: float) -> dict[str, float]:
         "susceptibility": susceptibility(m_squared, m_abs, sites),
         "binder_cumulant": binder_cumulant(m_squared, m_fourth),
     }
-
-
-def _nested(values: Any) -> Any:
-    """Lists as tuples, at every depth."""
-    return tuple(_nested(value) for value in values) if isinstance(values, list) else values
-
-
-def _sum(fields: list[Tensor]) -> Tensor:
-    return reduce(add, fields)

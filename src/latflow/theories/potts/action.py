@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from latflow.fields.states import States as Kind
-from latflow.lattice import check_even, checked_lattice, volume
+from latflow.lattice import check_even, volume
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.theories.base import Action, Scaled, Sum, Words
+from latflow.theories.bonds import Bonded, nested
 from latflow.theories.potts.order import observables
 from latflow.types import Lattice, LogProb, States
 
@@ -28,7 +29,7 @@ _MOST_TRANSFERRED = 4 * 10**8
 
 
 @dataclass(frozen=True)
-class Potts(Action):
+class Potts(Bonded):
     """The Potts model with q states a site and nearest-neighbour couplings.
 
         S(s) = −β Σ_x Σ_μ J_μ(x) δ(s_x, s_{x+μ}) − Σ_x h(s_x),    s_x = 0 … q−1,    target exp(−S)
@@ -62,20 +63,12 @@ class Potts(Action):
     couplings: Any = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lattice", checked_lattice(self.lattice))
-        if min(self.lattice) < 2:
-            raise ValueError(f"expected sides of at least 2 for Potts states, got {self.lattice}")
+        self._check_bonds()
         if not isinstance(self.q, int) or isinstance(self.q, bool) or self.q < 2:
             raise ValueError(f"expected a whole number of at least 2 states, got q = {self.q!r}")
         if not math.isfinite(self.beta):
             raise ValueError(f"expected a finite beta, got {self.beta}")
         self._check_field()
-        if self.couplings is not None:
-            values = np.asarray(self.couplings, dtype=np.float64)
-            shape = (len(self.lattice), *self.lattice)
-            if values.shape != shape or not np.isfinite(values).all():
-                raise ValueError(f"expected finite couplings of shape {shape}, got shape {values.shape}")
-            object.__setattr__(self, "couplings", _nested(values.tolist()))
 
     def _check_field(self) -> None:
         values = np.asarray(self.field, dtype=np.float64)
@@ -83,7 +76,7 @@ class Potts(Action):
             raise ValueError(
                 f"expected a finite field: one number for state 0, or {self.q} numbers, got {self.field!r}"
             )
-        object.__setattr__(self, "field", _nested(values.tolist()))
+        object.__setattr__(self, "field", nested(values.tolist()))
 
     @cached_property
     def kind(self) -> Kind:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -118,12 +111,6 @@ class Potts(Action):
         for mu, strength in enumerate(self.bond_strengths().to(x.device)):
             total += strength * is_state.roll(-1, mu + 2) + (strength * is_state).roll(1, mu + 2)
         return total + self._fields.to(x.device).view(-1, *[1] * (x.ndim - 1))
-
-    def bond_strengths(self) -> Float[Tensor, "directions *lattice"]:
-        """β J_μ(x) of every bond, float64."""
-        if self.couplings is None:
-            return torch.full((len(self.lattice), *self.lattice), float(self.beta), dtype=torch.float64)
-        return self.beta * self._couplings
 
     @property
     def established(self) -> str | None:
@@ -196,10 +183,6 @@ class Potts(Action):
         return exact.potts_ring_two_point(volume(self.lattice), self.q, self.beta)
 
     @cached_property
-    def _couplings(self) -> Tensor:
-        return torch.tensor(self.couplings, dtype=torch.float64)
-
-    @cached_property
     def _fields(self) -> Tensor:
         return torch.tensor(self.fields, dtype=torch.float64)
 
@@ -223,8 +206,3 @@ def potts_of(action: Action) -> Potts:
             return Potts(a.lattice, a.q, beta=1.0, field=fields, couplings=couplings)
         case _:
             raise ValueError(f"expected a Potts model, got {action}")
-
-
-def _nested(values: Any) -> Any:
-    """Lists as tuples, at every depth."""
-    return tuple(_nested(value) for value in values) if isinstance(values, list) else values

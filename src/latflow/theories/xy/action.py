@@ -3,21 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
-from operator import add
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from latflow.fields.angles import SITE_ANGLES, binder_cumulant_of_vectors
 from latflow.fields.base import FieldKind
-from latflow.lattice import checked_lattice, volume, wrapped
+from latflow.lattice import volume, wrapped
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.theories.base import Action, Scaled, Sum, Words
+from latflow.theories.bonds import Bonded, total
 from latflow.types import Field, Lattice, LogProb
 
 _WIDEST, _FEW_SITES = 4, 4
@@ -28,7 +25,7 @@ _LARGEST_BETA = 2.0
 
 
 @dataclass(frozen=True)
-class XY(Action):
+class XY(Bonded):
     """The XY model with nearest-neighbour couplings.
 
         S(θ) = −β Σ_x Σ_μ J_μ(x) cos(θ_x − θ_{x+μ}) − h Σ_x cos θ_x,    target exp(−S), measure Π dθ_x
@@ -59,15 +56,7 @@ class XY(Action):
     kind: ClassVar[FieldKind] = SITE_ANGLES
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lattice", checked_lattice(self.lattice))
-        if min(self.lattice) < 2:
-            raise ValueError(f"expected sides of at least 2 for the XY model, got {self.lattice}")
-        if self.couplings is not None:
-            values = np.asarray(self.couplings, dtype=np.float64)
-            shape = (len(self.lattice), *self.lattice)
-            if values.shape != shape or not np.isfinite(values).all():
-                raise ValueError(f"expected finite couplings of shape {shape}, got shape {values.shape}")
-            object.__setattr__(self, "couplings", _nested(values.tolist()))
+        self._check_bonds()
 
     @property
     def z2_symmetric(self) -> bool:
@@ -83,9 +72,10 @@ class XY(Action):
         """−∂S/∂θ_x = −β Σ_μ [J_μ(x) sin(θ_x − θ_{x+μ}) − J_μ(x−μ) sin(θ_{x−μ} − θ_x)] − h sin θ_x."""
         self.check(x)
         axes = range(1, x.ndim)
-        currents = self._weighted([(x - x.roll(-1, axis)).sin() for axis in axes])
-        total = _sum([current.roll(1, axis) - current for axis, current in zip(axes, currents, strict=True)])
-        return self.beta * total - self.field * x.sin() if self.field else self.beta * total
+        currents = self.on_bonds([(x - x.roll(-1, axis)).sin() for axis in axes])
+        pairs = zip(axes, currents, strict=True)
+        torque = self.beta * total([current.roll(1, axis) - current for axis, current in pairs])
+        return torque - self.field * x.sin() if self.field else torque
 
     def local_field(self, x: Field) -> tuple[Field, Field]:
         """H_x = β Σ_{±μ} J e^{iθ_y} + h, the sum over the neighbours y of x, as real and imaginary part.
@@ -98,7 +88,7 @@ class XY(Action):
 
     def field_of(self, cosine: Field, sine: Field) -> tuple[Field, Field]:
         """H_x of vectors of any length, by their components; what is not known is left out as zeros."""
-        return self.beta * self._neighbours(cosine) + self.field, self.beta * self._neighbours(sine)
+        return self.beta * self.of_neighbours(cosine) + self.field, self.beta * self.of_neighbours(sine)
 
     @property
     def established(self) -> str:
@@ -213,34 +203,10 @@ class XY(Action):
             return replace(self, beta=self.beta + other.beta, field=field)
         return XY(self.lattice, 1.0, field, self.bond_strengths() + other.bond_strengths())
 
-    def bond_strengths(self) -> Float[Tensor, "directions *lattice"]:
-        """β J_μ(x) of every bond, float64."""
-        if self.couplings is None:
-            return torch.full((len(self.lattice), *self.lattice), float(self.beta), dtype=torch.float64)
-        return self.beta * self._couplings
-
     def _bonds(self, x: Field) -> Tensor:
         """Σ_μ J_μ(x) cos(θ_x − θ_{x+μ}) at each site."""
         cosines = [(x - x.roll(-1, axis)).cos() for axis in range(1, x.ndim)]
-        return _sum(self._weighted(cosines))
-
-    def _neighbours(self, part: Tensor) -> Tensor:
-        """Σ_{±μ} J part_{x±μ} at each site."""
-        axes = range(1, part.ndim)
-        if self.couplings is None:
-            return _sum([part.roll(step, axis) for axis in axes for step in (-1, 1)])
-        pairs = list(zip(self._couplings.to(part), axes, strict=True))
-        return _sum([j * part.roll(-1, axis) + (j * part).roll(1, axis) for j, axis in pairs])
-
-    def _weighted(self, bonds: list[Tensor]) -> list[Tensor]:
-        """J_μ(x) times what each direction μ has at x."""
-        if self.couplings is None:
-            return bonds
-        return [j * bond for j, bond in zip(self._couplings.to(bonds[0]), bonds, strict=True)]
-
-    @cached_property
-    def _couplings(self) -> Tensor:
-        return torch.tensor(self.couplings, dtype=torch.float64)
+        return total(self.on_bonds(cosines))
 
 
 def xy_of(action: Action) -> XY:
@@ -274,12 +240,3 @@ def vortex_density(x: Field) -> LogProb:
     time, space = (wrapped(x.roll(-1, axis) - x) for axis in (1, 2))
     around = time + space.roll(-1, 1) - time.roll(-1, 2) - space
     return (around / (2 * math.pi)).round().abs().flatten(1).mean(1)
-
-
-def _sum(fields: list[Tensor]) -> Tensor:
-    return reduce(add, fields)
-
-
-def _nested(values: Any) -> Any:
-    """Lists as tuples, at every depth."""
-    return tuple(_nested(value) for value in values) if isinstance(values, list) else values
