@@ -242,15 +242,15 @@ def test_what_is_wrong_with_spins_is_named(overrides, message):
             ["sampling.kernels=['hmc', 'hops', 'hmc']"],
             "sampling.kernels: expected each kernel once, got h",
         ),
-        ("u1", ["sampling.kernels=['hcm']"], "sampling.kernels.type: expected a sampler out of "),
+        ("u1", ["sampling.kernels=['hcm']"], "sampling.hcm: expected a sampler out of "),
         ("u1", ["sampling.kernels=hmc"], "sampling.kernels: expected a valid tuple, got 'hmc'"),
         (
             "u1",
             ["sampling.kernels=['steps']"],
             "expected a name of letters, digits and _, got the kernel 'steps'",
         ),
-        ("phi4-8x8", ["sampling.kernels=['hmc', 'hops']"], "sampling.kernels: expected a theory of links"),
-        ("ising-8x8", ["sampling.kernels=['proposals', 'hmc']"], "sampling.kernels: "),
+        ("phi4-8x8", ["sampling.kernels=['hmc', 'hops']"], "sampling.hops: expected a theory of links"),
+        ("ising-8x8", ["sampling.kernels=['proposals', 'hmc']"], "sampling.hmc: "),
         ("u1", ["sampling.flowed_hmc.jitter=0.1"], "sampling.flowed_hmc: unknown key; expected one of steps"),
         (
             "u1",

@@ -237,3 +237,34 @@ def test_the_example_has_a_run(tmp_path):
     assert result.exit_code == 0, result.output
     page = (tmp_path / "run" / "report.html").read_text()
     assert "φ⁶ theory on 6 × 6" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("(x**2 + self.g * x**4).sum()", "expected the action as a tensor with an entry for each"),
+        ("float('nan') * (x**2).flatten(1).sum(1)", "expected the action to be finite where chains start"),
+        ("(x**2).flatten(2).sum(2)", "expected one number for each configuration, got shape (3, 2)"),
+        ("(x**2).flatten(1).sum(1) / 0 * x.nowhere", "mine.py, line"),
+    ],
+)
+def test_a_theory_is_tried_before_there_is_a_folder(mine, tmp_path, code, message):
+    file = tmp_path / "mine.py"
+    file.write_text(file.read_text().replace("(x**2 + self.g * x**4).flatten(1).sum(1)", code))
+    result = CliRunner().invoke(cli.app, ["run", str(mine), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_observable_is_tried_before_there_is_a_folder(mine, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        file.read_text()
+        + "\n    def own_observables(self):\n"
+        + "        return (lf.observables.Observable('fourth', 'fourth', lambda x: (x**4).mean()),)\n"
+    )
+    result = CliRunner().invoke(cli.app, ["run", str(mine), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2, result.output
+    assert "the observable fourth as a tensor with an entry for each configuration" in result.stderr
+    assert not (tmp_path / "run").exists()

@@ -118,7 +118,8 @@ def _attribute(name: str, noun: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            legal = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+            own = (key for key, value in vars(module).items() if callable(value) and key[0] != "_")
+            legal = [key for key in own if getattr(vars(module)[key], "__module__", "") == module.__name__]
             raise ConfigError(f"expected {noun} {attribute!r} in {where}, which has {', '.join(legal)}")
         found = getattr(found, part)
     return found

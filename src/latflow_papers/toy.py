@@ -150,7 +150,7 @@ def _figure(found: dict[str, dict[str, np.ndarray]], settings: ToySettings) -> F
         right.plot(theta, np.sqrt(_exact(name, theta, settings)), color=colour, linewidth=0.8, linestyle=":")
     left.axhline(settings.rate, color=GREY, linewidth=0.8)
     label(left, "Training", "step", r"$\theta$")
-    left.legend(loc="lower right")
+    left.legend(loc="best")
     label(right, "Spread of the estimate; dotted: exact", r"$\theta$", r"$\sqrt{\mathrm{var}\,g}$")
     return figure
 

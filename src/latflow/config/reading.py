@@ -115,6 +115,8 @@ def _check_type(key: str, table: Mapping[str, Any], legal: list[str], given: Map
         )
     if name is None:
         raise ConfigError(f"{key}: expected a key 'type', one of {', '.join(legal)}")
+    if isinstance(name, str) and name.endswith(".py"):
+        raise ConfigError(f"{key}.type: expected a name in that file, as {name}:Name, got {name!r}")
     if not isinstance(name, str) or (":" not in name and name not in legal):
         raise ConfigError(
             f"{key}.type: expected one of {', '.join(legal)}, or one of your own as module:Name or "

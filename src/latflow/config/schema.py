@@ -318,8 +318,7 @@ def _sampling(section: SamplingConfig) -> ChainPlan:
     for name in section.kernels:
         settings = dict(tables.get(name, {}))
         repeats[name] = settings.pop("repeat", 1)
-        place = f"sampling.{name}" if name in tables else "sampling.kernels"
-        kernels[name] = part("samplers", place, {"type": name, **settings})
+        kernels[name] = part("samplers", f"sampling.{name}", {"type": name, **settings})
     return ChainPlan("model", **_length(section), kernels=kernels, repeats=repeats)
 
 

@@ -25,6 +25,7 @@ from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
 from latflow.runs.interrupts import StopRequest, deferred_signals
+from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
 from latflow.storage import load_tree, write_text
 from latflow.theories import Action
@@ -79,6 +80,7 @@ class RunFolder:
         cls: type[Folder], path: Path, table: dict[str, Any], given: dict[str, Given] | None = None
     ) -> Folder:
         _check_format(path)
+        _check_code(path)
         return cls(path, parse_config(table, path / _CONFIG, given))
 
     @classmethod
@@ -103,6 +105,7 @@ class RunFolder:
             raise RunFolderError(f"{path} {what}: choose another folder")
         folder = cls(path, config)
         folder.check_processes()
+        try_out(folder.action)
         code = {}
         for file in sorted(set(sources(config.table()))):
             code[str(file)] = _digest(file)
@@ -142,17 +145,19 @@ class RunFolder:
             raise RunFolderError(
                 f"{path} holds a run with another configuration (there and now):\n  "
                 + "\n  ".join(changed)
-                + f"\ngo on with it by `latflow run {path}`, or choose another folder"
+                + "\n"
+                + (
+                    "go on with it with the objects and settings that it has"
+                    if given
+                    else f"go on with it by `latflow run {path}`"
+                )
+                + ", or choose another folder"
             )
 
     @property
     def info(self) -> dict[str, Any]:
         """What `run.json` says: versions, seed, command, device, time of creation."""
-        file = self.path / _INFO
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError) as error:
-            raise RunFolderError(f"{file} is missing or damaged: {error}") from error
+        return _info(self.path)
 
     @property
     def action(self) -> Action:
@@ -242,7 +247,7 @@ class RunFolder:
         """
         with contextlib.ExitStack() as held, deferred_signals(world) as stop:
             world.from_first(lambda: held.enter_context(self._locked()))
-            self._check_code()
+            _check_code(self.path)
             if world.rank == 0:
                 self._note_circumstances()
             threads = torch.get_num_threads()
@@ -281,21 +286,6 @@ class RunFolder:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
-    def _check_code(self) -> None:
-        """The Python files of the configuration are those with which the run began.
-
-        Raises:
-            RunFolderError: naming one that is not.
-        """
-        for name, digest in self.info.get("code", {}).items():
-            file = Path(name)
-            if not file.is_file() or _digest(file) != digest:
-                what = "has changed since the run began" if file.is_file() else "is gone"
-                raise RunFolderError(
-                    f"{file}, which {self.path} is made with, {what}: choose another folder, or put back "
-                    f"what it was; a copy is {self.path / _CODE / file.name}"
-                )
-
     def _note_circumstances(self) -> None:
         """Write down where a run goes on elsewhere or with other versions: its numbers may then differ."""
         now, info = self._circumstances(), self.info
@@ -322,6 +312,37 @@ def _check_format(path: Path) -> None:
             f"{path} was written by another version of latflow, whose runs this one cannot go on with "
             f"(expected format {_FORMAT}, found {found}): choose another folder"
         )
+
+
+def _info(path: Path) -> dict[str, Any]:
+    """What `run.json` in a folder says.
+
+    Raises:
+        RunFolderError: when it is missing or no JSON.
+    """
+    file = path / _INFO
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise RunFolderError(f"{file} is missing or damaged: {error}") from error
+
+
+def _check_code(path: Path) -> None:
+    """The Python files of the configuration are those with which the run began.
+
+    Raises:
+        RunFolderError: naming one that is not.
+    """
+    if not (path / _INFO).exists():
+        return  # told where it is needed
+    for name, digest in _info(path).get("code", {}).items():
+        file = Path(name)
+        if not file.is_file() or _digest(file) != digest:
+            what = "has changed since the run began" if file.is_file() else "is gone"
+            raise RunFolderError(
+                f"{file}, which {path} is made with, {what}: choose another folder, or put back what it was; "
+                f"a copy is {path / _CODE / file.name}"
+            )
 
 
 def _table(path: Path) -> dict[str, Any]:

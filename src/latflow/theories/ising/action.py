@@ -40,6 +40,7 @@ class Ising(Bonded):
         ValueError: for a lattice with a side below 2, or couplings of another shape or not finite.
 
     Example:
+        >>> import torch
         >>> Ising((4, 6), beta=0.5)(torch.ones(1, 4, 6))
         tensor([-24.])
     """

@@ -45,6 +45,7 @@ class XY(Bonded):
         ValueError: for a lattice with a side below 2, or couplings of another shape or not finite.
 
     Example:
+        >>> import torch
         >>> XY((4, 6), beta=0.5)(torch.zeros(1, 4, 6))
         tensor([-24.])
     """
