@@ -300,3 +300,20 @@ def test_a_cycle_without_the_model_says_what_moves_it(without_flow):
         assert f"{run.series('model')[f'accepted_{name}'].mean():.3f}" in page
         assert label in page
     assert "⟨exp(−ΔH)⟩ of HMC" in page
+
+
+def test_several_proposals_a_step_are_all_kept(tmp_path):
+    """Three draws of each chain a step, side by side; a chain that stops between blocks goes on with them."""
+    changes = [*RING, "sampling.proposals.repeat=3", kernels("proposals", "hmc"), "sampling.steps=30"]
+    run = sampled(tmp_path / "run", "phi4-minimal", *changes, "sampling.block=10")
+    draws = run.series("proposals")
+    assert {values.shape[:2] for values in draws.values()} == {(30, 3 * 48)}
+    assert validate(run).diagnostics["draws"] == 30 * 3 * 48
+    path = tmp_path / "again"
+    shutil.copytree(run.path, path)
+    shutil.rmtree(path / "samples.zarr")
+    (path / "checkpoints" / "model.safetensors").unlink()
+    with pytest.raises(Killed):
+        Run.open(path).sample(on_block=after(2))
+    Run.open(path).sample()
+    assert_same(outcome(path, ("model", "proposals")), outcome(run.path, ("model", "proposals")))

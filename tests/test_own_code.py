@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import latflow as lf
 from latflow import cli
 from latflow.config import load_config
 from latflow.errors import ConfigError, RunFolderError
@@ -268,3 +269,72 @@ def test_an_observable_is_tried_before_there_is_a_folder(mine, tmp_path):
     assert result.exit_code == 2, result.output
     assert "the observable fourth as a tensor with an entry for each configuration" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_names_that_a_section_has_already_are_told(mine, tmp_path):
+    (tmp_path / "parts.py").write_text(
+        "from latflow.samplers import HMC\n"
+        "def steps_hmc(action, *, steps: int = 3):\n    return HMC(action, 0.1, steps)\n"
+        "def again(action, *, repeat: int = 3):\n    return HMC(action, 0.1, repeat)\n"
+        "def typed(action, *, type: str = 'a'):\n    return HMC(action, 0.1, 3)\n"
+    )
+    for changes, message in (
+        (["beside.type='parts.py:steps_hmc'"], "beside: .*steps_hmc has an argument 'steps'"),
+        (["sampling.kernels=['mine']", "sampling.mine.type='parts.py:again'"], "has an argument 'repeat'"),
+        (["beside.type='parts.py:typed'"], "has an argument 'type'"),
+        (["beside.type=proposals"], "(?s)beside: .*NoneType|density.*None"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config(mine, changes)
+
+
+def test_names_for_a_type_checker_alone_lose_no_key(mine, tmp_path):
+    (tmp_path / "parts.py").write_text(
+        "from __future__ import annotations\n"
+        "from typing import TYPE_CHECKING\n"
+        "import torch\n"
+        "from latflow.samplers import HMC\n"
+        "if TYPE_CHECKING:\n    from latflow.theories import Action\n"
+        "def short(action: Action, *, n: int = 3, activation=torch.tanh):\n    return HMC(action, 0.1, n)\n"
+    )
+    config = load_config(mine, ["beside.type='parts.py:short'", "beside.n=5"])
+    (kernel,) = config.beside.kernels.values()
+    assert kernel.arguments.model_dump() == {"n": 5}
+    assert "beside.n: expected a valid integer" in refused(mine, "beside.type='parts.py:short'", "beside.n=x")
+
+
+def test_a_description_may_speak_of_files(mine, tmp_path):
+    run = Run.create(tmp_path / "run", load_config(mine, ["description='see phi6.py: mine'"]))
+    assert sorted(file.name for file in (run.path / "code").iterdir()) == ["mine.py"]
+
+
+def test_files_of_one_name_keep_both_copies(mine, tmp_path):
+    kernel = "from latflow.samplers import HMC\ndef short(action):\n    return HMC(action, {}, 3)\n"
+    for folder, step in (("x", 0.1), ("y", 0.2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.py").write_text(kernel.format(step))
+    changes = [
+        "sampling.kernels=['a', 'b']",
+        "sampling.a.type='x/own.py:short'",
+        "sampling.b.type='y/own.py:short'",
+    ]
+    run = Run.create(tmp_path / "run", load_config(mine, changes))
+    copies = {file.read_text() for file in (run.path / "code").iterdir()}
+    assert {kernel.format(0.1), kernel.format(0.2)} <= copies
+
+
+def test_objects_made_in_python_are_told_apart():
+    from latflow.runs.run import described
+
+    class Mine:
+        def __init__(self, numbers):
+            self.numbers = numbers
+
+    assert described(Mine([1.0, 0.0])) == described(Mine([1.0, 0.0]))
+    assert described(Mine([1.0, 0.0])) != described(Mine([5.0, 3.0]))
+    flows = [lf.flows.affine_flow((4, 4), layers=1, hidden=(2,), dilation=d) for d in (1, 2, 1)]
+    assert described(flows[0]) == described(flows[2].eval()) != described(flows[1])
+    ising = lf.actions.Ising((4, 4), 0.3)
+    before = described(ising)
+    ising.known()  # what it keeps of that does not change what it is
+    assert described(ising) == before != described(lf.actions.Ising((4, 4), 0.31))

@@ -92,15 +92,16 @@ def located(name: str, folder: Path) -> str:
 
 
 def sources(table: Any) -> Iterator[Path]:
-    """The files that a configuration names as "file.py:Name", at any depth."""
+    """The files that a configuration names by `type` = "file.py:Name", at any depth."""
     if isinstance(table, dict):
-        for value in table.values():
-            yield from sources(value)
+        for key, value in table.items():
+            if key == "type" and isinstance(value, str) and ".py:" in value:
+                yield Path(value.rpartition(":")[0])
+            else:
+                yield from sources(value)
     elif isinstance(table, list | tuple):
         for value in table:
             yield from sources(value)
-    elif isinstance(table, str) and ".py:" in table:
-        yield Path(table.rpartition(":")[0])
 
 
 def foreign_frame(error: BaseException) -> traceback.FrameSummary | None:

@@ -1,6 +1,6 @@
 """What a configuration names by its type, theories, models and samplers, and how it is built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,14 @@ PYTHON = "python"
 """The type of what was made in Python."""
 
 
-def part(group: Group, place: str, table: Mapping[str, Any]) -> Part:
+def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collection[str] = ()) -> Part:
     """The part that a table describes by its `type` and its other keys.
+
+    Args:
+        group: what it is.
+        place: where the table stands.
+        table: the table.
+        reserved: keys of the table besides `type` that are not the part's own.
 
     Raises:
         ConfigError: for a type that does not exist, and for keys or values that it does not take; naming the
@@ -113,6 +119,11 @@ def part(group: Group, place: str, table: Mapping[str, Any]) -> Part:
         section = section_of(constructor, _SUPPLIED[group])
     except UnsettableError as error:
         raise ConfigError(f"{place}: {error}") from error
+    if taken := [key for key in ("type", *reserved) if key in section.model_fields]:
+        raise ConfigError(
+            f"{place}: {name} has an argument {taken[0]!r}, which is a key of its section already: "
+            "expected another name for it"
+        )
     try:
         return Part(place, name, section.model_validate(arguments), constructor)
     except ValidationError as invalid:

@@ -171,9 +171,9 @@ def checked(tables: Tables, training: Section, given: dict[str, Given] | None = 
     )
     density = _built_model(model_part, action)
     _check_training(training, action)
-    for plan in (config.sampling, config.beside):
-        if plan is not None:
-            _check_chain(plan, action, density)
+    _check_chain(config.sampling, action, density)
+    if config.beside is not None:
+        _check_chain(config.beside, action, None)
     labels = [observable.name for observable in action.observables if observable.label]
     if unknown := [name for name in config.reference if name not in labels]:
         raise ConfigError(f"reference: expected names out of {', '.join(labels)}, got {', '.join(unknown)}")
@@ -285,6 +285,12 @@ def _check_chain(plan: ChainPlan, action: "Action", density: Any) -> None:
             samplers[name].check_chains(plan.chains)
         except ValueError as error:
             raise ConfigError(f"{kernel.place}: {error}{where_in_foreign(error)}") from error
+    several = len(samplers) > 1 or any(number > 1 for number in plan.repeats.values())
+    if several and any(one.proposes for one in samplers.values()) and not hasattr(density, "log_prob"):
+        raise ConfigError(
+            f"{plan.name}: expected a model that can evaluate, with `log_prob`, for proposals beside "
+            f"other kernels, got {type(density).__name__}"
+        )
     if not any(sampler.ergodic for sampler in samplers.values()):
         raise ConfigError(
             f"{plan.name}: expected a kernel that reaches all configurations beside {', '.join(samplers)}, "
@@ -318,7 +324,7 @@ def _sampling(section: SamplingConfig) -> ChainPlan:
     for name in section.kernels:
         settings = dict(tables.get(name, {}))
         repeats[name] = settings.pop("repeat", 1)
-        kernels[name] = part("samplers", f"sampling.{name}", {"type": name, **settings})
+        kernels[name] = part("samplers", f"sampling.{name}", {"type": name, **settings}, ("repeat",))
     return ChainPlan("model", **_length(section), kernels=kernels, repeats=repeats)
 
 
@@ -326,7 +332,7 @@ def _beside(section: BesideConfig, established: str | None) -> ChainPlan | None:
     name = section.type or established
     if not section.enabled or name is None:
         return None
-    sampler = part("samplers", "beside", {"type": name, **section.settings()})
+    sampler = part("samplers", "beside", {"type": name, **section.settings()}, BesideConfig.model_fields)
     return ChainPlan("beside", **_length(section), kernels={_short(name): sampler})
 
 

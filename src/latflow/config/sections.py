@@ -64,7 +64,8 @@ def section_of(constructor: Callable[..., Any], supplied: frozenset[str] = SUPPL
                 f"{constructor.__name__} cannot be built from a configuration: its argument {name} is "
                 f"{error}, and no table can hold that"
             ) from None
-        fields[name] = (mapped, ... if needed else _as_read(parameter.default))
+        if needed or _is_plain(default := _as_read(parameter.default)):
+            fields[name] = (mapped, ... if needed else default)
     section = create_model(getattr(constructor, "__name__", "Section"), __base__=Section, **fields)
     section.__latflow_constructor__ = constructor  # pyright: ignore[reportAttributeAccessIssue]
     return section
@@ -94,7 +95,24 @@ def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(target, include_extras=True)
     except (NameError, AttributeError, TypeError):  # names that exist only for a type checker
-        return dict(getattr(target, "__annotations__", {}))
+        found = {}
+        for name, annotation in getattr(target, "__annotations__", {}).items():
+            alone = types.SimpleNamespace(__annotations__={name: annotation})
+            try:
+                space = getattr(target, "__globals__", {})
+                found |= typing.get_type_hints(alone, space, include_extras=True)
+            except (NameError, AttributeError, TypeError):
+                found[name] = annotation
+        return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a file can hold a value."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, Section | int | float | str)
 
 
 def _as_read(default: Any) -> Any:

@@ -106,10 +106,9 @@ class RunFolder:
         folder = cls(path, config)
         folder.check_processes()
         try_out(folder.action)
-        code = {}
-        for file in sorted(set(sources(config.table()))):
-            code[str(file)] = _digest(file)
-            write_text(path / _CODE / file.name, file.read_text(encoding="utf-8"))
+        code = {str(file): _digest(file) for file in sorted(set(sources(config.table())))}
+        for name, copy in _copies(code).items():
+            write_text(path / _CODE / copy, Path(name).read_text(encoding="utf-8"))
         info = {"format": _FORMAT, "command": _command(), **folder._circumstances()}
         write_text(path / _INFO, json.dumps(info | ({"code": code} if code else {}), indent=2))
         write_text(path / _CONFIG, to_toml(config))
@@ -327,6 +326,15 @@ def _info(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
 
 
+def _copies(code: dict[str, str]) -> dict[str, str]:
+    """What the copy of each file is called: as the file, and with its digest where two have the same name."""
+    names = [Path(name).name for name in code]
+    return {
+        name: Path(name).name if names.count(Path(name).name) == 1 else f"{digest[:8]}_{Path(name).name}"
+        for name, digest in code.items()
+    }
+
+
 def _check_code(path: Path) -> None:
     """The Python files of the configuration are those with which the run began.
 
@@ -335,13 +343,14 @@ def _check_code(path: Path) -> None:
     """
     if not (path / _INFO).exists():
         return  # told where it is needed
-    for name, digest in _info(path).get("code", {}).items():
+    code = _info(path).get("code", {})
+    for name, digest in code.items():
         file = Path(name)
         if not file.is_file() or _digest(file) != digest:
             what = "has changed since the run began" if file.is_file() else "is gone"
             raise RunFolderError(
                 f"{file}, which {path} is made with, {what}: choose another folder, or put back what it was; "
-                f"a copy is {path / _CODE / file.name}"
+                f"a copy is {path / _CODE / _copies(code)[name]}"
             )
 
 

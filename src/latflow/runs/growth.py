@@ -126,7 +126,7 @@ class GrowingChain:
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
         for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
-            self.store.append(dict(zip((self.name, "proposals"), _arrays(part), strict=False)), self.steps)
+            self.store.append(_arrays(self.name, part), self.steps)
             self.steps += len(part.series["accepted"])
             self._save(sampler, state)
             self._report(_block_report(self.steps, self.settings.steps, part))
@@ -206,13 +206,21 @@ def _groups_of(folder: RunFolder, name: ChainName) -> list[str]:
     return [name, "proposals"] if info.get("proposes") else [name]
 
 
-def _arrays(part: Block) -> list[dict[str, np.ndarray]]:
-    """A block as the arrays that are written: what the chain held, and the raw draws if there are any."""
-    blocks: list[dict[str, Tensor]] = [part.series]
-    if part.proposals is not None:
+def _arrays(name: ChainName, part: Block) -> dict[str, dict[str, np.ndarray]]:
+    """A block as the arrays that are written, by their groups: the chain, and the draws of the model.
+
+    Where a step proposes several times its draws lie side by side, (step, draws · chains, …), so that all
+    groups have as many steps.
+    """
+    groups = {name: {key: values.numpy() for key, values in part.series.items()}}
+    if part.proposals is not None and name == "model":
+        steps = len(part.series["accepted"])
         # of the fields, those that the chain held are enough
-        blocks.append({name: values for name, values in part.proposals.items() if name != "field"})
-    return [{name: values.numpy() for name, values in series.items()} for series in blocks]
+        drawn = {key: values.numpy() for key, values in part.proposals.items() if key != "field"}
+        groups["proposals"] = {
+            key: values.reshape(steps, -1, *values.shape[2:]) for key, values in drawn.items()
+        }
+    return groups
 
 
 def _block_report(step: int, steps: int, part: Block) -> BlockReport:

@@ -4,13 +4,13 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from xarray import Dataset
 
 from latflow.config import ChainPlan, Given, parse_config
@@ -202,14 +202,50 @@ class Run(RunFolder):
 
 
 def described(thing: Any) -> str:
-    """What tells an object made in Python from others: its class, and its fields or its weights' names."""
+    """What tells an object that was made in Python from others: its class, and a digest of what it holds."""
     kind = type(thing)
+    shown = repr(thing) if dataclasses.is_dataclass(thing) else f"{kind.__module__}.{kind.__qualname__}"
+    digest = hashlib.sha256()
+    for word in _words(thing, set()):
+        digest.update(word)
+    return f"{shown}, {digest.hexdigest()[:12]}"
+
+
+def _words(thing: Any, seen: set[int]) -> Iterator[bytes]:
+    """What an object holds, at any depth, as bytes: numbers and text, arrays, the fields of other objects."""
+    if isinstance(thing, Tensor):
+        plain = thing.detach().cpu()
+        thing = plain.double().numpy() if plain.is_floating_point() else plain.numpy()
+    if isinstance(thing, np.ndarray):
+        yield f"{thing.dtype}{thing.shape}".encode()
+        yield thing.tobytes()
+    elif isinstance(thing, str | bytes | int | float | complex | bool | type(None)):
+        yield repr(thing).encode()
+    elif isinstance(thing, Mapping):
+        for key, value in thing.items():
+            yield repr(key).encode()
+            yield from _words(value, seen)
+    elif isinstance(thing, list | tuple):
+        yield f"{len(thing)}".encode()
+        for value in thing:
+            yield from _words(value, seen)
+    else:
+        yield f"{type(thing).__module__}.{type(thing).__qualname__}".encode()
+        if id(thing) not in seen:
+            seen.add(id(thing))  # what holds itself ends here
+            yield from _words(_held(thing), seen)
+
+
+def _held(thing: Any) -> dict[str, Any]:
+    """The fields of an object, without what it has only computed from them, and without a module's mode."""
     if dataclasses.is_dataclass(thing):
-        return repr(thing)
-    if isinstance(thing, nn.Module):
-        shapes = {name: list(values.shape) for name, values in thing.state_dict().items()}
-        digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:12]
-        numbers = sum(values.numel() for values in thing.state_dict().values())
-        return f"{kind.__module__}.{kind.__qualname__}, {numbers} numbers, {digest}"
-    plain = {key: value for key, value in vars(thing).items() if isinstance(value, int | float | str | tuple)}
-    return f"{kind.__module__}.{kind.__qualname__}({plain})"
+        return {one.name: getattr(thing, one.name) for one in dataclasses.fields(thing) if one.compare}
+    computed = {
+        name
+        for kind in type(thing).__mro__
+        for name, v in vars(kind).items()
+        if isinstance(v, cached_property)
+    }
+    return {
+        name: v for name, v in getattr(thing, "__dict__", {}).items() if name not in computed | {"training"}
+    }

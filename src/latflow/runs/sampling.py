@@ -47,7 +47,7 @@ def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) 
             state = chain.restore(sampler)
         else:
             sampler, state, found = _begun(chain, kernels, density)
-            info = {"found": found, "proposes": sampler.proposes}
+            info = {"found": found, "proposes": name == "model" and sampler.proposes}
             state = chain.begin(sampler, state, info)
         chain.grow(sampler, state)
 

@@ -74,6 +74,11 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
     proposes = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.density, Density | WeightedSampler):
+            raise ValueError(
+                f"expected a model to propose draws of, got {type(self.density).__name__}: a chain beside "
+                "the model has none"
+            )
         if self.batch < 1:
             raise ValueError(f"expected a batch of at least 1, got {self.batch}")
 

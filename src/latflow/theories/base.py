@@ -227,7 +227,15 @@ class Sum(Action):
     def own_observables(self) -> tuple[Observable, ...]:
         mine = {one.name: one for one in self.first.own_observables()}
         theirs = {one.name: one for one in self.second.own_observables()}
-        return tuple((mine | theirs | _of_both(mine, theirs)).values())
+        return tuple(_unequal(one, mine, theirs) for one in (mine | theirs).values())
+
+    def __mul__(self, factor: float) -> Action:
+        """Each part scaled: what they measure may contain their couplings."""
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        return self.first * factor + self.second * factor
+
+    __rmul__ = __mul__
 
     def neighbour(self) -> tuple[ExactSampler, Action] | None:
         for one, other in ((self.first, self.second), (self.second, self.first)):
@@ -304,14 +312,14 @@ class Scaled(Action):
         return self.inner.coordinates(field)
 
 
-def _of_both(mine: Mapping[str, Observable], theirs: Mapping[str, Observable]) -> dict[str, Observable]:
-    """Observables of both parts of a sum, whose sectors are equal only where those of both parts are."""
-    found = {}
-    for name in mine.keys() & theirs.keys():
-        one, other = mine[name].sectors, theirs[name].sectors
-        if one is not None and other is not None and one.equal != other.equal:
-            found[name] = dataclasses.replace(mine[name], sectors=dataclasses.replace(one, equal=None))
-    return found
+def _unequal(
+    observable: Observable, mine: Mapping[str, Observable], theirs: Mapping[str, Observable]
+) -> Observable:
+    """An observable of a sum, whose sectors are equally probable only where both parts say so."""
+    said = [part[observable.name].sectors if observable.name in part else None for part in (mine, theirs)]
+    if observable.sectors is None or all(one is not None and one.equal is not None for one in said):
+        return observable
+    return dataclasses.replace(observable, sectors=dataclasses.replace(observable.sectors, equal=None))
 
 
 def _plain(value: Any) -> str:
