@@ -1,5 +1,6 @@
 """Samplers: Markov chains whose stationary distribution is exp(−S), each an `init` and a `step`."""
 
+from latflow.analysis import thermalisation_time
 from latflow.observables.base import Observe
 from latflow.samplers.base import (
     Block,
@@ -7,7 +8,6 @@ from latflow.samplers.base import (
     Sampler,
     run,
     run_blocks,
-    thermalisation_time,
     thermalise,
 )
 from latflow.samplers.chain_prior import RunningChains

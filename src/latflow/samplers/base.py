@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import Num
 from torch import Generator, Tensor
 
 from latflow.observables.base import Observe
@@ -223,28 +222,6 @@ def run(
         proposals=joined(proposals) if proposals else None,
         state=last[0],
     )
-
-
-def thermalisation_time(history: Num[Tensor, "step *chain"]) -> int:
-    """The step at which a history first crosses the mean of its second half.
-
-    A chain that starts far out drifts towards equilibrium, and there fluctuates about the mean; the first
-    crossing ends the drift. It is an estimate of how many steps to discard, sound if the second half is in
-    equilibrium; discard a multiple of it.
-
-    Args:
-        history: one slow quantity, for example the action, of one chain (step,) or of several (step, chain),
-            which are averaged first.
-
-    Returns:
-        The number of steps before the crossing, few for a history that starts in equilibrium, and never more
-        than half its length.
-    """
-    average = history.double().flatten(1).mean(1) if history.ndim > 1 else history.double()
-    half = len(average) // 2
-    above = average > average[half:].mean()
-    crossed = (above != above[0])[:half]
-    return int(crossed.int().argmax()) if bool(crossed.any()) else half
 
 
 def _blocks(
