@@ -365,7 +365,7 @@ class Bits(FieldKind):
     name = "bits"
 
     def start(self, lattice, n, generator, dtype):
-        return torch.randn((n, *lattice), generator=generator, dtype=dtype)
+        return torch.randn((n, *self.shape(lattice)), generator=generator, dtype=dtype)
 
 
 @dataclass(frozen=True)
