@@ -176,16 +176,17 @@ def test_couplings_are_nested_lists():
     ],
 )  # fmt: skip
 def test_a_sampler_stands_beside_by_its_name(name, expected):
-    config = load_config("ising-8x8", [f"beside.type={name}"])
+    config = load_config("ising-8x8", [f"beside.kernels={name}"])
     action = built_action(config.action)
     (sampler,) = config.beside.build(action).values()
     assert sampler == expected(action)
-    assert f'type = "{name}"' in to_toml(config).partition("[beside]")[2]
+    assert f'kernels = [\n    "{name}",\n]' in to_toml(config).partition("[beside]")[2]
 
 
 def test_the_theory_says_what_stands_beside():
     assert list(load_config("ising-8x8").beside.kernels) == ["wolff"]
     assert list(load_config("u1").beside.kernels) == ["hmc"]
+    assert list(load_config("schwinger-8x8").beside.kernels) == ["hmc", "hops"]
     plain = parse_config(tomllib.loads(SMALLEST) | {"name": "x"})
     assert list(plain.beside.kernels) == ["hmc"]
     off = load_config("u1", ["beside.enabled=false"])
@@ -210,10 +211,14 @@ def test_the_theory_says_what_stands_beside():
         (["action.lattice=[1, 8]"], "action: expected sides of at least 2 for bonds"),
         (["action.couplings=[[1.0]]"], "action: expected finite couplings of shape (2, 8, 8), got"),
         (["action.field=0.1"], "model: expected z2 = false for an action without the symmetry"),
-        (["beside.type=glauber"], "beside.type: expected a sampler out of "),
-        (["beside.type=hmc"], "beside: "),
+        (["beside.kernels=glauber"], "beside.glauber: expected a sampler out of "),
+        (["beside.kernels=hmc"], "beside.hmc: "),
+        (["beside.wolf.repeat=2"], "beside.wolf: unknown key; did you mean wolff?"),
         (["beside.trajectory_length=1.0"], "beside.trajectory_length: unknown key"),
-        (["beside.type=heat_bath", "action.lattice=[3, 4]"], "beside: a checkerboard needs even sides"),
+        (
+            ["beside.kernels=heat_bath", "action.lattice=[3, 4]"],
+            "beside.heat_bath: a checkerboard needs even sides",
+        ),
         (
             ["training.anneal.steps=2000", "training.anneal.start=0.0"],
             "training.anneal.steps: expected fewer steps of annealing than of",
@@ -243,7 +248,8 @@ def test_what_is_wrong_with_spins_is_named(overrides, message):
             "sampling.kernels: expected each kernel once, got h",
         ),
         ("u1", ["sampling.kernels=['hcm']"], "sampling.hcm: expected a sampler out of "),
-        ("u1", ["sampling.kernels=hmc"], "sampling.kernels: expected a valid tuple, got 'hmc'"),
+        ("u1", ["sampling.kernels=3"], "sampling.kernels: expected a valid tuple, got 3"),
+        ("u1", ["beside.kernels=['hops']"], "beside: expected a kernel that reaches all configurations"),
         (
             "u1",
             ["sampling.kernels=['steps']"],
@@ -251,7 +257,11 @@ def test_what_is_wrong_with_spins_is_named(overrides, message):
         ),
         ("phi4-8x8", ["sampling.kernels=['hmc', 'hops']"], "sampling.hops: expected a theory of links"),
         ("ising-8x8", ["sampling.kernels=['proposals', 'hmc']"], "sampling.hmc: "),
-        ("u1", ["sampling.flowed_hmc.jitter=0.1"], "sampling.flowed_hmc: unknown key; expected one of steps"),
+        (
+            "u1",
+            ["sampling.flowed_hmc.jitter=0.1"],
+            "sampling.flowed_hmc: unknown key; expected one of kernels",
+        ),
         (
             "u1",
             ["sampling.kernels=['flowed_hmc']", "sampling.flowed_hmc.step=3"],
@@ -267,19 +277,23 @@ def test_what_is_wrong_with_spins_is_named(overrides, message):
             ["sampling.proposals=3"],
             "sampling.proposals: expected the settings of the kernel proposals, got 3",
         ),
-        ("u1", ["beside.fourier_mass=0.5"], "beside: "),
-        ("phi4-8x8", ["beside.fourier_mass=0.0"], "beside.fourier_mass: expected greater than 0, got 0.0"),
-        ("phi4-8x8", ["beside.trajectory_length=[]"], "beside"),
-        ("phi4-8x8", ["beside.trajectory_length=[1.0, -2.0]"], "beside.trajectory_length: "),
+        ("u1", ["beside.hmc.fourier_mass=0.5"], "beside.hmc: "),
         (
             "phi4-8x8",
-            ["beside.trajectory_length=-1.0"],
-            "beside.trajectory_length: expected greater than 0, got -1.0",
+            ["beside.hmc.fourier_mass=0.0"],
+            "beside.hmc.fourier_mass: expected greater than 0, got 0.0",
+        ),
+        ("phi4-8x8", ["beside.hmc.trajectory_length=[]"], "beside.hmc"),
+        ("phi4-8x8", ["beside.hmc.trajectory_length=[1.0, -2.0]"], "beside.hmc.trajectory_length: "),
+        (
+            "phi4-8x8",
+            ["beside.hmc.trajectory_length=-1.0"],
+            "beside.hmc.trajectory_length: expected greater than 0, got -1.0",
         ),
         (
             "phi4-8x8",
-            ["beside.chains=1", "beside.trajectory_length=[1.0, 2.0]"],
-            "beside: expected at least 2 chains to compare trajectory lengths: their spread",
+            ["beside.chains=1", "beside.hmc.trajectory_length=[1.0, 2.0]"],
+            "beside.hmc: expected at least 2 chains to compare trajectory lengths: their spread",
         ),
     ],
 )

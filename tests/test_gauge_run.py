@@ -156,6 +156,6 @@ def test_the_command_line_shows_the_third_opinion(schwinger):
     result = CliRunner().invoke(cli.app, ["validate", str(schwinger[0].path)])
     assert result.exit_code == 0, result.output
     words = " ".join(result.stdout.split())
-    assert "NIS HMC quenched exact" in words
+    assert "NIS HMC + sector hops quenched exact" in words
     assert "note: The column “quenched”" in words
     assert "condensate" in words

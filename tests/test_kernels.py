@@ -28,8 +28,8 @@ RING = [
     "name=ring", "action.lattice=[6]", "model.kernel=3", "training.steps=30", "training.batch=32",
     "training.schedule.warmup=5", "reference.correlation_length=null",
     "reference.V_magnetization_squared=null", "sampling.steps=65", "sampling.chains=48",
-    "sampling.thermalisation=10", "sampling.block=30", "beside.enabled=false", "beside.trajectory_length=1.0",
-    "beside.fourier_mass=null", "compute.threads=1",
+    "sampling.thermalisation=10", "sampling.block=30", "beside.enabled=false",
+    "beside.hmc.trajectory_length=1.0", "beside.hmc.fourier_mass=null", "compute.threads=1",
 ]  # fmt: skip
 """Changes to the preset phi4-minimal: ⟨φ²⟩ and log Z on a ring are known by its transfer matrix."""
 
@@ -189,9 +189,9 @@ def test_the_cheapest_trajectory_length_is_taken(tmp_path):
         "beside.enabled=true",
         "beside.chains=48",
         "beside.thermalisation=30",
-        "beside.fourier_mass=0.5",
+        "beside.hmc.fourier_mass=0.5",
     ]
-    changes = [*lengths, "beside.trajectory_length=[0.1, 1.5]", "beside.steps=100"]
+    changes = [*lengths, "beside.hmc.trajectory_length=[0.1, 1.5]", "beside.steps=100"]
     run = Run.create(tmp_path / "run", load_config("phi4-minimal", [*RING, *changes]))
     run.sample_beside()
     info = run.sampling_info("beside")["found"]["hmc"]

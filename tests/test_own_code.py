@@ -211,7 +211,8 @@ def test_a_sampler_and_a_model_of_ones_own(mine, tmp_path):
         )
     )
     changes = [
-        "model={type='parts.py:Site', width=0.4}", "beside.type='parts.py:short'", "beside.step=0.2",
+        "model={type='parts.py:Site', width=0.4}", "beside.kernels=mine", "beside.mine.type='parts.py:short'",
+        "beside.mine.step=0.2",
         "sampling.kernels=['proposals', 'mine']", "sampling.mine.type='parts.py:short'",
         "training.estimator=reinforce",
     ]  # fmt: skip
@@ -221,7 +222,8 @@ def test_a_sampler_and_a_model_of_ones_own(mine, tmp_path):
     run.sample_beside()
     assert {"accepted_proposals", "accepted_mine"} <= run.series("model").keys()
     assert sorted(file.name for file in (run.path / "code").iterdir()) == ["mine.py", "parts.py"]
-    assert "beside.stepp: unknown key; did you mean step?" in refused(mine, *changes, "beside.stepp=1")
+    told = "beside.mine.stepp: unknown key; did you mean step?"
+    assert told in refused(mine, *changes, "beside.mine.stepp=1")
 
 
 def test_the_example_has_a_run(tmp_path):
@@ -271,18 +273,22 @@ def test_an_observable_is_tried_before_there_is_a_folder(mine, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_samplers_beside_are_a_tuple(mine, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(file.read_text() + "\n    established = 'hmc'\n")
+    assert "expected `established` of the theory as a tuple, got 'hmc'" in refused(mine)
+
+
 def test_names_that_a_section_has_already_are_told(mine, tmp_path):
     (tmp_path / "parts.py").write_text(
         "from latflow.samplers import HMC\n"
-        "def steps_hmc(action, *, steps: int = 3):\n    return HMC(action, 0.1, steps)\n"
         "def again(action, *, repeat: int = 3):\n    return HMC(action, 0.1, repeat)\n"
         "def typed(action, *, type: str = 'a'):\n    return HMC(action, 0.1, 3)\n"
     )
     for changes, message in (
-        (["beside.type='parts.py:steps_hmc'"], "beside: .*steps_hmc has an argument 'steps'"),
         (["sampling.kernels=['mine']", "sampling.mine.type='parts.py:again'"], "has an argument 'repeat'"),
-        (["beside.type='parts.py:typed'"], "has an argument 'type'"),
-        (["beside.type=proposals"], "(?s)beside: .*NoneType|density.*None"),
+        (["beside.hmc.type='parts.py:typed'"], "beside.hmc: .*typed has an argument 'type'"),
+        (["beside.kernels=proposals"], "(?s)beside.proposals: .*NoneType|density.*None"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_config(mine, changes)
@@ -297,10 +303,11 @@ def test_names_for_a_type_checker_alone_lose_no_key(mine, tmp_path):
         "if TYPE_CHECKING:\n    from latflow.theories import Action\n"
         "def short(action: Action, *, n: int = 3, activation=torch.tanh):\n    return HMC(action, 0.1, n)\n"
     )
-    config = load_config(mine, ["beside.type='parts.py:short'", "beside.n=5"])
+    config = load_config(mine, ["beside.hmc.type='parts.py:short'", "beside.hmc.n=5"])
     (kernel,) = config.beside.kernels.values()
     assert kernel.arguments.model_dump() == {"n": 5}
-    assert "beside.n: expected a valid integer" in refused(mine, "beside.type='parts.py:short'", "beside.n=x")
+    told = "beside.hmc.n: expected a valid integer"
+    assert told in refused(mine, "beside.hmc.type='parts.py:short'", "beside.hmc.n=x")
 
 
 def test_a_description_may_speak_of_files(mine, tmp_path):

@@ -569,11 +569,11 @@ def test_the_established_sampler_is_one_that_can_move_it():
         Potts((4, 4), 3, -0.9),
         Potts((4, 4), 3, 0.9, couplings=glass((4, 4))),
     ):
-        assert action.established is not None
-        load("samplers", action.established)(action)
+        (established,) = action.established
+        load("samplers", established)(action)
     assert load("samplers", "potts_swendsen_wang") is PottsSwendsenWang
     assert load("samplers", "potts_wolff") is PottsWolff
-    assert Potts((3, 4), 3, -0.9).established is None
+    assert Potts((3, 4), 3, -0.9).established == ()
 
 
 @pytest.mark.gpu
@@ -678,13 +678,15 @@ def test_what_the_theory_refuses_is_told_with_its_section():
     for change, message in (
         ("action.q=1", "action.q"),
         ("action.field=[0.1, 0.2]", "action: expected a finite field: one number for state 0, or 3 numbers"),
-        ("beside.type=wolff", "beside: expected an Ising model"),
+        ("beside.kernels=wolff", "beside.wolff: expected an Ising model"),
         ("model.z2=true", "model: expected z2 = false"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_config("potts-8x8", [*SMALL, change])
-    with pytest.raises(ConfigError, match="beside: expected couplings β J of at least 0"):
-        load_config("potts-8x8", [*SMALL, "action.beta=-0.5", "beside.type=potts_swendsen_wang"])
+    with pytest.raises(
+        ConfigError, match=r"beside\.potts_swendsen_wang: expected couplings β J of at least 0"
+    ):
+        load_config("potts-8x8", [*SMALL, "action.beta=-0.5", "beside.kernels=potts_swendsen_wang"])
 
 
 @pytest.mark.slow

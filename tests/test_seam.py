@@ -43,11 +43,13 @@ block = 110
 type = "toy:Rotations"
 width = 0.3
 [beside]
-type = "toy:Rotations"
+kernels = "rotations"
 steps = 600
 chains = 16
 thermalisation = 50
 block = 250
+[beside.rotations]
+type = "toy:Rotations"
 [compute]
 dtype = "float64"
 threads = 1
@@ -156,7 +158,13 @@ def test_a_run_of_objects_made_in_python(tmp_path):
     options = {
         "training": {"steps": 60, "batch": 64, "learning_rate": 0.05},
         "sampling": {"steps": 200, "chains": 8, "thermalisation": 10},
-        "beside": {"type": "toy:Rotations", "steps": 200, "chains": 8, "thermalisation": 10},
+        "beside": {
+            "kernels": "rotations",
+            "rotations": {"type": "toy:Rotations"},
+            "steps": 200,
+            "chains": 8,
+            "thermalisation": 10,
+        },
     }
     run = Run.of(action, density, tmp_path / "run", **options)
     before = density.logit.item()

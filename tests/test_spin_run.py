@@ -101,7 +101,7 @@ def test_a_network_that_lost_a_phase_fails(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["swendsen_wang", "heat_bath", "metropolis"])
 def test_every_algorithm_runs_beside_a_network(finished, tmp_path, algorithm):
-    run = new_spin_run(tmp_path / "run", f"beside.type={algorithm}", "action.beta=0.3")
+    run = new_spin_run(tmp_path / "run", f"beside.kernels={algorithm}", "action.beta=0.3")
     run.sample_beside()
     series = run.series("beside")
     assert set(series) == {"action", "magnetization", "energy", "two_point", "lowest_mode", "accepted"}
@@ -114,7 +114,7 @@ def test_every_algorithm_runs_beside_a_network(finished, tmp_path, algorithm):
 
 
 def test_the_chain_beside_is_the_sampler_of_its_name(tmp_path):
-    run = new_spin_run(tmp_path / "run", "beside.type=metropolis")
+    run = new_spin_run(tmp_path / "run", "beside.kernels=metropolis")
     assert run.samplers("beside") == {"metropolis": SingleSpin(run.action, "metropolis")}
 
 

@@ -382,8 +382,8 @@ def test_chains_of_other_theories_are_refused(make):
 def test_chains_by_name():
     assert registry.load("samplers", "xy_metropolis") is XYMetropolis
     assert registry.load("samplers", "xy_wolff") is XYWolff
-    assert XY((4, 4), 1.0).established == "xy_wolff"
-    assert SITE_ANGLES.established == "hmc"
+    assert XY((4, 4), 1.0).established == ("xy_wolff",)
+    assert SITE_ANGLES.established == ("hmc",)
 
 
 # --- the map of the circle ---------------------------------------------------------------------------------

@@ -89,8 +89,8 @@ def sample(run: "Run") -> None:
     """Grow the chain of the model and the one beside it to their lengths."""
     _sample(run, "model", "sample", run.sample)
     if run.config.beside is not None:
-        (sampler,) = run.samplers("beside").values()
-        _sample(run, "beside", sampler.title, run.sample_beside)
+        titles = [sampler.title for sampler in run.samplers("beside").values()]
+        _sample(run, "beside", " + ".join(titles), run.sample_beside)
 
 
 def _sample(run: "Run", name: Any, what: str, stage: Callable[..., None]) -> None:

@@ -111,7 +111,7 @@ def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collectio
         constructor = load(group, name)
     except ConfigError as error:
         # a kernel is named by its type, where its table does not say another one
-        where = place if place == f"sampling.{name}" else f"{place}.type"
+        where = place if place.rpartition(".")[2] == name else f"{place}.type"
         raise ConfigError(f"{where}: {error}") from error
     if not callable(constructor):
         raise ConfigError(f"{place}.type: expected a class or a function, got {constructor!r}")

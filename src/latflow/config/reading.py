@@ -78,7 +78,8 @@ def parse_config(
         groups: dict[str, Group] = {"action": "theories", "model": "densities"}
         for key, group in groups.items():
             _check_type(key, getattr(tables, key), names(group), given or {})
-        check_kernels(tables.sampling)
+        check_kernels("sampling", tables.sampling, tables.sampling.kernels)
+        check_kernels("beside", tables.beside, tables.beside.kernels)
         training = _read(training_section(), tables.training, "training")
         return checked(tables, training, given)
     except ConfigError as error:

@@ -1,5 +1,6 @@
 """A whole configuration: what it holds, and what must fit together in it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, create_model, field_val
 from latflow.config.explaining import unknown_key
 from latflow.config.parts import Buildable, Given, part, where_in_foreign
 from latflow.config.sections import Section, arguments_of, section_of
-from latflow.config.stages import BesideConfig, ComputeConfig, SamplingConfig
+from latflow.config.stages import BesideConfig, ChainConfig, ComputeConfig, SamplingConfig
 from latflow.errors import ConfigError
 from latflow.measurement import Measurement
 
@@ -76,6 +77,14 @@ class ChainPlan:
         """The samplers by name, as configured: not tuned yet."""
         return {name: kernel.build(action=action, density=density) for name, kernel in self.kernels.items()}
 
+    def table(self) -> dict[str, Any]:
+        """The section of a file that gives this plan."""
+        table: dict[str, Any] = {"kernels": list(self.kernels), **_length(self)}
+        for name, kernel in self.kernels.items():
+            repeat = {"repeat": self.repeats[name]} if self.repeats.get(name, 1) > 1 else {}
+            table[name] = {**kernel.table(), **repeat}
+        return table
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -104,15 +113,7 @@ class RunConfig:
 
     def table(self) -> dict[str, Any]:
         """All of it as a file can hold it, defaults too."""
-        sampling: dict[str, Any] = {"kernels": list(self.sampling.kernels), **_length(self.sampling)}
-        sampling["save_fields"] = self.save_fields
-        for name, kernel in self.sampling.kernels.items():
-            repeat = {"repeat": self.sampling.repeats[name]} if self.sampling.repeats.get(name, 1) > 1 else {}
-            sampling[name] = {**kernel.table(), **repeat}
-        beside: dict[str, Any] = {"enabled": False}
-        if self.beside is not None:
-            (sampler,) = self.beside.kernels.values()
-            beside = {**_length(self.beside), **sampler.table()}
+        beside = {"enabled": False} if self.beside is None else self.beside.table()
         return {
             "name": self.name,
             "description": self.description,
@@ -120,7 +121,7 @@ class RunConfig:
             "action": self.action.table(),
             "model": self.model.table(),
             "training": self.training.model_dump(mode="json", exclude_none=True),
-            "sampling": sampling,
+            "sampling": self.sampling.table() | {"save_fields": self.save_fields},
             "beside": beside,
             "compute": self.compute.model_dump(mode="json", exclude_none=True),
             "reference": self.reference,
@@ -163,7 +164,7 @@ def checked(tables: Tables, training: Section, given: dict[str, Given] | None = 
         action=action_part,
         model=model_part,
         training=training,
-        sampling=_sampling(tables.sampling),
+        sampling=_plan("model", "sampling", tables.sampling, tables.sampling.kernels),
         beside=_beside(tables.beside, action.established),
         save_fields=tables.sampling.save_fields,
         compute=tables.compute,
@@ -298,46 +299,46 @@ def _check_chain(plan: ChainPlan, action: "Action", density: Any) -> None:
         )
 
 
-def check_kernels(section: SamplingConfig) -> None:
-    """Each table in [sampling] belongs to a kernel.
+def check_kernels(place: str, section: ChainConfig, kernels: Collection[str] = ()) -> None:
+    """Each table in the section of a chain belongs to a kernel.
+
+    Args:
+        place: the name of the section.
+        section: it.
+        kernels: those of the chain where they are known; any table may belong to one where they are not.
 
     Raises:
         ConfigError: naming the key that does not.
     """
     for name, table in section.tables().items():
-        if name not in section.kernels:
-            known = [*SamplingConfig.model_fields, *section.kernels]
-            raise ConfigError(f"sampling.{name}: {unknown_key(name, known)}")
+        if name not in kernels if kernels else not isinstance(table, dict):
+            known = [*type(section).model_fields, *kernels]
+            raise ConfigError(f"{place}.{name}: {unknown_key(name, known)}")
         if not isinstance(table, dict):
-            raise ConfigError(f"sampling.{name}: expected the settings of the kernel {name}, got {table!r}")
+            raise ConfigError(f"{place}.{name}: expected the settings of the kernel {name}, got {table!r}")
         repeat = table.get("repeat", 1)
         if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
-            raise ConfigError(
-                f"sampling.{name}.repeat: expected a whole number of at least 1, got {repeat!r}"
-            )
+            raise ConfigError(f"{place}.{name}.repeat: expected a whole number of at least 1, got {repeat!r}")
 
 
-def _sampling(section: SamplingConfig) -> ChainPlan:
-    tables = section.tables()
+def _beside(section: BesideConfig, established: Any) -> ChainPlan | None:
+    if isinstance(established, str):
+        raise ConfigError(f"beside: expected `established` of the theory as a tuple, got {established!r}")
+    kernels = section.kernels or established
+    return _plan("beside", "beside", section, kernels) if section.enabled and kernels else None
+
+
+def _plan(name: str, place: str, section: ChainConfig, samplers: tuple[str, ...]) -> ChainPlan:
+    """The plan of a chain; a kernel has the type of its name, where its table says no other one."""
+    types = {sampler.rpartition(":")[2]: sampler for sampler in samplers}
+    check_kernels(place, section, types)
     kernels: dict[str, Buildable] = {}
     repeats = {}
-    for name in section.kernels:
-        settings = dict(tables.get(name, {}))
-        repeats[name] = settings.pop("repeat", 1)
-        kernels[name] = part("samplers", f"sampling.{name}", {"type": name, **settings}, ("repeat",))
-    return ChainPlan("model", **_length(section), kernels=kernels, repeats=repeats)
-
-
-def _beside(section: BesideConfig, established: str | None) -> ChainPlan | None:
-    name = section.type or established
-    if not section.enabled or name is None:
-        return None
-    sampler = part("samplers", "beside", {"type": name, **section.settings()}, BesideConfig.model_fields)
-    return ChainPlan("beside", **_length(section), kernels={_short(name): sampler})
-
-
-def _short(name: str) -> str:
-    return name.rpartition(":")[2]
+    for kernel, sampler in types.items():
+        settings = {"type": sampler, **section.tables().get(kernel, {})}
+        repeats[kernel] = settings.pop("repeat", 1)
+        kernels[kernel] = part("samplers", f"{place}.{kernel}", settings, ("repeat",))
+    return ChainPlan(name, **_length(section), kernels=kernels, repeats=repeats)
 
 
 def _length(chain: Any) -> dict[str, Any]:

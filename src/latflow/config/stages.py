@@ -13,36 +13,30 @@ if TYPE_CHECKING:
 
 
 class ChainConfig(Section):
-    """How long a chain is.
+    """How long a chain is, and what moves it.
 
     Attributes:
+        kernels: what moves it, in turn; a step is one of each. Each is a registered sampler, with its
+            settings in a table of its name within this section, or has its `type` there. Names are of one's
+            own then, so that a sampler can stand twice in a cycle. One alone needs no list.
         steps: recorded steps of each chain.
         chains: how many chains run side by side.
         thermalisation: steps of each chain that come first and are thrown away.
         block: steps that are written at a time.
     """
 
+    model_config = ConfigDict(extra="allow")
+
+    kernels: Annotated[tuple[str, ...], Field(strict=False)] = ()
     steps: PositiveInt = 1000
     chains: PositiveInt = 64
     thermalisation: NonNegativeInt = 100
     block: PositiveInt = 250
 
-
-class SamplingConfig(ChainConfig):
-    """The chain of the model, which starts at draws from it.
-
-    Attributes:
-        kernels: what moves it, in turn; a step is one of each. Each is a registered sampler, with its
-            settings in [sampling.NAME], or has its `type` there. Names are of one's own then, so that a
-            sampler can stand twice in a cycle.
-        save_fields: whether the configurations themselves are written, of this chain and of the one beside
-            it.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    kernels: Annotated[tuple[str, ...], Field(strict=False)] = ("proposals",)
-    save_fields: bool = False
+    @field_validator("kernels", mode="before")
+    @classmethod
+    def _one_alone(cls, kernels: Any) -> Any:
+        return [kernels] if isinstance(kernels, str) else kernels
 
     @field_validator("kernels")
     @classmethod
@@ -61,23 +55,27 @@ class SamplingConfig(ChainConfig):
         return dict(self.__pydantic_extra__ or {})
 
 
+class SamplingConfig(ChainConfig):
+    """The chain of the model, which starts at draws from it. By default its proposals move it.
+
+    Attributes:
+        save_fields: whether the configurations themselves are written, of this chain and of the one beside
+            it.
+    """
+
+    kernels: Annotated[tuple[str, ...], Field(strict=False)] = ("proposals",)
+    save_fields: bool = False
+
+
 class BesideConfig(ChainConfig):
-    """The established sampler that runs beside the model, with the settings of its `type` in the same table.
+    """The chain of established samplers beside it, by default those that the theory names.
 
     Attributes:
         enabled: whether it runs at all.
-        type: a registered sampler; that which the theory or its kind of field names if None.
     """
-
-    model_config = ConfigDict(extra="allow")
 
     thermalisation: NonNegativeInt = 500
     enabled: bool = True
-    type: str | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """The settings of the sampler itself."""
-        return dict(self.__pydantic_extra__ or {})
 
 
 class ComputeConfig(Section):

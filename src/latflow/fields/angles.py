@@ -28,7 +28,7 @@ class SiteAngles(FieldKind):
 
     name = "site angles"
     manifold = Angles()
-    established = "hmc"
+    established = ("hmc",)
     picture = Picture(symbol=r"$\theta$", words="the angles θ(x)", cyclic=True)
 
     @property

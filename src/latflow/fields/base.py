@@ -95,8 +95,8 @@ class FieldKind(ABC):
     """How configurations move; None for discrete ones."""
     states: int | None = None
     """How many values a site has; None for continuous fields."""
-    established: str | None = None
-    """The registered sampler that runs beside a model unless theory or configuration name another."""
+    established: tuple[str, ...] = ()
+    """The registered samplers of the chain beside a model, unless theory or configuration name others."""
     picture: Picture = Picture()
     symmetries: Mapping[str, Transformation] = MappingProxyType({})
     """Transformations under which a density may claim to be invariant, by name."""

@@ -54,7 +54,7 @@ class LinkAngles(FieldKind):
 
     name = "links"
     manifold = Angles()
-    established = "hmc"
+    established = ("hmc",)
     picture = Picture(
         numbers=lambda links: wrapped(plaquette_angles(links)),
         symbol=r"$P$",

@@ -29,7 +29,7 @@ class Scalar(FieldKind):
 
     name = "scalar"
     manifold = Manifold()
-    established = "hmc"
+    established = ("hmc",)
     symmetries = MappingProxyType({"z2": lambda x, _: -x})
     picture = Picture()
 

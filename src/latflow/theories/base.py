@@ -108,8 +108,8 @@ class Action(ABC):
         return False
 
     @property
-    def established(self) -> str | None:
-        """The registered sampler that runs beside a model by default."""
+    def established(self) -> tuple[str, ...]:
+        """The registered samplers that move the chain beside a model by default; () for no such chain."""
         return self.kind.established
 
     @property
@@ -216,7 +216,7 @@ class Sum(Action):
         return self.first.z2_symmetric and self.second.z2_symmetric
 
     @property
-    def established(self) -> str | None:
+    def established(self) -> tuple[str, ...]:
         mine, theirs = self.first.established, self.second.established
         return mine if mine == theirs else self.kind.established
 
@@ -283,7 +283,7 @@ class Scaled(Action):
         return self.inner.z2_symmetric
 
     @property
-    def established(self) -> str | None:
+    def established(self) -> tuple[str, ...]:
         return self.inner.established if self.factor > 0 else self.kind.established
 
     @property

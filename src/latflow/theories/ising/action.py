@@ -71,9 +71,9 @@ class Ising(Bonded):
         return self.beta * self.of_neighbours(x) + self.field
 
     @property
-    def established(self) -> str:
+    def established(self) -> tuple[str, ...]:
         """Clusters by Wolff's algorithm."""
-        return "wolff"
+        return ("wolff",)
 
     @property
     def words(self) -> Words:

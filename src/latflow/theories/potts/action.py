@@ -113,15 +113,15 @@ class Potts(Bonded):
         return total + self._fields.to(x.device).view(-1, *[1] * (x.ndim - 1))
 
     @property
-    def established(self) -> str | None:
+    def established(self) -> tuple[str, ...]:
         """Clusters where no coupling is negative, else the heat bath, which needs even sides."""
         if bool((self.bond_strengths() >= 0).all()):
-            return "potts_swendsen_wang"
+            return ("potts_swendsen_wang",)
         try:
             check_even(self.lattice)
         except ValueError:
-            return None
-        return "potts_heat_bath"
+            return ()
+        return ("potts_heat_bath",)
 
     @property
     def words(self) -> Words:

@@ -133,6 +133,15 @@ class Schwinger(Sum):
         super().__init__(U1Gauge(lattice, beta), WilsonFermions(lattice, kappa, flavours, boundary))
 
     @property
+    def established(self) -> tuple[str, ...]:
+        """HMC and hops between topological sectors.
+
+        Where det D = 0 the force is infinite: HMC alone keeps the sign of det D with which it began, which is
+        (−1)^Q for fields of constant flux.
+        """
+        return ("hmc", "hops")
+
+    @property
     def words(self) -> Words:
         fermions = self.second
         flavours = f"{fermions.flavours} flavour{'' if fermions.flavours == 1 else 's'}"

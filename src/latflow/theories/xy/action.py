@@ -92,9 +92,9 @@ class XY(Bonded):
         return self.beta * self.of_neighbours(cosine) + self.field, self.beta * self.of_neighbours(sine)
 
     @property
-    def established(self) -> str:
+    def established(self) -> tuple[str, ...]:
         """Clusters by Wolff's algorithm, about random axes."""
-        return "xy_wolff"
+        return ("xy_wolff",)
 
     def own_observables(self) -> tuple[Observable, ...]:
         energy = Observable("energy", "⟨E⟩/V", self.energy)
