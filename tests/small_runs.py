@@ -1,12 +1,15 @@
 """A run of seconds, and everything about it that must not depend on how often it was stopped."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray
 
+from latflow.config import RunConfig
 from latflow.runs import Run
-from latflow.storage import load_tree
+from latflow.storage import digest_of, load_tree, save_tree
 
 SMALL = [
     "name=small",
@@ -65,3 +68,15 @@ def visible_steps(path: Path, group: str) -> int:
             return opened.sizes["step"]
     except (FileNotFoundError, KeyError):  # a store or a group that nothing has been written to
         return 0
+
+
+def misled(run: Run, path: Path, config: RunConfig) -> Run:
+    """A copy of a run whose checkpoints claim that another configuration has made them."""
+    shutil.copytree(run.path, path)
+    copy = Run(path, config)
+    for name in ("last", "best", "model", "beside"):
+        claim: dict[str, Any] = {"made_by": copy.made_by("training" if name in ("last", "best") else name)}
+        if name == "model":
+            claim["weights"] = digest_of(copy.checkpoint("best"))
+        save_tree(copy.checkpoint(name), load_tree(copy.checkpoint(name)) | claim)
+    return copy

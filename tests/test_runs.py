@@ -436,6 +436,16 @@ def test_a_checkpoint_of_another_model(finished, tmp_path):
     (run.path / "checkpoints").mkdir()
     for name in ("last", "best"):
         shutil.copy(finished.checkpoint(name), run.checkpoint(name))
+    with pytest.raises(
+        CheckpointError, match=r"(?s)made with other settings.*model\.hidden: \[4\] and \[5\]"
+    ):
+        run.train()
+    with pytest.raises(CheckpointError, match="made with other settings"):
+        run.sample()
+    for name in ("last", "best"):
+        save_tree(
+            run.checkpoint(name), load_tree(run.checkpoint(name)) | {"made_by": run.made_by("training")}
+        )
     with pytest.raises(CheckpointError, match=r"checkpoint of another model: for .* expected shape"):
         run.train()
     with pytest.raises(CheckpointError, match="checkpoint of another model"):
@@ -449,9 +459,11 @@ def test_a_chain_of_another_run(finished, tmp_path):
     run = new_run(tmp_path / "run", ["beside.chains=5"])
     (run.path / "checkpoints").mkdir()
     shutil.copy(finished.checkpoint("beside"), run.checkpoint("beside"))
-    with pytest.raises(
-        CheckpointError, match=r"chain of another run: expected a state of 5 chains, got one of 4"
-    ):
+    with pytest.raises(CheckpointError, match=r"(?s)made with other settings.*beside\.chains: 4 and 5"):
+        run.sample_beside()
+    path = run.checkpoint("beside")
+    save_tree(path, load_tree(path) | {"made_by": run.made_by("beside")})
+    with pytest.raises(CheckpointError, match=r"expected a state of 5 chains, got one of 4"):
         run.sample_beside()
 
 
@@ -459,7 +471,7 @@ def test_a_chain_whose_arrays_are_gone(trained):
     with pytest.raises(Killed):
         trained.sample_beside(on_block=after(4))
     shutil.rmtree(trained.path / "samples.zarr")
-    with pytest.raises(RunFolderError, match=r"expected 20 steps in .*beside, found fewer"):
+    with pytest.raises(RunFolderError, match=r"beside is missing or damaged.*remove checkpoints/beside"):
         trained.sample_beside()
 
 
@@ -490,11 +502,12 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_a_history_is_json(tmp_path):
-    path = tmp_path / "history.jsonl"
+    run = new_run(tmp_path / "run")
+    path = run.history_file
     nan = Record(1, float("nan"), 1.0, 1.0, 0.5, float("inf"), 0.1, 1.0, True)
-    with training._history(path) as history:
+    with training._history(run) as history:
         history.append(nan)
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["loss"] is None
-    (record,) = training.read_history(path)
+    (record,) = training.read_history(run)
     assert np.isnan(record["loss"])
     assert record["skipped"] is True

@@ -15,7 +15,7 @@ from latflow.errors import RunFolderError
 from latflow.runs import Run
 from latflow.samplers import HMC
 from latflow.samplers import run as run_chain
-from small_runs import assert_same, outcome
+from small_runs import assert_same, misled, outcome
 from toy import InField, Rotations, UnitVectors, WrappedCauchy
 
 SOURCE = Path(lf.__file__).parent
@@ -97,7 +97,7 @@ def test_the_verdict_is_no_formality(whole, tmp_path):
     run, _ = whole
     path = tmp_path / "toy.toml"
     path.write_text(TOML.replace("ESTIMATOR", "path_gradient").replace("h = 1.2", "h = 1.0"))
-    wrong = Run(run.path, load_config(path))
+    wrong = misled(run, tmp_path / "run", load_config(path))
     assert not lf.validation.validate(wrong).passed
 
 

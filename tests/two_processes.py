@@ -20,6 +20,7 @@ from latflow.errors import LatflowError
 from latflow.estimators import ESTIMATORS
 from latflow.fields import SCALAR
 from latflow.runs import Interrupted, Run
+from latflow.runs.place import locked
 from latflow.storage import save_tree
 from latflow.theories import Action, Phi4
 from latflow.training import Trainer, World
@@ -154,7 +155,7 @@ def runs(rank: int, folder: Path) -> dict[str, Any]:
     found["truncated"] = message(lambda: Run.open(folder / "left").train())
     if rank == 0:
         last.write_bytes(contents)
-        with stopped._locked():
+        with locked(stopped.path):
             found["locked"] = message(stopped.train)
     else:
         found["locked"] = message(stopped.train)

@@ -1,17 +1,19 @@
 """Files that survive a crash: trees of tensors as safetensors, written whole or not at all, never pickled."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from latflow.errors import CheckpointError
 
-_TREE_KEY = "latflow_tree"
+_TREE_KEY, _DIGEST_KEY = "latflow_tree", "latflow_digest"
 _TENSOR_MARK = "__tensor__"
 
 
@@ -26,11 +28,20 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        reach_disk(temporary)
         temporary.replace(path)
+        reach_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reach_disk(path: Path) -> None:
+    """Wait until the contents of a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,8 +53,8 @@ def write_text(path: Path, text: str) -> None:
 def save_tree(path: Path, tree: dict[str, Any]) -> None:
     """Save nested dicts and lists of tensors, numbers, strings, booleans and None, whole or not at all.
 
-    The tensors are the safetensors of the file, everything else is JSON in its metadata. Keys become strings,
-    tuples lists.
+    The tensors are the safetensors of the file, everything else is JSON in its metadata, together with a
+    digest of all of it. Keys become strings, tuples lists.
 
     Raises:
         TypeError: for anything else in the tree, naming the place.
@@ -51,8 +62,9 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    skeleton = _take_tensors(tree, "", tensors)
-    contents = save(tensors, metadata={_TREE_KEY: json.dumps(skeleton)})
+    skeleton = json.dumps(_take_tensors(tree, "", tensors))
+    metadata = {_TREE_KEY: skeleton, _DIGEST_KEY: _digest(skeleton, tensors)}
+    contents = save(tensors, metadata=metadata)
     with replacing(path) as temporary:
         temporary.write_bytes(contents)
 
@@ -61,8 +73,27 @@ def load_tree(path: Path) -> dict[str, Any]:
     """Load what `save_tree` saved; tensors arrive on the CPU.
 
     Raises:
-        CheckpointError: when the file is missing, truncated, or was not written by `save_tree`.
+        CheckpointError: when the file is missing, truncated, was not written by `save_tree`, or has changed
+            since.
     """
+    metadata, tensors = _contents(path)
+    skeleton = metadata[_TREE_KEY]
+    if _digest(skeleton, tensors) != metadata[_DIGEST_KEY]:
+        raise CheckpointError(f"{path} is damaged: its contents are not those that were written")
+    return _put_tensors(json.loads(skeleton), tensors)
+
+
+def digest_of(path: Path) -> str:
+    """The digest of what `save_tree` wrote, by which two files are known to hold the same.
+
+    Raises:
+        CheckpointError: as `load_tree`, of which this reads the metadata alone.
+    """
+    return _contents(path, tensors=False)[0][_DIGEST_KEY]
+
+
+def _contents(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata of a file of `save_tree`, and its tensors where they are wanted."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -70,15 +101,22 @@ def load_tree(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
+            names = stored.keys() if tensors else ()
+            found = {name: stored.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or no checkpoint of latflow ({error})") from error
-    if _TREE_KEY not in metadata:
+    if _TREE_KEY not in metadata or _DIGEST_KEY not in metadata:
         raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of latflow")
-    try:
-        return _put_tensors(json.loads(metadata[_TREE_KEY]), tensors)
-    except (ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: its tree and its tensors do not fit ({error})") from error
+    return metadata, found
+
+
+def _digest(skeleton: str, tensors: dict[str, Tensor]) -> str:
+    """Of a tree and of the names, types, shapes and bytes of its tensors."""
+    digest = hashlib.sha256(skeleton.encode())
+    for name, values in sorted(tensors.items()):
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _take_tensors(node: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:

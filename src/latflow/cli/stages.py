@@ -37,12 +37,12 @@ def opening(source: str, overrides: Sequence[str], out: Path | None) -> Opening:
         ConfigError: for a configuration that is not legal.
         RunFolderError: for a folder that is no run.
     """
-    if out is None and _is_folder(source):
+    if _is_folder(source):
         from latflow.runs import Run
 
         opened = Run.open(source)
         changed = load_config(opened.path / "config.toml", overrides) if overrides else opened.config
-        return Opening(opened.path, changed)
+        return Opening(out or opened.path, changed)
     config = load_config(source, overrides)
     return Opening(out or _default_folder(config.name), config)
 

@@ -3,7 +3,8 @@
 from latflow.config.parts import Given, Part
 from latflow.config.reading import (
     description_of,
-    differences,
+    differing,
+    flat,
     load_config,
     parse_config,
     preset_names,
@@ -24,7 +25,8 @@ __all__ = [
     "Section",
     "Tables",
     "description_of",
-    "differences",
+    "differing",
+    "flat",
     "load_config",
     "parse_config",
     "preset_names",

@@ -91,11 +91,11 @@ def to_toml(config: RunConfig) -> str:
     return tomli_w.dumps(config.table())
 
 
-def differences(one: RunConfig, other: RunConfig) -> list[str]:
-    """The keys in which two configurations differ, with both values."""
-    first, second = _flat(one.table()), _flat(other.table())
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which the tables of two configurations differ, with both values; None for none."""
+    first, second = flat(one), flat(other)
     keys = [key for key in first | second if first.get(key) != second.get(key)]
-    return [f"{key}: {first.get(key)!r} and {second.get(key)!r}" for key in keys]
+    return {key: (first.get(key), second.get(key)) for key in keys}
 
 
 def _read(section: Any, table: Mapping[str, Any], place: str) -> Any:
@@ -176,8 +176,9 @@ def _value(text: str) -> Any:
     return parsed["value"] if set(parsed) == {"value"} else text
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested tables by their keys, joined by dots."""
+    found: dict[str, Any] = {}
     for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

@@ -36,7 +36,11 @@ def timing_table(
 
 def origin_table(info: Mapping[str, Any]) -> Table:
     """Versions, seed, device and whatever else `run.json` says, besides the command and later sittings."""
-    rows = [[Cell(name), Cell(str(value))] for name, value in _flat(info) if name not in ("command",)]
+    rows = [
+        [Cell(name), Cell(str(value))]
+        for name, value in _flat(info)
+        if not name.startswith(("command", "configuration."))
+    ]
     return Table("Versions and circumstances.", ["what", "value"], rows)
 
 

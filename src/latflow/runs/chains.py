@@ -1,25 +1,54 @@
 """Chains on disk: arrays in zarr that grow a block at a time, and that others can read meanwhile."""
 
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray
 import zarr
+from numcodecs import Zstd
 from xarray import Dataset
 
 from latflow.errors import RunFolderError
-from latflow.storage import replacing
+from latflow.storage import reach_disk, replacing
 
 # Readers find the arrays and their lengths through the consolidated metadata, one file that is replaced when
 # all arrays of a block are written: they never meet a block that is half there. Of the formats of zarr, only
 # version 2 has it.
 _FORMAT = 2
 
+_CODEC = Zstd(level=1, checksum=True)
+"""With a checksum of each chunk: a changed one does not unpack."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written of a group of series.
+
+    Attributes:
+        steps: how many steps.
+        arrays: the type of each series, and the shape of its chunks: "<f4" and (block, chain, …).
+    """
+
+    steps: int = 0
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    def first(cls, series: Mapping[str, np.ndarray]) -> "Written":
+        """The group after its first block: chunks are as long as that."""
+        arrays = {name: (values.dtype.str, values.shape) for name, values in series.items()}
+        return cls(0, arrays)
+
 
 class ChainStore:
     """A zarr store with groups of series, each (step, chain, …).
+
+    What is read is held against what was written: a missing array or chunk, another type or shape, or a
+    changed chunk is told.
 
     Args:
         path: of the store, which appears with the first block.
@@ -33,61 +62,127 @@ class ChainStore:
         self.path, self.attributes, self.axes = path, attributes, axes or {}
 
     def append(self, groups: dict[str, dict[str, np.ndarray]], first: int) -> None:
-        """Write a block of steps to several groups at once; they come into sight together.
+        """Write a block of steps to several groups at once: they come into sight together, on the disk.
 
         Args:
             groups: the series of each group, (step, chain, …).
             first: the number of steps that the groups hold already. With 0 what they hold is replaced.
         """
+        before = self._files()
         for group, series in groups.items():
             if first == 0:
                 # chunks as long as a block: what is appended never changes what is there
-                chunks = {name: {"chunks": values.shape} for name, values in series.items()}
+                chunks = {name: {"chunks": v.shape, "compressors": _CODEC} for name, v in series.items()}
                 how: dict[str, Any] = {"mode": "w", "encoding": chunks}
             else:
                 how = {"mode": "a", "append_dim": "step"}
-            block = self._dataset(series)
-            block.to_zarr(self.path, group=group, consolidated=False, zarr_format=_FORMAT, **how)
+            # a chunk of zeros is written, too: one that is not there is missing
+            self._dataset(series).to_zarr(
+                self.path,
+                group=group,
+                consolidated=False,
+                zarr_format=_FORMAT,
+                write_empty_chunks=True,
+                **how,
+            )
         zarr.consolidate_metadata(self.path, zarr_format=_FORMAT)
+        after = self._files()
+        for path in (path for path, changed in after.items() if before.get(path) != changed):
+            reach_disk(path)
 
-    def cut(self, groups: list[str], steps: int) -> None:
-        """Take away what was written beyond `steps`, whole or in part, before the process ended.
+    def cut(self, written: Mapping[str, Written]) -> None:
+        """Take away what lies beyond the steps that are written, whole or in part, before the process ended.
 
         Raises:
             RunFolderError: when less is there.
         """
-        for group in groups:
-            folder = self.path / group
-            held = zarr.open_group(folder, mode="r+", use_consolidated=False) if folder.exists() else None
-            arrays = dict(held.arrays()) if held is not None else {}
-            if not arrays or min(array.shape[0] for array in arrays.values()) < steps:
-                raise RunFolderError(
-                    f"expected {steps} steps in {folder}, found fewer: remove the checkpoint of that chain, "
-                    f"and it is sampled anew"
-                )
-            for array in arrays.values():
-                array.resize((steps, *array.shape[1:]))
+        for group, there in written.items():
+            self._check(group, there)
+            held = zarr.open_group(self.path / group, mode="r+", use_consolidated=False)
+            for _, array in held.arrays():
+                array.resize((there.steps, *array.shape[1:]))
         zarr.consolidate_metadata(self.path, zarr_format=_FORMAT)
 
-    def dataset(self, group: str, steps: int) -> Dataset:
-        """The first `steps` steps of a group, loaded as they are used; empty where nothing is written."""
-        if not steps or not (self.path / group).exists():
-            return Dataset(attrs=self.attributes)
-        opened = xarray.open_zarr(self.path, group=group, chunks=None, consolidated=True)
-        return opened.isel(step=slice(steps))
+    def dataset(self, group: str, written: Written) -> Dataset:
+        """What is written of a group, loaded as it is used; empty where nothing is written.
 
-    def series(self, group: str, steps: int) -> dict[str, np.ndarray]:
-        """The first `steps` steps of a group, each series (step, chain, …)."""
-        with self.dataset(group, steps) as opened:
+        Raises:
+            RunFolderError: when an array or a part of one is missing or of another kind.
+        """
+        if not written.steps:
+            return Dataset(attrs=self.attributes)
+        self._check(group, written)
+        with self._telling(group):
+            opened = xarray.open_zarr(self.path, group=group, chunks=None, consolidated=True)
+            return opened[list(written.arrays)].isel(step=slice(written.steps))
+
+    def series(self, group: str, written: Written) -> dict[str, np.ndarray]:
+        """What is written of a group, each series (step, chain, …).
+
+        Raises:
+            RunFolderError: when something is missing or damaged.
+        """
+        with self.dataset(group, written) as opened, self._telling(group):
             return {str(name): values.to_numpy() for name, values in opened.data_vars.items()}
 
-    def export(self, target: Path, steps: Mapping[Any, int]) -> None:
-        """Write groups to one NetCDF-4 file, which is an HDF5 file, whole or not at all."""
+    def export(self, target: Path, written: Mapping[Any, Written]) -> None:
+        """Write groups to one NetCDF-4 file, which is an HDF5 file, whole or not at all.
+
+        Raises:
+            RunFolderError: when something is missing or damaged.
+        """
         with replacing(target) as temporary:
-            for number, (group, written) in enumerate(steps.items()):
-                with self.dataset(group, written) as opened:
+            for number, (group, there) in enumerate(written.items()):
+                with self.dataset(group, there) as opened:
+                    with self._telling(group):
+                        opened.load()
                     mode = "a" if number else "w"
                     opened.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
+
+    def _check(self, group: str, written: Written) -> None:
+        """Every array is there, of its kind, with every chunk of the steps that are written."""
+        with self._telling(group):
+            folder = zarr.open_group(self.path, mode="r", use_consolidated=True, zarr_format=_FORMAT)[group]
+            arrays = dict(folder.arrays()) if isinstance(folder, zarr.Group) else {}
+        for name, (dtype, chunks) in written.arrays.items():
+            array = arrays.get(name)
+            found = (
+                "none" if array is None else f"{array.shape} of {array.dtype.str} in chunks of {array.chunks}"
+            )
+            expected = f"({written.steps} steps, {chunks[1:]}) of {dtype} in chunks of {chunks}"
+            if (
+                array is None
+                or array.shape[0] < written.steps
+                or (array.dtype.str, array.chunks, array.shape[1:]) != (dtype, chunks, chunks[1:])
+            ):
+                raise self._damaged(group, f"expected the array {name}, {expected}, found {found}")
+            rest = ".0" * (len(chunks) - 1)
+            for block in range(math.ceil(written.steps / chunks[0])):
+                if not (self.path / group / name / f"{block}{rest}").is_file():
+                    raise self._damaged(group, f"the chunk {block}{rest} of the array {name} is missing")
+
+    @contextlib.contextmanager
+    def _telling(self, group: str) -> Iterator[None]:
+        """Whatever damaged files make of the libraries that read them is one error of ours."""
+        try:
+            yield
+        except (MemoryError, RunFolderError):
+            raise
+        except Exception as error:
+            raise self._damaged(group, f"{type(error).__name__}: {error}") from error
+
+    def _damaged(self, group: str, what: str) -> RunFolderError:
+        chain = "model" if group == "proposals" else group
+        return RunFolderError(
+            f"{self.path / group} is missing or damaged ({what}): put it back, or remove "
+            f"checkpoints/{chain}.safetensors beside it, and that chain is sampled anew"
+        )
+
+    def _files(self) -> dict[Path, int]:
+        """Everything in the store, and when it was last changed; the names of its folders last."""
+        found = [self.path, *self.path.rglob("*")] if self.path.exists() else []
+        times = {path: path.stat().st_mtime_ns for path in found}
+        return dict(sorted(times.items(), key=lambda entry: entry[0].is_dir()))
 
     def _dataset(self, series: dict[str, np.ndarray]) -> Dataset:
         sizes: dict[str, int] = {}

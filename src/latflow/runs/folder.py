@@ -1,15 +1,13 @@
 """The folder of a run: what lies where, and the things that its configuration describes."""
 
 import contextlib
-import fcntl
-import hashlib
 import json
+import logging
 import math
 import os
 import platform
 import shlex
 import sys
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,12 +17,27 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Generator, nn
 
-from latflow.config import Given, RunConfig, differences, parse_config, to_toml
+from latflow.config import Given, RunConfig, differing, parse_config, to_toml
 from latflow.config.schema import built_action, built_model
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
 from latflow.runs.interrupts import StopRequest, deferred_signals
+from latflow.runs.place import (
+    CODE,
+    CONFIG,
+    FORMAT,
+    INFO,
+    check_code,
+    check_format,
+    check_place,
+    copies,
+    file_digest,
+    info_in,
+    locked,
+    table_in,
+)
+from latflow.runs.provenance import Stage, depends, extension, in_words
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
 from latflow.storage import load_tree, write_text
@@ -36,10 +49,7 @@ Folder = TypeVar("Folder", bound="RunFolder")
 Purpose = Literal["initialisation", "training", "model", "beside"]
 """What a generator is for; each has its own, so that no stage changes the numbers of another."""
 
-_CONFIG, _INFO, _LOCK, _CODE = "config.toml", "run.json", ".lock", "code"
-
-_FORMAT = 2
-"""Of the folder, as `run.json` says it."""
+_LOG = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -73,15 +83,17 @@ class RunFolder:
         path = Path(path)
         if not path.is_dir():
             raise RunFolderError(f"expected the folder of a run at {path}, found no such folder")
-        return cls._opened(path, _table(path))
+        return cls._opened(path, table_in(path))
 
     @classmethod
     def _opened(
         cls: type[Folder], path: Path, table: dict[str, Any], given: dict[str, Given] | None = None
     ) -> Folder:
-        _check_format(path)
-        _check_code(path)
-        return cls(path, parse_config(table, path / _CONFIG, given))
+        check_format(path)
+        check_code(path)
+        folder = cls(path, parse_config(table, path / CONFIG, given))
+        folder._check_edited()
+        return folder
 
     @classmethod
     def create(cls: type[Folder], path: Path | str, config: RunConfig) -> Folder:
@@ -91,47 +103,57 @@ class RunFolder:
             RunFolderError: when the folder holds something.
             ConfigError: when the processes that train together cannot share out the batch or the devices.
         """
-        World.here().from_first(lambda: cls._create(Path(path), config))
+        World.here().from_first(lambda: cls._found(Path(path), config, resume=False))
         return cls(Path(path), config)
 
     @classmethod
+    def _found(cls, path: Path, config: RunConfig, resume: bool) -> None:
+        """Make the run in a folder, or find it there with the same configuration."""
+        check_place(path, resume)
+        if not (path / CONFIG).exists():
+            # what is wrong with the theory is told before there is a folder
+            folder = cls(path, config)
+            folder.check_processes()
+            try_out(folder.action)
+        with locked(path):
+            # what another process did meanwhile counts
+            check_place(path, resume)
+            if (path / CONFIG).exists():
+                cls._reconfigure(path, config)
+            else:
+                cls._create(path, config)
+
+    @classmethod
     def _create(cls, path: Path, config: RunConfig) -> None:
-        if path.exists() and not path.is_dir():
-            raise RunFolderError(f"expected a folder at {path}, found a file")
-        # hidden files, run.json and code alone are what is left of a creation that was killed
-        found = [file.name for file in path.iterdir()] if path.exists() else []
-        if others := [name for name in found if name not in (_INFO, _CODE) and not name.startswith(".")]:
-            what = "already holds a run" if _CONFIG in others else f"is no run, but not empty ({others[0]})"
-            raise RunFolderError(f"{path} {what}: choose another folder")
         folder = cls(path, config)
-        folder.check_processes()
-        try_out(folder.action)
-        code = {str(file): _digest(file) for file in sorted(set(sources(config.table())))}
-        for name, copy in _copies(code).items():
-            write_text(path / _CODE / copy, Path(name).read_text(encoding="utf-8"))
-        info = {"format": _FORMAT, "command": _command(), **folder._circumstances()}
-        write_text(path / _INFO, json.dumps(info | ({"code": code} if code else {}), indent=2))
-        write_text(path / _CONFIG, to_toml(config))
+        code = {str(file): file_digest(file) for file in sorted(set(sources(config.table())))}
+        for name, copy in copies(code).items():
+            write_text(path / CODE / copy, Path(name).read_text(encoding="utf-8"))
+        info = {"format": FORMAT, "command": _command(), **folder._circumstances()}
+        info |= {"code": code} if code else {}
+        write_text(path / INFO, json.dumps(info | folder._configuration(), indent=2))
+        write_text(path / CONFIG, to_toml(config))
 
     @classmethod
     def create_or_resume(cls: type[Folder], path: Path | str, config: RunConfig) -> Folder:
         """The run at `path` if it has this configuration, or a new one.
+
+        Keys on which nothing that is there depends may differ, and `steps` may grow: the run has those of
+        `config` from then on.
 
         Raises:
             RunFolderError: when the folder holds something else, or a run that is configured otherwise; the
                 message names the keys.
             ConfigError: as `create`.
         """
-        World.here().from_first(lambda: cls._create_or_resume(Path(path), config))
+        World.here().from_first(lambda: cls._found(Path(path), config, resume=True))
         return cls(Path(path), config)
 
     @classmethod
-    def _create_or_resume(cls, path: Path, config: RunConfig) -> None:
-        if not (path / _CONFIG).exists():
-            cls._create(path, config)
-            return
+    def _reconfigure(cls, path: Path, config: RunConfig) -> None:
+        """Take over what may differ in another configuration of the run at `path`."""
         given = {part.place: part for part in (config.action, config.model) if isinstance(part, Given)}
-        table = _table(path)
+        table = table_in(path)
         folder = cls._opened(path, table, given)
         # what was made in Python is known by its text alone, of which the opened run has that of today
         there = {place: table.get(place, {}).get("object") for place in given}
@@ -140,7 +162,9 @@ class RunFolder:
             for place, part in given.items()
             if there[place] != part.text
         ]
-        if changed := [*changed, *differences(folder.config, config)]:
+        new = differing(folder.config.table(), config.table())
+        refused, news = extension(new, folder.done) if new else ({}, [])
+        if changed := [*changed, *in_words(refused)]:
             raise RunFolderError(
                 f"{path} holds a run with another configuration (there and now):\n  "
                 + "\n  ".join(changed)
@@ -152,11 +176,16 @@ class RunFolder:
                 )
                 + ", or choose another folder"
             )
+        if new:
+            write_text(path / CONFIG, to_toml(config))
+            write_text(path / INFO, json.dumps(info_in(path) | cls(path, config)._configuration(), indent=2))
+        for line in news:
+            _LOG.warning(line)
 
     @property
     def info(self) -> dict[str, Any]:
         """What `run.json` says: versions, seed, command, device, time of creation."""
-        return _info(self.path)
+        return info_in(self.path)
 
     @property
     def action(self) -> Action:
@@ -202,12 +231,71 @@ class RunFolder:
         """
         path = self.checkpoint(which)
         if not path.exists():
+            self.require_best()
             raise CheckpointError(
-                f"{self.path} holds no trained weights yet: `latflow train {self.path}` makes one"
+                f"{self.path} holds no trained weights yet: `latflow train {self.path}` makes them"
             )
         model = self.new_model()
-        load_weights(model, load_checkpoint(path, "weights")["weights"], path)
+        load_weights(model, self.load(which, "weights")["weights"], path)
         return model.to(device=self.device, dtype=self.config.compute.torch_dtype).eval()
+
+    def require_best(self) -> None:
+        """Where a training has a checkpoint it has kept its best weights.
+
+        Raises:
+            CheckpointError: when they are gone.
+        """
+        last, best = self.checkpoint("last"), self.checkpoint("best")
+        if last.exists() and not best.exists():
+            raise CheckpointError(
+                f"{best} is gone, while {last.name} is there: put it back, or remove {last.name} too, and "
+                "this stage is computed anew"
+            )
+
+    def made_by(self, stage: Stage) -> dict[str, Any]:
+        """The settings that decide the numbers of a stage, by their keys: what a checkpoint of it says."""
+        return plain(depends(stage, self.config.table()))
+
+    def load(self, name: str, *entries: str) -> dict[str, Any]:
+        """The checkpoint of a name, which must hold `entries`.
+
+        Raises:
+            CheckpointError: when it is damaged, holds something else, or was made with other settings than
+                those of this run; saying how to go on.
+        """
+        tree = self._stored(name, *entries, "made_by")
+        stage: Stage = "training" if name in ("last", "best") else "model" if name == "model" else "beside"
+        if changed := differing(tree["made_by"], self.made_by(stage)):
+            raise CheckpointError(
+                f"{self.checkpoint(name)} was made with other settings (there and now):\n  "
+                + "\n  ".join(in_words(changed))
+                + f"\nput them back in {self.path / CONFIG}, or {_remedy(name)}"
+            )
+        return tree
+
+    def _stored(self, name: str, *entries: str) -> dict[str, Any]:
+        """The checkpoint of a name, whatever settings made it; raises as `load`."""
+        path = self.checkpoint(name)
+        try:
+            tree = load_tree(path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}: {_remedy(name)}") from error
+        if missing := [entry for entry in entries if entry not in tree]:
+            raise CheckpointError(f"{path} holds no {missing[0]!r}, but {', '.join(tree)}: {_remedy(name)}")
+        return tree
+
+    def done(self) -> dict[Stage, int]:
+        """The steps that each stage has made, where it has begun."""
+        found: dict[Stage, int] = {}
+        if self.checkpoint("last").exists():
+            found["training"] = self._stored("last", "trainer")["trainer"]["step"]
+        elif self.history_file.exists():
+            found["training"] = 0
+        chains: tuple[Stage, ...] = ("model", "beside")
+        for chain in chains:
+            if self.checkpoint(chain).exists():
+                found[chain] = self._stored(chain, "steps")["steps"]
+        return found
 
     def check_processes(self) -> None:
         """The processes that train together must be able to share out the batch and the devices.
@@ -245,8 +333,8 @@ class RunFolder:
             RunFolderError: when another process holds it.
         """
         with contextlib.ExitStack() as held, deferred_signals(world) as stop:
-            world.from_first(lambda: held.enter_context(self._locked()))
-            _check_code(self.path)
+            world.from_first(lambda: held.enter_context(locked(self.path)))
+            check_code(self.path)
             if world.rank == 0:
                 self._note_circumstances()
             threads = torch.get_num_threads()
@@ -255,17 +343,6 @@ class RunFolder:
                 yield stop
             finally:
                 torch.set_num_threads(threads)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.path / _LOCK).open("ab") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(
-                    f"{self.path} is in use by another process: wait until it has ended"
-                ) from None
-            yield  # the lock goes with the file handle, also when the process is killed
 
     def _circumstances(self) -> dict[str, Any]:
         """Everything outside the configuration on which the numbers may depend."""
@@ -287,90 +364,39 @@ class RunFolder:
 
     def _note_circumstances(self) -> None:
         """Write down where a run goes on elsewhere or with other versions: its numbers may then differ."""
-        now, info = self._circumstances(), self.info
+        now, info = self._circumstances(), self.info | self._configuration()
         resumed = info.get("resumed", [])
         before = [info, *resumed][-1]
-        # an earlier version may not have noted all of it
-        if any(now[key] != before.get(key, now[key]) for key in now if key != "created"):
-            changed = {**info, "resumed": [*resumed, {"command": _command(), **now}]}
-            write_text(self.path / _INFO, json.dumps(changed, indent=2))
+        if any(now[key] != before.get(key) for key in now if key != "created"):
+            info["resumed"] = [*resumed, {"command": _command(), **now}]
+        if info != self.info:
+            write_text(self.path / INFO, json.dumps(info, indent=2))
 
+    def _configuration(self) -> dict[str, Any]:
+        """What `run.json` says of the configuration, so that an edited file is known."""
+        return {"configuration": plain(self.config.table())}
 
-def _check_format(path: Path) -> None:
-    """A folder of another format is refused.
+    def _check_edited(self) -> None:
+        """The configuration is that of the last stage, or was edited where a run may change.
 
-    Raises:
-        RunFolderError: naming both.
-    """
-    try:
-        found = json.loads((path / _INFO).read_text(encoding="utf-8")).get("format")
-    except (FileNotFoundError, json.JSONDecodeError):
-        return  # told where it is needed
-    if found != _FORMAT:
-        raise RunFolderError(
-            f"{path} was written by another version of latflow, whose runs this one cannot go on with "
-            f"(expected format {_FORMAT}, found {found}): choose another folder"
-        )
-
-
-def _info(path: Path) -> dict[str, Any]:
-    """What `run.json` in a folder says.
-
-    Raises:
-        RunFolderError: when it is missing or no JSON.
-    """
-    file = path / _INFO
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise RunFolderError(f"{file} is missing or damaged: {error}") from error
-
-
-def _copies(code: dict[str, str]) -> dict[str, str]:
-    """What the copy of each file is called: as the file, and with its digest where two have the same name."""
-    names = [Path(name).name for name in code]
-    return {
-        name: Path(name).name if names.count(Path(name).name) == 1 else f"{digest[:8]}_{Path(name).name}"
-        for name, digest in code.items()
-    }
-
-
-def _check_code(path: Path) -> None:
-    """The Python files of the configuration are those with which the run began.
-
-    Raises:
-        RunFolderError: naming one that is not.
-    """
-    if not (path / _INFO).exists():
-        return  # told where it is needed
-    code = _info(path).get("code", {})
-    for name, digest in code.items():
-        file = Path(name)
-        if not file.is_file() or _digest(file) != digest:
-            what = "has changed since the run began" if file.is_file() else "is gone"
+        Raises:
+            RunFolderError: naming the keys that may not.
+        """
+        if not (self.path / INFO).exists():
+            return  # told where it is needed
+        new = differing(self.info.get("configuration", {}), self._configuration()["configuration"])
+        if not new:
+            return
+        refused, news = extension(new, self.done)
+        file = self.path / CONFIG
+        if refused:
             raise RunFolderError(
-                f"{file}, which {path} is made with, {what}: choose another folder, or put back what it was; "
-                f"a copy is {path / _CODE / _copies(code)[name]}"
+                f"{file} was edited, and the old settings have made numbers there (then and now):\n  "
+                + "\n  ".join(in_words(refused))
+                + "\nput them back, or choose another folder"
             )
-
-
-def _table(path: Path) -> dict[str, Any]:
-    """The configuration in a folder.
-
-    Raises:
-        RunFolderError: when it is missing or no TOML.
-    """
-    file = path / _CONFIG
-    if not file.is_file():
-        raise RunFolderError(f"{path} is no run: expected {_CONFIG} in it")
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} is damaged: {error}") from error
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+        for line in (f"{file} was edited: {', '.join(in_words(new))}", *news):
+            _LOG.warning(line)
 
 
 def plain(value: Any) -> Any:
@@ -382,21 +408,9 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def load_checkpoint(path: Path, *entries: str) -> dict[str, Any]:
-    """A file of `checkpoints/` that holds `entries`.
-
-    Raises:
-        CheckpointError: when it is damaged or holds something else, saying how to go on without it.
-    """
-    names = path.name if path.stem != "best" else "best.safetensors and last.safetensors"
-    remedy = f"remove {names} there, and this stage is computed anew"
-    try:
-        tree = load_tree(path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}: {remedy}") from error
-    if missing := [entry for entry in entries if entry not in tree]:
-        raise CheckpointError(f"{path} holds no {missing[0]!r}, but {', '.join(tree)}: {remedy}")
-    return tree
+def _remedy(name: str) -> str:
+    names = f"{name}.safetensors" if name != "best" else "best.safetensors and last.safetensors"
+    return f"remove {names} there, and this stage is computed anew"
 
 
 def _command() -> str:

@@ -13,11 +13,11 @@ from latflow.analysis import effective_sample_size
 from latflow.config import ChainPlan, to_toml
 from latflow.errors import CheckpointError
 from latflow.observables import recorded
-from latflow.runs.chains import ChainStore
-from latflow.runs.folder import RunFolder, load_checkpoint
+from latflow.runs.chains import ChainStore, Written
+from latflow.runs.folder import RunFolder
 from latflow.runs.interrupts import StopRequest
 from latflow.samplers import Block, Observe, Sampler, run_blocks, thermalise
-from latflow.storage import save_tree
+from latflow.storage import digest_of, save_tree
 
 State = TypeVar("State")
 
@@ -86,8 +86,14 @@ class GrowingChain:
         self.stored = stored_chain(folder, name)
         self.model: nn.Module | None = None
         self.steps: int = 0
+        self.arrays: dict[str, Written] = {}
         self.info: dict[str, Any] = {}
         self.seconds, self.since = 0.0, time.perf_counter()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether there is a chain of other weights, which this one replaces."""
+        return self.stored is None and self.folder.checkpoint(self.name).exists()
 
     @property
     def finished(self) -> bool:
@@ -116,17 +122,25 @@ class GrowingChain:
         self.folder.require_device(tree["device"], path)
         self.generator.set_state(tree["generator"])
         self.steps, self.info, self.seconds = tree["steps"], tree["info"], tree["seconds"]
+        self.arrays = _written(tree)
         if self.steps:
-            self.store.cut(_groups_of(self.folder, self.name), self.steps)
-        self._restore_buffers(tree.get("buffers", {}))
-        return sampler.state_from_dict({k: v.to(self.folder.device) for k, v in tree["state"].items()})
+            self.store.cut(self.arrays)
+        state = {name: values.to(self.folder.device) for name, values in tree["state"].items()}
+        try:
+            self._restore_buffers(tree.get("buffers", {}))
+            return sampler.state_from_dict(state)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is the chain of another sampler: {error}") from error
 
     def grow(self, sampler: Sampler[State, Any], state: State) -> None:
         """Write block after block until the chain has its length."""
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
         for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
-            self.store.append(_arrays(self.name, part), self.steps)
+            groups = _arrays(self.name, part)
+            self.store.append(groups, self.steps)
+            if self.steps == 0:
+                self.arrays = {group: Written.first(series) for group, series in groups.items()}
             self.steps += len(part.series["accepted"])
             self._save(sampler, state)
             self._report(_block_report(self.steps, self.settings.steps, part))
@@ -140,7 +154,10 @@ class GrowingChain:
             "state": sampler.state_dict(state),
             "generator": self.generator.get_state(),
             "steps": self.steps,
+            "arrays": {group: dict(there.arrays) for group, there in self.arrays.items()},
             "info": self.info,
+            "made_by": self.folder.made_by(self.name),
+            "weights": _weights_of(self.folder, self.name),
             "seconds": self.seconds,
             "device": self.folder.device.type,
         }
@@ -165,7 +182,7 @@ def _moving_buffers(model: nn.Module | None) -> dict[str, Tensor]:
 
 
 def stored_chain(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
-    """What the checkpoint of a chain holds, where there is one.
+    """What the checkpoint of a chain holds, where there is one, and its model has the same weights still.
 
     Raises:
         CheckpointError: when it is damaged or of another run.
@@ -173,7 +190,9 @@ def stored_chain(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
     path = folder.checkpoint(name)
     if not path.exists():
         return None
-    tree = load_checkpoint(path, "state", "generator", "steps", "seconds", "info", "device")
+    tree = folder.load(name, "state", "generator", "steps", "arrays", "seconds", "info", "device", "weights")
+    if tree["weights"] != _weights_of(folder, name):
+        return None
     settings = folder.config.chain(name)
     number = {len(values) for values in tree["state"].values() if values.ndim}
     expected, found = settings.chains if settings is not None else 0, max(number, default=0)
@@ -192,18 +211,27 @@ def _observe(folder: RunFolder) -> Observe:
     return lambda x: observe(x) | {"field": x}
 
 
-def written_steps(folder: RunFolder, group: str) -> int:
-    """How many steps are written of a group of arrays."""
+def written(folder: RunFolder, group: str) -> Written:
+    """What is written of a group of arrays."""
     name: ChainName = "beside" if group == "beside" else "model"
-    if folder.config.chain(name) is None or group not in _groups_of(folder, name):
-        return 0
-    return chain_info(folder, name)["steps"]
+    tree = stored_chain(folder, name) if folder.config.chain(name) is not None else None
+    return _written(tree or {}).get(group, Written())
 
 
-def _groups_of(folder: RunFolder, name: ChainName) -> list[str]:
-    """The groups of arrays that belong to a chain."""
-    info = (stored_chain(folder, name) or {}).get("info", {})
-    return [name, "proposals"] if info.get("proposes") else [name]
+def _written(tree: dict[str, Any]) -> dict[str, Written]:
+    """What is written of each group of arrays of a chain, by its checkpoint."""
+    return {
+        group: Written(
+            tree["steps"], {name: (dtype, tuple(chunks)) for name, (dtype, chunks) in arrays.items()}
+        )
+        for group, arrays in tree.get("arrays", {}).items()
+    }
+
+
+def _weights_of(folder: RunFolder, name: ChainName) -> str | None:
+    """What the weights are known by that a chain draws from; None where it draws from none."""
+    best = folder.checkpoint("best")
+    return digest_of(best) if name == "model" and best.exists() else None
 
 
 def _arrays(name: ChainName, part: Block) -> dict[str, dict[str, np.ndarray]]:

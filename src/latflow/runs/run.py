@@ -16,6 +16,7 @@ from xarray import Dataset
 from latflow.config import ChainPlan, Given, parse_config
 from latflow.errors import RunFolderError
 from latflow.runs import growth, sampling, training
+from latflow.runs.chains import Written
 from latflow.runs.folder import RunFolder, plain
 from latflow.samplers import Sampler
 from latflow.storage import write_text
@@ -145,15 +146,15 @@ class Run(RunFolder):
 
     def history(self) -> list[dict[str, Any]]:
         """The training records, one for each step: the fields of `training.Record`."""
-        return training.read_history(self.history_file)
+        return training.read_history(self)
 
     def series(self, group: Group) -> dict[str, np.ndarray]:
         """The numbers of a chain, each (step, chain, …), or {} where nothing is written yet."""
-        return growth.chain_store(self).series(group, self._steps(group))
+        return growth.chain_store(self).series(group, growth.written(self, group))
 
     def dataset(self, group: Group) -> Dataset:
         """The same as an xarray data set, which reads from the disk what is used."""
-        return growth.chain_store(self).dataset(group, self._steps(group))
+        return growth.chain_store(self).dataset(group, growth.written(self, group))
 
     def sampling_info(self, name: growth.ChainName) -> dict[str, Any]:
         """The `steps` of a chain, the `seconds` and `acceptance` of them, and what its kernels `found`.
@@ -173,10 +174,7 @@ class Run(RunFolder):
         Raises:
             RunFolderError: when there are none yet.
         """
-        lengths: dict[Group, int] = {group: steps for group in _GROUPS if (steps := self._steps(group))}
-        if not lengths:
-            raise RunFolderError(f"{self.path} holds no chain yet: `latflow sample {self.path}` makes one")
-        return lengths
+        return {group: there.steps for group, there in self._written().items()}
 
     def export(self, target: Path | str) -> None:
         """Write all chains to one file for other tools, in groups as in `samples.zarr`.
@@ -191,14 +189,19 @@ class Run(RunFolder):
         target = Path(target)
         if target.suffix not in (".nc", ".h5", ".hdf5"):
             raise ValueError(f"expected a file name that ends in .nc, .h5 or .hdf5, got {target.name!r}")
-        growth.chain_store(self).export(target, self.written())
+        growth.chain_store(self).export(target, self._written())
 
     def save_results(self, results: dict[str, Any]) -> None:
         """Keep the verdict of a validation in `results.json`; null stands for what is not finite."""
         write_text(self.path / "results.json", json.dumps(plain(results), indent=2, allow_nan=False))
 
-    def _steps(self, group: Group) -> int:
-        return growth.written_steps(self, group)
+    def _written(self) -> dict[Group, Written]:
+        found: dict[Group, Written] = {
+            group: there for group in _GROUPS if (there := growth.written(self, group)).steps
+        }
+        if not found:
+            raise RunFolderError(f"{self.path} holds no chain yet: `latflow sample {self.path}` makes one")
+        return found
 
 
 def described(thing: Any) -> str:

@@ -1,5 +1,6 @@
 """The chains of a run: that of the model, moved by its kernels, and an established one beside it."""
 
+import logging
 from typing import Any
 
 from torch import Generator, Tensor
@@ -10,6 +11,8 @@ from latflow.runs.folder import RunFolder
 from latflow.runs.growth import ChainName, GrowingChain, OnBlock
 from latflow.runs.training import require_trained
 from latflow.samplers import Cycle, IndependenceMetropolis, Sampler
+
+_LOG = logging.getLogger(__name__)
 
 Kernels = dict[str, Sampler[Any, Any]]
 
@@ -39,6 +42,8 @@ def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) 
             return
         if name == "model":
             density = chain.model = folder.model("best")
+        if chain.outdated:
+            _LOG.warning("%s was drawn with other weights: it is computed anew", folder.checkpoint(name))
         kernels: Kernels = plan.build(folder.action, density)
         if chain.stored:
             found = chain.stored["info"]["found"]

@@ -1,5 +1,6 @@
 """The training of a run: records and checkpoints on disk, and the way back to them."""
 
+import hashlib
 import json
 import math
 import os
@@ -8,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedRandom
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,7 +17,7 @@ from latflow.config.sections import arguments_of
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.estimators import ESTIMATORS
-from latflow.runs.folder import RunFolder, load_checkpoint, plain
+from latflow.runs.folder import RunFolder, plain
 from latflow.storage import save_tree
 from latflow.training import Anneal, Record, Trainer
 from latflow.training.world import World
@@ -54,7 +54,7 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
         best = _Best(folder.config.training.checkpoint_every, trainer.anneal)
         if _restore(folder, model, trainer, best):
             return
-        with _history(folder.history_file if world.rank == 0 else None) as history:
+        with _history(folder if world.rank == 0 else None) as history:
             for record in trainer:
                 history.append(record)
                 best.see(record)
@@ -64,8 +64,13 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
                     _save(folder, "best", _contents(folder, model) | {"step": best.step, "f_q": best.f_q})
                 if due or stopping:
                     history.sync()
-                    state = {"trainer": trainer.state_dict(), "best": best.state_dict()}
-                    _save(folder, "last", _contents(folder, model) | state | {"device": folder.device.type})
+                    state = {
+                        "trainer": trainer.state_dict(),
+                        "best": best.state_dict(),
+                        "history": history.known(),
+                        "device": folder.device.type,
+                    }
+                    _save(folder, "last", _contents(folder, model) | state)
                 if on_record is not None:
                     on_record(record)
                 if stopping:
@@ -74,8 +79,8 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
 
 def trained_steps(folder: RunFolder) -> int:
     """How many steps the last checkpoint holds."""
-    path = folder.checkpoint("last")
-    return load_checkpoint(path, "trainer")["trainer"]["step"] if path.exists() else 0
+    exists = folder.checkpoint("last").exists()
+    return folder.load("last", "trainer")["trainer"]["step"] if exists else 0
 
 
 def require_trained(folder: RunFolder) -> None:
@@ -91,28 +96,54 @@ def require_trained(folder: RunFolder) -> None:
         )
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The records in a history file, without a last line that was cut off; null stands for nan."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [
-        {key: math.nan if value is None else value for key, value in json.loads(line).items()}
-        for line in lines
-    ]
+def read_history(folder: RunFolder) -> list[dict[str, Any]]:
+    """The records of a training, without a last line that was cut off; null stands for nan.
+
+    Raises:
+        RunFolderError: when a line is no record, or another one than the last checkpoint knows.
+    """
+    path = folder.history_file
+    contents = path.read_bytes() if path.exists() else b""
+    if folder.checkpoint("last").exists():
+        known = folder.load("last", "history")["history"]
+        if hashlib.sha256(contents[: known["bytes"]]).hexdigest() != known["digest"]:
+            raise RunFolderError(
+                f"{path} is missing or damaged: put it back, or remove it and the checkpoints last and best, "
+                "and the training is computed anew"
+            )
+    records = []
+    for number, line in enumerate(contents.split(b"\n")[:-1], start=1):
+        try:
+            record: dict[str, Any] = {
+                key: math.nan if value is None else value for key, value in json.loads(line).items()
+            }
+            records.append(Record(**record).as_dict())
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise RunFolderError(
+                f"{path} is damaged: line {number} is no record of a step ({error}): remove that line and "
+                "what follows, and these steps are computed anew"
+            ) from error
+    return records
 
 
 class _History:
     """Appends records that the file does not hold yet; without a file none."""
 
-    def __init__(self, file: BufferedRandom | None = None, last_step: int = 0) -> None:
+    def __init__(self, file: BufferedRandom | None = None, last_step: int = 0, contents: bytes = b"") -> None:
         self.file, self.last_step = file, last_step
+        self.bytes, self.digest = len(contents), hashlib.sha256(contents)
 
     def append(self, record: Record) -> None:
         if self.file is not None and record.step > self.last_step:
-            self.file.write(json.dumps(plain(record.as_dict()), allow_nan=False).encode() + b"\n")
+            line = json.dumps(plain(record.as_dict()), allow_nan=False).encode() + b"\n"
+            self.file.write(line)
             self.file.flush()
-            self.last_step = record.step
+            self.last_step, self.bytes = record.step, self.bytes + len(line)
+            self.digest.update(line)
+
+    def known(self) -> dict[str, Any]:
+        """What a checkpoint says of the history up to it."""
+        return {"bytes": self.bytes, "digest": self.digest.hexdigest()}
 
     def sync(self) -> None:
         """Reach the disk: a checkpoint must never be ahead of the history."""
@@ -121,18 +152,18 @@ class _History:
 
 
 @contextmanager
-def _history(path: Path | None) -> Iterator[_History]:
+def _history(folder: RunFolder | None) -> Iterator[_History]:
     """The history, open for appending, without a last line that was cut off by a crash or a full disk."""
-    if path is None:
+    if folder is None:
         yield _History()
         return
-    records = read_history(path)
-    with path.open("a+b") as file:
+    records = read_history(folder)
+    with folder.history_file.open("a+b") as file:
         file.seek(0)
         contents = file.read()
-        if not contents.endswith(b"\n"):
-            file.truncate(contents.rfind(b"\n") + 1)
-        yield _History(file, records[-1]["step"] if records else 0)
+        contents = contents[: contents.rfind(b"\n") + 1]
+        file.truncate(len(contents))
+        yield _History(file, records[-1]["step"] if records else 0, contents)
 
 
 @dataclass
@@ -179,9 +210,9 @@ def _trainer(folder: RunFolder, model: Any) -> Trainer:
 
 
 def _contents(folder: RunFolder, model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint says of the model: how it was built, and its weights."""
+    """What a checkpoint says of the model: how it was built and trained, and its weights."""
     recipe = getattr(model, "recipe", None) or folder.config.model.table()
-    return {"model": recipe, "weights": model.state_dict()}
+    return {"model": recipe, "made_by": folder.made_by("training"), "weights": model.state_dict()}
 
 
 def _save(folder: RunFolder, name: str, tree: dict[str, Any]) -> None:
@@ -194,10 +225,11 @@ def _restore(folder: RunFolder, model: nn.Module, trainer: Trainer, best: _Best)
     path = folder.checkpoint("last")
     # all go on from what the first has read: the others may not see the same disk
     tree = trainer.world.from_first(
-        lambda: load_checkpoint(path, "trainer", "best", "weights", "device") if path.exists() else None
+        lambda: folder.load("last", "trainer", "best", "weights", "device") if path.exists() else None
     )
     if tree is None:
         return False
+    trainer.world.from_first(folder.require_best)
     load_weights(model, tree["weights"], path)
     if tree["trainer"]["step"] >= trainer.steps:
         return True
@@ -210,5 +242,7 @@ def _restore(folder: RunFolder, model: nn.Module, trainer: Trainer, best: _Best)
             f"{path}: {error}: go on with as many processes as before, or remove {path.name}, and this stage "
             "is computed anew"
         ) from error
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is of another training: {error}") from error
     best.load_state_dict(tree["best"])
     return False
