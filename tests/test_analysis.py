@@ -222,6 +222,16 @@ def test_importing_pyerrors_leaves_the_printing_of_numpy_alone():
         (math.nan, math.nan, "nan(nan)"),
         (0.25, math.nan, "0.25(nan)"),
         (math.inf, math.nan, "inf(nan)"),
+        (math.nan, 0.1, "nan(0.1)"),
+        (-math.inf, 0.1, "-inf(0.1)"),
+        (0.25, math.inf, "0.25(inf)"),
+        (1e-12, math.nan, "1(nan)e-12"),
+        (-0.0, 0.1, "0.00(10)"),
+        (-0.001, 0.1, "0.00(10)"),
+        (-0.0, 0.0, "0(0)"),
+        (1.5, 1e300, "0.0(1.0)e+300"),
+        (1e308, 1e306, "1.000(10)e+308"),
+        (5e-324, 5e-324, "4.9(4.9)e-324"),
     ],
 )
 def test_measurements_print_as_the_field_does(value, error, text):
@@ -230,6 +240,30 @@ def test_measurements_print_as_the_field_does(value, error, text):
     assert again.value == pytest.approx(value, abs=0 if error == 0 else max(error, 0.0), nan_ok=True)
     assert again.error == pytest.approx(error, rel=0.05, nan_ok=True)
     assert str(again) == text
+
+
+def test_numbers_of_any_type_print_alike():
+    """In a process of its own: the types of arguments are checked in this one."""
+    code = """if True:
+        import numpy as np, torch
+        from decimal import Decimal
+        from fractions import Fraction
+        from latflow.analysis import Measurement
+        for value, error in (
+            (np.float32(0.1), np.float32(0.01)), (np.int64(3), np.int32(1)), (3, 1),
+            (np.array(0.5), np.array(0.02)), (Decimal("0.1"), Decimal("0.01")),
+            (Fraction(1, 2), Fraction(1, 50)), (torch.tensor(0.5), 0.02),
+        ):
+            print(Measurement(value, error), type(Measurement(value, error).value).__name__)
+    """
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    printed = ["0.100(10)", "3.0(1.0)", "3.0(1.0)", "0.500(20)", "0.100(10)", "0.500(20)", "0.500(20)"]
+    assert shown.stdout.splitlines() == [f"{text} float" for text in printed]
+
+
+def test_digits_that_the_error_leaves_are_all_printed():
+    text = str(Measurement(1e308, 1e-300))
+    assert Measurement.parse(text) == Measurement(1e308, 1e-300)
 
 
 @given(
@@ -255,10 +289,24 @@ def test_published_numbers_are_read(text, value, error):
     assert Measurement.parse(text) == Measurement(value, error)
 
 
-@pytest.mark.parametrize("text", ["", "1.5", "1.5(", "a(1)", "1.5(-1)", "1.5(1) 2", "1,5(1)"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "1.5", "1.5(", "a(1)", "1.5(-1)", "1.5(1) 2", "1,5(1)", "1(1)e9999999", "1(1)e", "٣(1)", "9" * 5000],
+)
 def test_what_is_no_measurement_is_refused(text):
     with pytest.raises(ValueError, match="expected a number with its error"):
         Measurement.parse(text)
+
+
+@pytest.mark.parametrize("text", ["1(1)e9999", "1(1)e-9999", "1(9)e308", f"{0:.400f}1(1)"])
+def test_numbers_beyond_double_precision_are_refused(text):
+    with pytest.raises(ValueError, match="expected a number between"):
+        Measurement.parse(text)
+
+
+def test_an_error_below_zero_is_refused():
+    with pytest.raises(ValueError, match="expected an error of zero or more, got -1"):
+        Measurement(1.0, -1.0)
 
 
 def test_pulls():
