@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -121,6 +122,21 @@ def test_best_is_the_checkpoint_after_the_lowest_window(finished):
     best = load_tree(finished.checkpoint("best"))
     assert best["step"] == min(means, key=means.__getitem__)
     assert best["f_q"] == pytest.approx(min(means.values()))
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf, math.inf])
+@pytest.mark.parametrize("at", [0, 5])
+def test_a_free_energy_that_is_none_is_never_the_best(bad, at):
+    """Windows of two steps; the one with a number that is none loses to every other."""
+    f_q = [3.0, 3.0, 1.0, 1.0, 0.5, 0.5, 2.5, 2.5]
+    f_q[at] = bad
+    best, improved = training._Best(window=2), []
+    for step, value in enumerate(f_q, start=1):
+        best.see(Record(step, 0.0, value, 0.0, 0.0, 0.0, 0.0, 0.0))
+        if step % 2 == 0 and best.improved(step):
+            improved.append(step)
+    assert (best.step, best.f_q) == ((6, 0.5) if at == 0 else (4, 1.0))
+    assert improved[0] == 2  # there is a best from the first checkpoint on
 
 
 def test_best_weights_are_a_flow_by_themselves(finished):

@@ -171,3 +171,12 @@ def test_tuning_compiles_nothing_and_keeps_the_wish_to(monkeypatch: pytest.Monke
     sampler = replace(named.hmc(FREE), compiled=True)
     adapted, _ = sampler.adapt(sampler.init(torch.zeros(8, 4, 6)), seeded(3), 5)
     assert adapted.compiled is True
+
+
+def test_a_length_at_which_nothing_moves_is_not_the_cheapest():
+    """nan is no cost: it would win over whatever is tried after it."""
+    assert tuning._tau_of_means(torch.full((50, 4), 0.5)) == math.inf
+    assert tuning._tau_of_means(torch.full((50, 4), math.nan)) == math.inf
+    moving = torch.randn(4000, 64, generator=seeded(5), dtype=torch.float64)
+    # the variance of 64 means has a relative spread of √(2/63) = 0.18
+    assert tuning._tau_of_means(moving) == pytest.approx(0.5, rel=5 * 0.18)

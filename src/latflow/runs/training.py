@@ -181,7 +181,8 @@ class _Best:
 
     def see(self, record: Record) -> None:
         if not record.skipped and (self.anneal is None or self.anneal.done(record.step - 1)):
-            self.recent.append(record.f_q)
+            # nan and −inf are none, and no better than any: neither may hide in the average of others
+            self.recent.append(record.f_q if record.f_q > -math.inf else math.inf)
 
     def improved(self, step: int) -> bool:
         mean = math.fsum(self.recent) / len(self.recent) if self.recent else math.inf

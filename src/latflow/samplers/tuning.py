@@ -266,6 +266,7 @@ def tune_cost(
 
 
 def _tau_of_means(series: Tensor) -> float:
-    """τ_int of (step, chain) from the variance of the means over steps."""
+    """τ_int of (step, chain) from the variance of the means over steps; infinite where nothing varies."""
     values = series.double()
-    return float(len(values) * values.mean(0).var() / (2 * values.var()))
+    spread = float(values.var())
+    return float(len(values) * values.mean(0).var()) / (2 * spread) if spread > 0 else math.inf
