@@ -108,6 +108,67 @@ def test_pareto_tail_index_of_tails_that_are_no_power_law():
     assert analysis.pareto_tail_index(log_weight) < 0.3 < 0.7 < analysis.pareto_tail_index(30 * log_weight)
 
 
+def slow_pareto_shape(excess):
+    """Zhang and Stephens, Technometrics 51 (2009) 316 with k of the sign of PSIS, one θ at a time."""
+    x, n = sorted(excess), len(excess)
+    m = 30 + math.floor(math.sqrt(n))
+    quartile = x[math.floor(n / 4 + 0.5) - 1]
+    thetas = [1 / x[-1] + (1 - math.sqrt(m / (j - 0.5))) / (3 * quartile) for j in range(1, m + 1)]
+
+    def log_likelihood(theta):
+        k = sum(math.log(1 - theta * y) for y in x) / n
+        return n * (math.log(-theta / k) - k - 1)
+
+    logs = [log_likelihood(theta) for theta in thetas]
+    weights = [1 / sum(math.exp(other - mine) for other in logs) for mine in logs]
+    theta = sum(w * t for w, t in zip(weights, thetas, strict=True))
+    return sum(math.log(1 - theta * y) for y in x) / n
+
+
+@pytest.mark.parametrize("k", [-0.4, 0.2, 0.7, 1.5])
+@pytest.mark.parametrize("n", [30, 400, 3000])
+def test_pareto_tail_index_is_that_of_a_plain_fit(k, n):
+    uniform = np.random.default_rng(9).uniform(size=n)
+    weight = 1 + (uniform**-k - 1) / k  # 1 + a generalised Pareto variable: the tail is one again
+    tail = math.ceil(min(n / 5, 3 * math.sqrt(n)))
+    largest = np.sort(weight)[-tail - 1 :] / weight.max()
+    expected = slow_pareto_shape(largest[1:] - largest[0])
+    assert analysis.pareto_tail_index(np.log(weight) - 1e3) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "log_weight",
+    [
+        np.r_[np.zeros(999), 50.0],
+        np.r_[np.zeros(994), np.full(6, 50.0)],
+        np.r_[np.full(999, -math.inf), 0.0],
+        np.r_[np.zeros(99), 5e-1 * np.arange(30)],
+        1e4 * np.random.default_rng(1).standard_normal(1000),
+        *(np.random.default_rng(seed).standard_cauchy(1000) for seed in range(8)),
+    ],
+)
+def test_a_few_draws_with_all_the_weight_are_a_heavy_tail(log_weight):
+    assert analysis.pareto_tail_index(log_weight) > 0.7
+    assert analysis.pareto_tail_index(log_weight[::-1] - 1e3) > 0.7
+
+
+def test_a_few_weights_that_are_alike_are_none():
+    rng = np.random.default_rng(10)
+    for log_weight in (
+        np.r_[np.zeros(997), np.full(3, math.log(2))],  # by the growth of the largest, log 2/log 95 = 0.15
+        np.r_[np.zeros(950), np.full(50, 0.7)],
+        np.r_[np.full(500, -math.inf), 0.1 * rng.standard_normal(500)],
+        np.round(0.3 * rng.standard_normal(1000), 1),
+    ):
+        assert -math.inf < analysis.pareto_tail_index(log_weight) < 0.3
+    for equal in (
+        np.r_[np.full(500, -math.inf), np.zeros(500)],
+        700 + 1e-13 * rng.standard_normal(1000),  # a perfect model, in the rounding errors of S
+        np.r_[np.full(24, -math.inf), np.zeros(26)],
+    ):
+        assert analysis.pareto_tail_index(equal) == -math.inf
+
+
 def test_equal_weights_are_perfect():
     log_weight = np.full((10, 10), -700.0)
     assert analysis.effective_sample_size(log_weight) == 1

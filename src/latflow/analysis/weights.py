@@ -109,24 +109,39 @@ def tau_from_weights(log_weight: ArrayLike) -> float:
 def pareto_tail_index(log_weight: ArrayLike) -> float:
     """k̂, the shape of the generalised Pareto distribution fitted to the largest weights.
 
-    The tail is the largest min(N/5, 3√N) weights. Moments of w below the order 1/k exist: the error of
-    averages is finite for k < ½, and above k ≈ 0.7 no number of draws that one can afford makes them
-    reliable. Not positive for a tail that falls faster than any power, or ends; −inf when the largest weights
-    are all equal.
+    The tail is the largest M = min(N/5, 3√N) weights, as excesses w − u over the next one, u. Moments of w
+    below the order 1/k exist: the error of averages is finite for k < ½, and above k ≈ 0.7 no number of draws
+    that one can afford makes them reliable. Not positive for a tail that falls faster than any power, or
+    ends; −inf when the largest weights are all equal, up to rounding.
 
-    Sources: Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed importance sampling, arXiv:1507.02646; the
-    fit is that of Zhang and Stephens, Technometrics 51 (2009) 316.
+    Where some of them equal u, or the quartile of the excesses is too small a part of the largest for double
+    precision, the fit does not see all of the tail. The result then is at least log(w_max/u) / log M, the k
+    by which the largest of M draws of a power law exceeds u: large when a few draws have all the weight,
+    small when the weights have a few values that are alike, and inf when u is zero.
+
+    Sources: Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed importance sampling, JMLR 25 (2024) 72,
+    arXiv:1507.02646, without their prior for k; the fit is that of Zhang and Stephens, Technometrics 51
+    (2009) 316.
 
     Raises:
         ValueError: for fewer than 25 draws, and as `scaled_weight`.
     """
-    weight = np.sort(scaled_weight(log_weight), axis=None)
-    if weight.size < 25:
-        raise ValueError(f"expected at least 25 draws to fit a tail, got {weight.size}")
-    tail = math.ceil(min(weight.size / 5, 3 * math.sqrt(weight.size)))
-    excess = weight[-tail:] - weight[-tail - 1]
-    excess = excess[excess > 0]
-    return _pareto_shape(excess) if len(excess) >= 5 else -math.inf
+    scaled = np.sort(scaled_weight(log_weight), axis=None)
+    if scaled.size < 25:
+        raise ValueError(f"expected at least 25 draws to fit a tail, got {scaled.size}")
+    tail = math.ceil(min(scaled.size / 5, 3 * math.sqrt(scaled.size)))
+    exponent = np.sort(np.asarray(log_weight, dtype=np.float64), axis=None)[-tail - 1 :]
+    with np.errstate(invalid="ignore"):  # of zeros among zeros
+        rise = np.nan_to_num(exponent[1:] - exponent[0], posinf=math.inf)  # log(w/u)
+    rounding = 4 * np.finfo(np.float64).eps * max(1.0, abs(float(exponent[-1])))
+    if not rise[-1] > rounding:
+        return -math.inf
+    excess = (scaled[-tail:] - scaled[-tail - 1])[rise > rounding]
+    resolved = len(excess) >= 5 and excess[_quartile(len(excess))] > np.finfo(np.float64).tiny
+    fitted = _pareto_shape(excess) if resolved else -math.inf
+    if resolved and len(excess) == tail:
+        return fitted
+    return max(fitted, float(rise[-1]) / math.log(tail))
 
 
 def _standard_error(draws: np.ndarray) -> float:
@@ -142,9 +157,14 @@ def _pareto_shape(excess: np.ndarray) -> float:
     n = len(excess)
     grid = 30 + math.isqrt(n)
     quantile = np.arange(1, grid + 1) - 0.5
-    theta = 1 / excess[-1] + (1 - np.sqrt(grid / quantile)) / (3 * excess[int(n / 4 + 0.5) - 1])
+    theta = 1 / excess[-1] + (1 - np.sqrt(grid / quantile)) / (3 * excess[_quartile(n)])
     shape = np.log1p(-theta[:, None] * excess).mean(1)
     log_likelihood = n * (np.log(-theta / shape) - shape - 1)
     posterior = np.exp(log_likelihood - log_likelihood.max())
     mean_theta = posterior @ theta / posterior.sum()
     return float(np.log1p(-mean_theta * excess).mean())
+
+
+def _quartile(n: int) -> int:
+    """The index of the first quartile among n ascending numbers."""
+    return int(n / 4 + 0.5) - 1
