@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ from latflow.analysis import (
     summary,
     thermalisation_time,
 )
+from latflow.errors import UnreliableErrorWarning
 from latflow.lattice import lattice_momentum_squared
 from latflow.observables.base import Observable
-from latflow.theories import Phi4
+from latflow.theories import XY, Ising, Phi4, Potts, U1Gauge
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))
 
@@ -85,12 +87,104 @@ def test_replicas_have_the_error_of_one_chain():
     assert replicas.n == one.n == 100_000
 
 
-def test_chains_that_stand_still_are_as_many_draws_as_there_are_chains():
-    values = np.random.default_rng(4).standard_normal(400)
-    stuck = measure(np.tile(values, (50, 1)))
-    assert stuck.error == pytest.approx(
-        values.std() / 20, rel=0.1
-    )  # about the mean of each chain it would be 0
+def test_chains_that_stand_for_long_are_as_many_draws_as_there_are_chains():
+    values = np.random.default_rng(4).standard_normal((2, 400))
+    stuck = measure(np.concatenate([np.tile(values[0], (49, 1)), values[1:]]))  # all move, in the last step
+    # about the mean of each chain it would be near 0
+    assert stuck.error == pytest.approx(values.std() / 20, rel=0.1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, -0.3, 0.9, -0.9])
+def test_errors_of_any_autocorrelation_are_right(rho):
+    """The error against the spread of 400 averages, known to 1/√800 = 3.5%; the bias is some per cent."""
+    repetitions, steps = 400, 4000
+    data = autoregressive(rho, steps, repetitions, seed=21)
+    found = [measure(series) for series in data.T]
+    errors, tau = np.array([m.error for m in found]), 0.5 * (1 + rho) / (1 - rho)
+    assert_covers([m.pull(0.0) for m in found], slack=0.02)
+    assert math.sqrt(np.mean(errors**2)) == pytest.approx(data.mean(0).std(), rel=5 * 0.035)
+    # errors scatter by at most 12% for τ = 9.5, so that their mean is known to 0.6%
+    assert errors.mean() == pytest.approx(math.sqrt(2 * tau / steps), rel=0.03 + 0.02)
+    assert np.mean([m.tau_int for m in found]) == pytest.approx(tau, rel=0.05)
+    assert not any(m.warning for m in found)
+
+
+def test_white_noise_is_not_taken_for_antithetic():
+    """ρ(2) − ρ(1) of noise has the spread √(2/N), so that one in 740 is; no error is then far too small."""
+    found = [measure(series).error * math.sqrt(300) for series in autoregressive(0.0, 300, 4000, seed=22).T]
+    # of 4000 the smallest lies 3.6 deviations √(1/600) = 4% below one; an alternating one up to 8% further
+    assert min(found) > 0.7
+    assert np.mean(found) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("slow", "share"), [(0.98, 0.5), (0.0, 0.5), (0.9, 0.1)])
+def test_a_mode_that_alternates_hides_no_other(slow, share):
+    """ρ(t) = c aᵗ + (1 − c)(−0.98)ᵗ begins near or below zero, where the window would end at once."""
+    repetitions, steps = 100, 20_000
+    modes = [autoregressive(rho, steps, repetitions, seed) for rho, seed in ((slow, 23), (-0.98, 24))]
+    data = math.sqrt(share) * modes[0] + math.sqrt(1 - share) * modes[1]
+    tau = sum(c * 0.5 * (1 + a) / (1 - a) for c, a in ((share, slow), (1 - share, -0.98)))
+    errors = [measure(series).error for series in data.T]
+    # an error scatters by √((W + ½)/N) = 10% for τ = 25, their mean by 1%
+    assert np.mean(errors) == pytest.approx(math.sqrt(2 * tau / steps), rel=0.05 + 0.05)
+
+
+def test_short_series_say_so_and_replicas_add_up():
+    data = autoregressive(0.9, 50, 40, seed=25)
+    with pytest.warns(
+        UnreliableErrorWarning, match=r"error of Q is not .* 50 numbers, fewer than 50 τ: at least"
+    ):
+        one = measure(data[:, 0], name="Q")
+    assert one.warning.startswith("50 numbers")
+    assert not measure(data).warning
+    with pytest.warns(UnreliableErrorWarning, match="a function of the series"):
+        derive(lambda a: a**2, data[:, 0])
+    with pytest.warns(UnreliableErrorWarning, match="fewer than 50 τ"):  # independent, and yet too few
+        measure(autoregressive(0.0, 20, 1, seed=26))
+    assert not measure(data[:20, 0], log_weight=np.zeros(20)).warning
+
+
+def test_most_short_series_are_told():
+    """Of 100 chains of five τ numbers: without a warning the errors would be half of the truth unseen."""
+    data = autoregressive(0.9, 50, 100, seed=27)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)
+        assert np.mean([bool(measure(series).warning) for series in data.T]) > 0.95
+
+
+def test_the_tail_of_a_slow_mode():
+    """A slow mode under noise, ρ(t) = 0.05 · 0.98ᵗ, of which the window sees little and the tail makes up."""
+    repetitions, steps = 200, 4000
+    noise, mode = autoregressive(0.0, steps, repetitions, 28), autoregressive(0.98, steps, repetitions, 29)
+    data = math.sqrt(0.95) * noise + math.sqrt(0.05) * mode
+    tau, tau_exp = 0.95 * 0.5 + 0.05 * 0.5 * 1.98 / 0.02, -1 / math.log(0.98)
+    plain = np.array([measure(series).error for series in data.T])
+    tailed = np.array([measure(series, tau_exp=tau_exp).error for series in data.T])
+    true = math.sqrt(2 * tau / steps)
+    assert (tailed >= plain).all()
+    assert plain.mean() < 0.9 * true
+    assert 0.95 * true < tailed.mean() < 1.4 * true  # it bounds the rest of the sum, from noisy ρ(W + 1)
+    white = [measure(series, tau_exp=0.5).error for series in noise.T]
+    assert np.mean(white) == pytest.approx(math.sqrt(1 / steps), rel=0.03)
+
+
+@pytest.mark.parametrize("steps", [5, 6, 7, 8, 9, 12, 40])
+@pytest.mark.parametrize("rho", [-0.95, 0.0, 0.99])
+def test_the_tail_is_never_none_and_never_less(steps, rho):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)
+        for chains in (1, 30):
+            data = autoregressive(rho, steps, chains, seed=30)
+            plain, tailed = measure(data), measure(data, tau_exp=1e3)
+            assert math.isfinite(tailed.error)
+            assert tailed.error >= plain.error > 0
+            assert tailed.tau_int >= plain.tau_int
+
+
+@pytest.mark.parametrize("tau_exp", [-1.0, math.nan, math.inf])
+def test_a_time_that_is_none_is_refused(tau_exp):
+    with pytest.raises(ValueError, match="expected tau_exp of zero or more steps"):
+        measure(np.arange(10.0), tau_exp=tau_exp)
 
 
 def test_weighted_errors_cover():
@@ -162,11 +256,79 @@ def test_autocorrelation_function_of_a_known_process():
 
 
 def test_constant_series_have_no_error():
-    assert measure(np.full((10, 3), 0.1)) == Measurement(0.1, 0.0, 0.5, 0.0, 0, 30)
-    assert derive(lambda a: a**2, np.full(10, 0.1)).error == 0
+    found = measure(np.full((10, 3), 0.1))
+    assert (found.value, found.n, found.warning, found.tau_int) == (0.1, 30, "constant", None)
+    assert str(found) == "0.1(nan)"
+    for constant in (
+        measure(np.full(10, 0.7), log_weight=np.arange(10.0)),
+        measure(np.full(10, 0.7), factor=np.r_[np.ones(7), -np.ones(3)]),
+        derive(lambda a, b: a * b, np.full(10, 0.7), np.ones(10)),
+    ):
+        assert constant.value == pytest.approx(0.7)
+        assert math.isnan(constant.error)
+        assert constant.warning == "constant"
     assert autocorrelation(np.full(10, 0.1)).window == 0
     tiny = 1e-200 * autoregressive(0.0, 100, 1, seed=10)
     assert measure(tiny).error == pytest.approx(1e-200 * measure(1e200 * tiny).error, rel=1e-9)
+
+
+def test_what_does_not_depend_on_what_moves_is_exact():
+    x = autoregressive(0.0, 100, 2, seed=31)
+    assert derive(lambda c: c[0] / c[0], np.stack([x, x], axis=-1)).error == 0
+
+
+def test_chains_that_never_moved_have_no_error():
+    starts = np.random.default_rng(32).standard_normal(400)
+    frozen = np.tile(starts, (50, 1))
+    for found in (
+        measure(frozen),
+        derive(lambda a: a**2, frozen),
+        measure(frozen, factor=np.ones_like(frozen)),
+    ):
+        assert math.isnan(found.error)
+        assert found.warning == "no chain moved"
+        assert found.tau_int == pytest.approx(25, rel=0.1)  # no less than half the steps
+
+
+def test_single_chains_that_never_moved_are_told():
+    data = autoregressive(0.5, 500, 8, seed=33)
+    data[:, 2:4] = [1.5, -0.1]
+    with pytest.warns(UnreliableErrorWarning, match="2 of 8 chains never moved"):
+        assert math.isfinite(measure(data).error)
+    with pytest.warns(UnreliableErrorWarning, match="2 of 8 chains never moved"):
+        derive(lambda a: a**2, data)
+    correlator = np.stack([data, data**2], axis=-1)
+    with pytest.warns(UnreliableErrorWarning, match="2 of 8 chains never moved"):
+        derive(lambda c: c[0], correlator)
+
+
+def test_a_rare_event_that_a_chain_never_saw_is_no_frozen_chain():
+    rare = (np.random.default_rng(34).random((500, 8)) < 0.001).astype(float)
+    assert (rare == 0).all(0).any()
+    assert measure(rare).warning == ""
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Phi4((4, 4), 1.0, 1.0),
+        Ising((4, 4), 0.4),
+        XY((4, 4), 1.0),
+        Potts((4, 4), 3, 0.5),
+        U1Gauge((4, 4), 1.0),
+    ],
+)
+@pytest.mark.parametrize("number", [0.0, 1.0])
+def test_the_table_of_a_constant_record_is_a_table(action, number):
+    axes = {"two_point": (3,)}
+    recorded = {one.name for one in action.observables if one.function is not None}
+    series = {name: np.full((20, 2, *axes.get(name, ())), number) for name in recorded}
+    for log_weight in (None, np.zeros((20, 2))):
+        for name, found in summary(series, action.observables, log_weight).items():
+            of_counts = next(one for one in action.observables if one.name == name).quantum is not None
+            of_weights = name in ("log_z", "free_energy_density", "entropy")
+            assert math.isnan(found.error) or of_counts or of_weights, name
+            assert found.error != 0 or of_weights, name
 
 
 def test_series_that_cannot_be_analysed_are_refused():
@@ -194,7 +356,8 @@ def test_numbers_that_are_none_stay_visible():
 
 def test_importing_pyerrors_leaves_the_printing_of_numpy_alone():
     before = np.get_printoptions()
-    measure(np.arange(10.0))
+    measure(np.zeros(10))
+    measure(np.random.default_rng(1).random(100))
     assert np.get_printoptions() == before
 
 
@@ -328,7 +491,8 @@ def test_fitted_correlation_length_of_the_free_field():
     exact_series = (
         np.tile(exact.free_field_two_point(lattice, m2), (10, 1)) * (1 + 1e-6 * np.arange(10))[:, None]
     )
-    assert fitted_correlation_length(exact_series, lattice[0]).value == pytest.approx(xi, rel=1e-8)
+    with pytest.warns(UnreliableErrorWarning, match="10 numbers, fewer than 50 τ"):
+        assert fitted_correlation_length(exact_series, lattice[0]).value == pytest.approx(xi, rel=1e-8)
 
 
 def test_fits_refuse_correlators_that_are_too_short():
@@ -413,7 +577,27 @@ def test_a_count_is_no_finer_than_one_of_its_own_time():
     assert alone["count"].error == pytest.approx(2 / 800)
     beside = summary({"count": never, "slow": slow}, [count, Observable("slow", "s", slow=True)])
     assert beside["slow"].tau_int is not None
+    assert beside["count"].warning == ""
     assert beside["count"].error == pytest.approx(2 * 2 * beside["slow"].tau_int / 800)
+
+
+def test_what_a_slow_series_is_made_of_has_its_tail():
+    """Q, Q² and their function have the tail of the slowest mode of Q² and the rest in their errors."""
+    q, other = autoregressive(0.95, 4000, 2, seed=36), autoregressive(0.5, 4000, 2, seed=37)
+    records = [
+        Observable("q", "Q"),
+        Observable("q_squared", "Q²", of=("q",), each=np.square, slow=True),
+        Observable("twice", "2Q", of=("q",), average=lambda mean: 2 * mean),
+        Observable("other", "o"),
+    ]
+    found, tau = summary({"q": q, "other": other}, records), measure(q**2).tau_int
+    assert found["q"] == measure(q, tau_exp=tau)
+    assert found["q_squared"] == measure(q**2, tau_exp=tau)
+    assert found["q_squared"].error > measure(q**2).error
+    assert found["twice"].error == pytest.approx(2 * found["q"].error)
+    assert found["other"] == measure(other)
+    weighted = summary({"q": q, "other": other}, records, np.zeros((4000, 2)))
+    assert weighted["q"] == measure(q, np.zeros((4000, 2)))
 
 
 def test_samples_know_log_z_by_their_weights_alone():

@@ -217,4 +217,5 @@ def test_acceptance_is_an_average_of_the_record():
     found = analysis.acceptance(accepted)
     assert found.value == pytest.approx(accepted.mean())
     assert found.error == pytest.approx(math.sqrt(0.21 / 2000), rel=0.2)
-    assert analysis.acceptance(np.ones(10, dtype=bool)).error == 0
+    always = analysis.acceptance(np.ones(10, dtype=bool))
+    assert (always.value, always.warning) == (1.0, "constant")

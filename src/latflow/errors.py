@@ -31,3 +31,7 @@ class ConvergenceError(LatflowError):
 
 class NearSingularWarning(UserWarning):
     """A matrix so close to a singular one that its determinant and inverse have few correct digits."""
+
+
+class UnreliableErrorWarning(UserWarning):
+    """An error of an average that its series cannot tell: too short a series, or chains that never moved."""

@@ -28,6 +28,7 @@ class Measurement:
         tau_int_error: the error of τ.
         window: the lag at which the sum for τ ends.
         n: the number of samples.
+        warning: why the error is not to be trusted, or why there is none: "constant".
 
     Raises:
         ValueError: for an error below zero.
@@ -45,6 +46,7 @@ class Measurement:
     tau_int_error: float | None = None
     window: int | None = None
     n: int | None = None
+    warning: str = ""
 
     def __post_init__(self) -> None:
         for name in ("value", "error"):  # of any type of number: that of NumPy in single precision

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latflow.analysis.autocorrelation import derive, measure
+from latflow.analysis.autocorrelation import CONSTANT, derive, measure
 from latflow.analysis.weights import entropy, free_energy, scaled_weight
 from latflow.measurement import Measurement
 
@@ -24,19 +24,21 @@ class Sample:
         series: each of shape (steps,) or (steps, chains); those with components (steps, chains, …).
         log_weight: of independent draws, as in `measure`; None for Markov chains.
         factor: with which averages are reweighted, as in `measure`.
+        tau_exp: of the slowest mode that the averages know, as in `measure`.
     """
 
     series: Mapping[str, np.ndarray]
     log_weight: ArrayLike | None = None
     factor: ArrayLike | None = None
+    tau_exp: float = 0.0
 
     def average(self, values: ArrayLike, name: str = "the series") -> Measurement:
         """The average of numbers of each configuration: `measure`, with the weights of this sample."""
-        return measure(values, self.log_weight, name, factor=self.factor)
+        return measure(values, self.log_weight, name, self.factor, self.tau_exp)
 
     def derive(self, function: Callable[..., Any], *series: ArrayLike) -> Measurement:
         """A function of averages, as the function `derive` has it, with the weights of this sample."""
-        return derive(function, *series, log_weight=self.log_weight, factor=self.factor)
+        return derive(function, *series, log_weight=self.log_weight, factor=self.factor, tau_exp=self.tau_exp)
 
     def log_z(self) -> Measurement | None:
         """log Z; None without weights, for a Markov chain does not know it."""
@@ -87,6 +89,9 @@ def summary(
     The error of an average of counts, which has a `quantum`, is never smaller than that of one count: what
     was never seen is not known to be zero. One count of N is 2τ/N, τ that of the first slow observable.
 
+    Of a Markov chain τ_exp is taken for the largest τ of the slow observables, and what is made of the same
+    series as one of them, such as ⟨Q⟩ and ⟨Q²⟩, has the tail of this mode in its error: see `measure`.
+
     Args:
         series: what was recorded at each step, (steps,) or (steps, chains), and arrays such as correlators
             with their components behind; other entries are ignored.
@@ -106,11 +111,15 @@ def summary(
     sample = Sample(arrays, log_weight, factor)
     found: dict[str, Measurement] = {}
     rows = [one for one in observables if one.label and all(name in arrays for name in _needed(one))]
-    slow = next((one for one in rows if one.slow), None)
-    first = None if slow is None else _made(slow, sample)
+    slow = [one for one in rows if one.slow]
+    times = [made.tau_int or 0.0 for one in slow if (made := _made(one, sample)) is not None]
+    touched = {name for one in slow for name in _needed(one)}
+    tailed = replace(sample, tau_exp=max(times, default=0.0))
+    first = _made(slow[0], tailed) if slow else None
     for observable in rows:
-        mine = sample if observable.reweighted else replace(sample, factor=None)
-        made = first if observable is slow and mine is sample else _made(observable, mine)
+        mine = tailed if touched.intersection(_needed(observable)) else sample
+        mine = mine if observable.reweighted else replace(mine, factor=None)
+        made = _made(observable, mine)
         if made is not None and observable.quantum is not None:
             tau_int = (first or made).tau_int
             made = _no_finer(made, observable.quantum * mine.one_count(tau_int))
@@ -148,7 +157,7 @@ def _made(observable: "Observable", sample: Sample) -> Measurement | None:
 
 
 def _no_finer(share: Measurement, finest: float) -> Measurement:
-    """The share with an error of at least one count."""
-    if share.error >= finest or math.isnan(share.error):
-        return share
-    return replace(share, error=finest)
+    """The share with an error of at least one count, which is all that is known of a constant."""
+    if share.warning == CONSTANT and math.isfinite(share.value):
+        return replace(share, error=finest, warning="")
+    return replace(share, error=finest) if share.error < finest else share

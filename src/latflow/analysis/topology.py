@@ -17,8 +17,8 @@ def tunnelling_rate(charge: ArrayLike) -> Measurement:
         ValueError: as `measure`, for fewer than six steps.
 
     Example:
-        >>> tunnelling_rate([0, 0, 1, 1, 1, 0, 0, 0, -1]).value
-        0.375
+        >>> tunnelling_rate([0, 0, 1, 1, 1, 0, 0, 0] * 10 + [0]).value
+        0.25
     """
     steps = np.diff(np.asarray(charge, dtype=np.float64), axis=0)
     return measure((steps != 0).astype(np.float64), name="the changes of the charge")
