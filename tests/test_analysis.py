@@ -28,9 +28,11 @@ from latflow.analysis import (
     thermalisation_time,
 )
 from latflow.errors import UnreliableErrorWarning
+from latflow.fields.angles import binder_cumulant_of_vectors
 from latflow.lattice import lattice_momentum_squared
 from latflow.observables.base import Observable
 from latflow.theories import XY, Ising, Phi4, Potts, U1Gauge
+from latflow.theories.potts.order import order_cumulant
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))
 
@@ -306,6 +308,32 @@ def test_a_rare_event_that_a_chain_never_saw_is_no_frozen_chain():
     rare = (np.random.default_rng(34).random((500, 8)) < 0.001).astype(float)
     assert (rare == 0).all(0).any()
     assert measure(rare).warning == ""
+
+
+def test_ratios_of_nothing_are_not_numbers():
+    """Zeros under a fraction are nan, in every function of averages, and not a traceback."""
+    zeros, noise = np.zeros((40, 2)), autoregressive(0.0, 40, 2, seed=35)
+    for found in (
+        derive(formulas.binder_cumulant, zeros, zeros),
+        derive(lambda a, b: a / b, noise, zeros),
+        derive(lambda a, b: formulas.correlation_length(a, b, 8), zeros, zeros),
+        fitted_correlation_length(np.zeros((40, 2, 5)), 8),
+        fitted_correlation_length(np.ones((40, 2, 5)), 8),
+        *effective_masses(np.zeros((40, 2, 5))),
+        *effective_masses(-1 - 0.1 * np.stack([noise, noise**2, noise, noise + 3], axis=-1)),
+    ):
+        assert not math.isfinite(found.value) or found.error >= 0
+    for plain in (
+        formulas.binder_cumulant(0.0, 0.0),
+        formulas.binder_cumulant(0, 0),
+        formulas.correlation_length(0.0, 0.0, 8),
+        binder_cumulant_of_vectors(0.0, 0.0),
+        order_cumulant(0.0, 0.0, 3),
+    ):
+        assert math.isnan(plain)
+    assert formulas.correlation_length(1.0, 0.0, 8) == math.inf
+    assert np.isnan(formulas.effective_mass(np.zeros(4))).all()
+    assert formulas.specific_heat(2.0, 4.0, 10) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,20 @@ Expectation = Any
 """An expectation value: a number, an array of them, or an `Obs` of pyerrors."""
 
 
+def ratio(numerator: Expectation, denominator: Expectation) -> Expectation:
+    """numerator / denominator; nan or infinite for plain numbers too where the denominator is zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.divide(numerator, denominator)
+
+
 def susceptibility(m_squared: Expectation, m_abs: Expectation, volume: int) -> Expectation:
     """χ = V (⟨M²⟩ − ⟨|M|⟩²), the connected susceptibility of a finite volume."""
     return volume * (m_squared - m_abs**2)
 
 
 def binder_cumulant(m_squared: Expectation, m_fourth: Expectation) -> Expectation:
-    """U = 1 − ⟨M⁴⟩ / (3 ⟨M²⟩²): 0 for a Gaussian, 2/3 deep in the broken phase."""
-    return 1 - m_fourth / (3 * m_squared**2)
+    """U = 1 − ⟨M⁴⟩ / (3 ⟨M²⟩²): 0 for a Gaussian, 2/3 deep in the broken phase; nan where M is zero."""
+    return 1 - ratio(m_fourth, 3 * m_squared**2)
 
 
 def correlation_length(zero_mode: Expectation, lowest_mode: Expectation, length: int) -> Expectation:
@@ -30,8 +36,8 @@ def correlation_length(zero_mode: Expectation, lowest_mode: Expectation, length:
     Returns:
         ξ in lattice units; nan where G(k) > G(0).
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(zero_mode / lowest_mode - 1) / (2 * math.sin(math.pi / length))
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(ratio(zero_mode, lowest_mode) - 1) / (2 * math.sin(math.pi / length))
 
 
 def effective_mass(correlator: Expectation) -> Expectation:
@@ -40,9 +46,9 @@ def effective_mass(correlator: Expectation) -> Expectation:
     The correlator is given for t = 0 … T−1. For one state, C(t) ∝ cosh(m (t − L0/2)), they are m at every t;
     they are nan where the argument is below 1.
     """
-    ratio = (correlator[:-2] + correlator[2:]) / (2 * correlator[1:-1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.arccosh(ratio)
+    cosh = ratio(correlator[:-2] + correlator[2:], 2 * correlator[1:-1])
+    with np.errstate(invalid="ignore"):
+        return np.arccosh(cosh)
 
 
 def specific_heat(action: Expectation, action_squared: Expectation, volume: int) -> Expectation:

@@ -41,6 +41,9 @@ def fitted_correlation_length(
         first: the first time of the fit.
         log_weight: as in `measure`.
 
+    Returns:
+        nan where the fit has no C(t) with an error, or C(t) that is no number.
+
     Raises:
         ValueError: for fewer than three times in the fit or a wrong number of times, and as `measure`.
     """
@@ -62,6 +65,8 @@ def _fit_cosh(times: np.ndarray, averages: np.ndarray, deviation: np.ndarray, le
     """ξ of the best A cosh((t − L0/2)/ξ); the amplitude, which enters linearly, is solved for at each ξ."""
     from scipy.optimize import least_squares
 
+    if not (np.isfinite(averages) & (deviation > 0)).all():
+        return math.nan
     data = averages / deviation
 
     def residual(log_xi: np.ndarray) -> np.ndarray:

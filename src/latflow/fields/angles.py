@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from latflow.fields.base import FieldKind, Picture
 from latflow.fields.gauge import Angles
-from latflow.formulas import Expectation, correlation_length, susceptibility
+from latflow.formulas import Expectation, correlation_length, ratio, susceptibility
 from latflow.lattice import wrapped
 from latflow.observables.base import Observable
 from latflow.observables.scalar import lowest_mode, magnetization, two_point
@@ -107,7 +107,7 @@ def lowest_mode_of_vectors(x: Field) -> LogProb:
 
 def binder_cumulant_of_vectors(m_squared: Expectation, m_fourth: Expectation) -> Expectation:
     """U = 1 − ⟨M⁴⟩ / (2 ⟨M²⟩²) of a vector M of two components: 0 for a Gaussian one, ½ in perfect order."""
-    return 1 - m_fourth / (2 * m_squared**2)
+    return 1 - ratio(m_fourth, 2 * m_squared**2)
 
 
 def _rotated(x: Field, generator: Generator) -> Field:

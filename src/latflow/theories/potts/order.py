@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from latflow.fields.spins import thermodynamic
-from latflow.formulas import Expectation, correlation_length, susceptibility
+from latflow.formulas import Expectation, correlation_length, ratio, susceptibility
 from latflow.observables.base import Observable, Sectors
 from latflow.observables.scalar import lowest_mode, two_point
 from latflow.types import Lattice, LogProb, States
@@ -82,7 +82,7 @@ def order_cumulant(order_squared: Expectation, order_fourth: Expectation, q: int
 
     It is 0 for a Gaussian vector of q−1 components, and 2/(q + 1) deep in the ordered phase.
     """
-    return 1 - (q - 1) / (q + 1) * order_fourth / order_squared**2
+    return 1 - (q - 1) / (q + 1) * ratio(order_fourth, order_squared**2)
 
 
 def observables(lattice: Lattice, q: int, *, symmetric: bool) -> tuple[Observable, ...]:
