@@ -481,6 +481,7 @@ def test_plates_follow_the_records():
     assert list(builders(Phi4((4, 4), m2=1.0, lam=0.0))) == FIGURES
 
 
+@pytest.mark.filterwarnings("ignore::latflow.errors.UnreliableErrorWarning")
 def test_many_values_are_a_histogram(tmp_path):
     run = gaussian_run(tmp_path, Phi4((4, 4), m2=1.0, lam=1.0))
     run.sample_beside()

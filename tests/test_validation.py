@@ -37,9 +37,12 @@ from latflow.validation import (
     sign_checks,
 )
 from latflow.validation.evidence import finite_draws
-from latflow.validation.verdict import warnings
+from latflow.validation.verdict import of_weights
 
 FREE = Phi4((4, 6), m2=0.8, lam=0.0)
+
+pytestmark = pytest.mark.filterwarnings("ignore::latflow.errors.UnreliableErrorWarning")
+"""Checks are made of short chains on purpose; `validate` tells of their errors in words."""
 
 
 def free_flow():
@@ -183,8 +186,8 @@ def test_draws_without_a_finite_weight_are_left_out_and_counted():
 
 
 def test_missing_overlap_is_warned_of():
-    assert not warnings({"pareto_k": 0.3, "largest_weight_share": 0.01})
-    heavy, single = warnings({"pareto_k": 0.9, "largest_weight_share": 0.4})
+    assert not of_weights({"pareto_k": 0.3, "largest_weight_share": 0.01})
+    heavy, single = of_weights({"pareto_k": 0.9, "largest_weight_share": 0.4})
     assert "0.90, above 0.7" in heavy
     assert "40%" in single
 

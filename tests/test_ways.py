@@ -20,6 +20,8 @@ from latflow.fields.gauge import TOPOLOGY
 from latflow.fields.spins import PHASES
 from latflow.observables import recorded
 from latflow.observables.base import Observable, Sectors
+from latflow.report.tables import verdict_tables
+from latflow.runs.folder import plain
 from latflow.theories import Action
 from latflow.types import Draws
 from latflow.validation import (
@@ -48,6 +50,7 @@ class Kernel:
         self.title, self.step_words, self.proposes = title, step_words, proposes
 
 
+FREE_WAYS = ("model", "beside", "exact")
 PROPOSALS = Kernel("model proposals", "one proposal of the model", proposes=True)
 TRAJECTORIES = Kernel("HMC", "one trajectory of HMC")
 HOPS = Kernel("sector hops", "one hop between sectors")
@@ -73,9 +76,9 @@ def test_a_run_is_judged_by_all_that_is_known_of_it():
     assert found.diagnostics["s2"] == pytest.approx(-math.log(found.diagnostics["ess"]) / 24)
     names = {check.name for check in found.checks}
     assert {"the model's chain has lost its start", "the HMC chain has lost its start"} <= names
-    plain = json.loads(json.dumps(found.as_dict()))
-    assert plain["ways"][0] == {"name": "model", "heading": "model + Metropolis", "short": "model"}
-    (written,) = (row for row in plain["rows"] if row["name"] == "phi_squared")
+    stored = json.loads(json.dumps(found.as_dict()))
+    assert stored["ways"][0] == {"name": "model", "heading": "model + Metropolis", "short": "model"}
+    (written,) = (row for row in stored["rows"] if row["name"] == "phi_squared")
     assert written["pulls"].keys() == {"-".join(pair) for pair in pairs}
     assert written["values"]["exact"]["value"] == row.values["exact"].value
     spoilt = draws["log_weight"].copy()
@@ -84,6 +87,44 @@ def test_a_run_is_judged_by_all_that_is_known_of_it():
     assert [check.detail for check in validate(run).checks if not check.passed] == [
         "1 draws have a log-weight that is not finite"
     ]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_chain_that_never_moved_is_no_evidence_and_fails(together, capsys):
+    """HMC that rejects every step: its chains stand where they began, all at one place or each at its own."""
+    series, _ = series_of(free_flow(), FREE)
+    place = np.zeros(16, dtype=int) if together else np.arange(16)
+    frozen = {name: np.repeat(values[:1, place], 400, axis=0) for name, values in series.items()}
+    frozen |= {"accepted": np.zeros((400, 16)), "delta_h": np.full((400, 16), 1e3)}
+    kernels = {"model": {"proposals": PROPOSALS}, "beside": {"hmc": TRAJECTORIES}}
+    found = validate(FakeRun(FREE, free_flow(), {"model": series, "beside": frozen}, kernels))
+    assert not found.passed
+    failed = {check.name: check.detail for check in found.checks if not check.passed}
+    assert (
+        failed["the HMC chain moves"] == "nothing changed in 400 steps: averages over the chain have no error"
+    )
+    for row in found.rows:
+        assert math.isnan(row.values["beside"].error), row.name
+        assert not any("beside" in pair for pair in row.pulls)
+    (warning,) = (text for text in found.warnings if "the HMC chain" in text)
+    assert f"⟨φ²⟩: {'constant' if together else 'no chain moved'}" in warning
+    print_verdict("title", found)
+    assert "the HMC chain moves" in capsys.readouterr().out
+    (table,) = verdict_tables(found)
+    cell = next(row for row in table.rows if row[0].text == "⟨φ²⟩")[1 + list(FREE_WAYS).index("beside")]
+    assert cell.note == ("constant" if together else "no chain moved")
+    assert "nan" not in cell.text
+    assert json.dumps(plain(found.as_dict()), allow_nan=False)
+
+
+def test_single_chains_that_never_moved_are_warned_of():
+    series, _ = series_of(free_flow(), FREE)
+    held = {name: values.copy() for name, values in series.items()}
+    for values in held.values():
+        values[:, 3] = values[0, 3]
+    found = validate(FakeRun(FREE, free_flow(), {"beside": held}, {"beside": {"hmc": TRAJECTORIES}}))
+    assert "1 of 16 chains never moved" in found.warnings[0]
+    assert all(check.passed for check in found.checks if check.name.endswith("moves"))
 
 
 def test_chains_are_called_by_what_moves_them():

@@ -1,5 +1,6 @@
 """The table of diagnostics: what the weights and the chains of a run say of themselves."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -96,7 +97,10 @@ def diagnostics_table(
     for name in order:
         known = _KNOWN.get(name) or _named(name, words, kernels or {}, symbols or {})
         value, error = float(diagnostics[name]), diagnostics.get(f"{name}_error")
-        text = known.write(value) if error is None else printed(Measurement(value, error))
+        if error is None or math.isnan(error):  # there is none where nothing ever changed
+            text = known.write(value)
+        else:
+            text = printed(Measurement(value, error))
         doubtful = name == _DOUBTFUL and value > PARETO_WARNING
         cell = Cell(
             text.replace("-", "−"),

@@ -1,8 +1,9 @@
 """The figures of one run, each with the words that belong to it, or the reason why it cannot be drawn yet."""
 
+import warnings
 from functools import partial
 
-from latflow.errors import LatflowError
+from latflow.errors import LatflowError, UnreliableErrorWarning
 from latflow.observables.base import Observable
 from latflow.report import chain_plates, distribution_plates, field_plates, training_plates
 from latflow.report.material import Material
@@ -16,7 +17,9 @@ def plates(material: Material) -> list[Plate]:
     drawn = []
     for name, (title, build) in builders(material.action).items():
         try:
-            figure, alt, caption = build(material)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UnreliableErrorWarning)  # of which the verdict tells
+                figure, alt, caption = build(material)
         except (LatflowError, ValueError) as error:
             drawn.append(Plate(name, title, None, "", f"No figure: {error}"))
         else:

@@ -52,8 +52,9 @@ class Banner:
 
 
 def printed(m: Measurement) -> str:
-    """As the field prints it; a number without error as it is."""
-    return (f"{m.value:.8g}" if m.error == 0 else str(m)).replace("-", "−")
+    """As the field prints it; a number without error as it is, whether it is exact or nothing moved."""
+    without = m.error == 0 or (m.warning and math.isnan(m.error))
+    return (f"{m.value:.8g}" if without else str(m)).replace("-", "−")
 
 
 def banner(validation: Validation | None) -> Banner:
@@ -200,7 +201,8 @@ def check_table(validation: Validation | None) -> Table | None:
 def _value_cell(m: Measurement | None) -> Cell:
     if m is None:
         return Cell("–")
-    return Cell(printed(m), "" if m.tau_int is None else f"τ = {m.tau_int:.{1 if m.tau_int < 100 else 0}f}")
+    tau = "" if m.tau_int is None else f"τ = {m.tau_int:.{1 if m.tau_int < 100 else 0}f}"
+    return Cell(printed(m), m.warning or tau, "warn" if m.warning else "")
 
 
 def _beside(known: Measurement | None) -> str:

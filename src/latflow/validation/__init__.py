@@ -2,7 +2,7 @@
 
 from latflow.validation.checks import Check
 from latflow.validation.density import density_checks
-from latflow.validation.drift import drift_checks
+from latflow.validation.drift import drift_checks, movement_checks
 from latflow.validation.evidence import Evidence, MarkovChain
 from latflow.validation.known import known
 from latflow.validation.neighbour import MIN_EFFECTIVE_DRAWS, neighbour_draws
@@ -31,6 +31,7 @@ __all__ = [
     "drift_checks",
     "known",
     "measured",
+    "movement_checks",
     "neighbour_draws",
     "sector_checks",
     "sign_checks",

@@ -89,8 +89,10 @@ def _comparable(observable: Observable, m: Measurement) -> bool:
     """Whether a number is to be held against others.
 
     One that is nan is, and does not pass, unless noise alone can make it undefined; one that rests on rare
-    configurations is, once it has seen enough of them.
+    configurations is, once it has seen enough of them. One without an error because nothing moved is not.
     """
+    if m.warning and math.isnan(m.error):
+        return False
     if observable.may_be_undefined:
         return math.isfinite(m.value) and math.isfinite(m.error)
     return observable.rests_on is None or not m.error > _FEW_COUNTS * observable.rests_on(m.value)

@@ -1,11 +1,14 @@
 """The verdict on a run: everything that it has found against everything else that is known."""
 
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from latflow.errors import UnreliableErrorWarning
 from latflow.validation.checks import Check
 from latflow.validation.density import density_checks
-from latflow.validation.drift import drift_checks
+from latflow.validation.drift import drift_checks, movement_checks
 from latflow.validation.evidence import Evidence
 from latflow.validation.sectors import sector_checks
 from latflow.validation.signs import sign_checks
@@ -70,6 +73,12 @@ def validate(run: "Run") -> Validation:
     Raises:
         ValueError: when a series is too short for an error, naming how many steps it needs.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)  # the verdict holds them all
+        return _verdict(run)
+
+
+def _verdict(run: "Run") -> Validation:
     evidence = Evidence.of(run)
     tried = all_ways(evidence)
     found = [way for way in tried if way.measurements]
@@ -78,20 +87,31 @@ def validate(run: "Run") -> Validation:
         *density_checks(run.model(), run.action),
         *evidence.checks(),
         *sign_checks(run.action, found),
+        *movement_checks(run.action, evidence.chains()),
         *drift_checks(evidence.chains()),
         *sector_checks(run.action, evidence.chains()),
     ]
+    rows = table(run.action, found)
     return Validation(
         found,
-        table(run.action, found),
+        rows,
         checks,
         diagnostics,
-        warnings(diagnostics),
+        [*of_weights(diagnostics), *of_errors(rows, found)],
         [note for way in tried for note in way.notes],
     )
 
 
-def warnings(diagnostics: dict[str, float]) -> list[str]:
+def of_errors(rows: Sequence[Row], ways: Sequence[Way]) -> Iterator[str]:
+    """Which errors may not be trusted, or are missing, and why: a sentence for each way."""
+    for way in ways:
+        told = [(row.label, m.warning) for row in rows if (m := row.values.get(way.name)) and m.warning]
+        if told:
+            several = "; ".join(f"{label}: {warning}" for label, warning in told)
+            yield f"Errors of {way.sentence} that are not to be trusted, or missing: {several}."
+
+
+def of_weights(diagnostics: dict[str, float]) -> list[str]:
     """Why the weights may not be trusted."""
     found = []
     if diagnostics.get("pareto_k", 0.0) > PARETO_WARNING:
