@@ -54,6 +54,7 @@ def counting(fail_at: int | None = None) -> tuple[Experiment[CountSettings], lis
     ), computed
 
 
+@pytest.mark.filterwarnings("ignore::latflow.errors.UnreliableErrorWarning")  # as short as they can be
 @pytest.mark.parametrize("name", names("experiments"))
 def test_every_experiment_runs_and_fits_its_page(name, tmp_path):
     experiment, said = load("experiments", name), []

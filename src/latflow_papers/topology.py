@@ -1,5 +1,6 @@
 """Topology of U(1) links: how HMC, HMC through a flow, flow proposals and sector hops change the charge."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -99,23 +100,29 @@ def _line(
     price = Measurement(tau.value * cost, tau.error * cost)
     # a history much shorter than τ sees no more of the autocorrelation than its own length
     known = found["steps"] > 20 * tau.value
-    displacement = [Measurement(*found["displacement"][lag - 1]) for lag in (1, 10)]
+    displacement = [_cell(found["displacement"][lag - 1]) for lag in (1, 10)]
     return [
         ALGORITHMS[name][0],
         f"{side}×{side}",
         number(beta, "g"),
-        Measurement(*found["charge_squared"]),
+        _cell(found["charge_squared"]),
         number(u1_charge_squared((side, side), beta), ".4f"),
         number(found["acceptance"], ".2f"),
         "" if found["other"] is None else number(found["other"], ".3f"),
         found["forces"],
         *displacement,
-        Measurement(*found["tunnelling"]),
+        _cell(found["tunnelling"]),
         tau if known else _above(tau),
         number(cost / 2, ".3g"),
         price if known else _above(price),
         break_even(training, *times) if name in ("flowed", "proposals") else "",
     ]
+
+
+def _cell(pair: list[float]) -> Cell:
+    """A value with its error, or alone where no chain has changed it."""
+    value, error = pair
+    return number(value, ".4g") if math.isnan(error) else Measurement(value, error)
 
 
 def _above(bound: Measurement) -> Number:

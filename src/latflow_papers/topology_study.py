@@ -161,7 +161,8 @@ def chain(
         "displacement": [_pair(charge_displacement(charge, lag)) for lag in range(1, 11)],
     }
     slow = measure(charge)
-    return found | {"tau": slow.tau_int, "tau_error": slow.tau_int_error}
+    # charges that are all one number tell no more than that τ may be as long as the history
+    return found | {"tau": slow.tau_int or effort.steps / 2, "tau_error": slow.tau_int_error or 0.0}
 
 
 def _pair(measurement: Measurement) -> list[float]:
