@@ -131,6 +131,15 @@ def test_a_mode_that_alternates_hides_no_other(slow, share):
     assert np.mean(errors) == pytest.approx(math.sqrt(2 * tau / steps), rel=0.05 + 0.05)
 
 
+def test_a_chain_that_alternates_without_fail_has_an_error():
+    """Its average depends on where it ends, by one step of so many."""
+    for steps in (1000, 1001):
+        found = measure(np.cos(np.pi * np.arange(steps)))
+        assert found.error == pytest.approx(1 / steps, rel=1e-6)
+        assert found.tau_int == pytest.approx(0.5 / steps)
+        assert abs(found.value) <= 1.001 * found.error
+
+
 def test_short_series_say_so_and_replicas_add_up():
     data = autoregressive(0.9, 50, 40, seed=25)
     with pytest.warns(

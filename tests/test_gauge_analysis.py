@@ -52,6 +52,7 @@ def test_a_ratio_with_signs_has_its_value_and_error(weighted):
     assert abs(measure(observable).pull(RATIO)) > 10
 
 
+@pytest.mark.filterwarnings("ignore::latflow.errors.UnreliableErrorWarning")  # of a walk
 def test_the_error_of_a_ratio_knows_numerator_and_denominator_together():
     _, sign = signed(400, 2, seed=1)
     constant = measure(np.full_like(sign, 3.0), factor=sign)

@@ -60,7 +60,8 @@ def measure(
 
     The window of the Γ-method takes ρ(t) for positive. Where a chain alternates, ρ(1) being smaller than ρ(2)
     by three standard deviations, 3√(2/N), it is applied to e_i = O_i + b O_{i−1}, b = max(−ρ(1), √ρ(2)),
-    whose mean is (1 + b)⟨O⟩ and whose spectrum near frequency ½ is suppressed; τ may then be below ½.
+    whose mean is (1 + b)⟨O⟩ and whose spectrum near frequency ½ is suppressed; τ may then be below ½, down to
+    the 1/(2 steps) of a chain that alternates without fail.
 
     A mode of the chain slower than the window may hide in the tail of ρ. With the time τ_exp of the slowest
     mode, the tail beyond the window W, at which ρ falls below its error, is bounded by that mode alone:
@@ -315,33 +316,30 @@ class _Error(NamedTuple):
     tau_int_error: float
     window: int
 
-    @classmethod
-    def of(cls, observable: Any, factor: float = 1.0) -> "_Error":
-        """That of an `Obs`, whose variance of the mean is `factor` times too large."""
-        return cls(
-            float(observable.dvalue) * math.sqrt(factor),
-            float(observable.e_tauint[_ENSEMBLE]),
-            float(observable.e_dtauint[_ENSEMBLE]),
-            int(observable.e_windowsize[_ENSEMBLE]),
-        )
-
 
 def _error(fluctuation: np.ndarray, tau_exp: float) -> _Error:
     """By the Γ-method, of the fluctuations (steps, chains) or of what is filtered from them."""
     observable = _gamma_method(fluctuation)
     share = _alternation(observable.e_rho[_ENSEMBLE], fluctuation.size)
-    taken = fluctuation if share == 0 else fluctuation[1:] + share * fluctuation[:-1]
+    taken = fluctuation
     if share:
+        taken = fluctuation[1:] + share * fluctuation[:-1]
         observable = _gamma_method(taken)
-    found = [observable]
     if tau_exp > 0 and len(taken) >= _LEAST_STEPS_WITH_TAIL:
-        found.append(_gamma_method(taken, tau_exp))
-    largest = max(found, key=lambda one: one.dvalue)
-    # of the mean of the filtered series to that of the series, and of the variances of both
-    of_mean = len(taken) / len(fluctuation) / (1 + share) ** 2
-    of_tau = float(np.mean(taken**2) / np.mean(fluctuation**2)) / (1 + share) ** 2
-    error = _Error.of(largest, of_mean)
-    return error._replace(tau_int=of_tau * error.tau_int, tau_int_error=of_tau * error.tau_int_error)
+        observable = max(observable, _gamma_method(taken, tau_exp), key=lambda one: one.dvalue)
+    variance = float(np.mean(fluctuation**2))
+    # of τ that of the filtered mean, 1 + b times too large, in units of the variance of the series
+    scale = float(np.mean(taken**2)) / variance / (1 + share) ** 2
+    tau_int = scale * float(observable.e_tauint[_ENSEMBLE])
+    error = float(observable.dvalue) * math.sqrt(len(taken) / len(fluctuation)) / (1 + share)
+    # the ends of a chain that alternates without fail leave a step unpaired
+    least = 1 / (2 * len(fluctuation)) if share else 0.0
+    return _Error(
+        max(error, math.sqrt(2 * least * variance / fluctuation.size)),
+        max(tau_int, least),
+        scale * float(observable.e_dtauint[_ENSEMBLE]),
+        int(observable.e_windowsize[_ENSEMBLE]),
+    )
 
 
 def _alternation(rho: np.ndarray, n: int) -> float:
