@@ -615,6 +615,12 @@ def test_a_count_is_no_finer_than_one_of_its_own_time():
     beside = summary({"count": never, "slow": slow}, [count, Observable("slow", "s", slow=True)])
     assert beside["slow"].tau_int is not None
     assert beside["count"].warning == ""
+    swinging = summary(
+        {"count": never, "slow": autoregressive(-0.9, 400, 2, 38)},
+        [count, Observable("slow", "s", slow=True)],
+    )
+    assert swinging["slow"].tau_int < 0.1
+    assert swinging["count"].error == pytest.approx(2 / 800)
     assert beside["count"].error == pytest.approx(2 * 2 * beside["slow"].tau_int / 800)
 
 

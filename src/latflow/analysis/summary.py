@@ -67,7 +67,7 @@ class Sample:
         """What one configuration contributes to a share, were they independent: 2τ Σr² / (Σr)².
 
         Args:
-            tau_int: τ of the chain; ½ if None.
+            tau_int: τ of the chain; ½ if None, and no less, for no chain sees more than its configurations.
         """
         n = np.size(self.log_weight) if self.log_weight is not None else self.size
         weight = np.ones(n)
@@ -75,7 +75,7 @@ class Sample:
             weight = weight * scaled_weight(self.log_weight).reshape(-1)
         if self.factor is not None:
             weight = weight * np.asarray(self.factor, dtype=np.float64).reshape(-1)
-        return float(2 * (tau_int or 0.5) * np.sum(weight**2) / np.sum(weight) ** 2)
+        return float(2 * max(tau_int or 0.5, 0.5) * np.sum(weight**2) / np.sum(weight) ** 2)
 
 
 def summary(
