@@ -177,7 +177,9 @@ def test_a_defect_of_the_program_keeps_its_traceback(tmp_path, monkeypatch):
 
     monkeypatch.setattr(stages, "train", broken)
     result = latflow_command("train", "phi4-quick", *changes(), "--out", tmp_path / "run")
-    assert isinstance(result.exception, ZeroDivisionError)
+    assert result.exit_code == 70
+    assert "ZeroDivisionError" in result.stderr
+    assert "please report it with the lines above" in result.stderr
 
 
 def test_a_bar_on_a_terminal():

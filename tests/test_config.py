@@ -389,7 +389,7 @@ def test_references_are_names_of_the_theory(tmp_path):
         ("training.batch=many", "training.batch: expected a valid integer, got 'many'"),
         ("training.batch=1.5", "training.batch: expected a valid integer, got 1.5"),
         ("training.batch=true", "training.batch: expected a valid integer, got True"),
-        ("training.batch=0", "training.batch: expected greater than 0, got 0"),
+        ("training.batch=0", "training.batch: expected greater than or equal to 1, got 0"),
         ("training.learning_rate=nan", "training.learning_rate: expected a finite number, got nan"),
         ("training.learning_rate=0.0", "training.learning_rate: expected greater than 0"),
         ("training.schedule.floor=2.0", "training.schedule: expected 0 ≤ floor ≤ 1"),
@@ -461,7 +461,7 @@ def test_overrides_are_toml():
 def test_an_unknown_preset_lists_the_presets(tmp_path):
     with pytest.raises(ConfigError, match="phi4-8x8"):
         load_config("phi5")
-    with pytest.raises(ConfigError, match="expected a preset or a TOML file"):
+    with pytest.raises(ConfigError, match="expected a preset, a TOML file or the folder of a run"):
         load_config(tmp_path)
 
 

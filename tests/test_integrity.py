@@ -239,7 +239,7 @@ def test_a_longer_training_replaces_the_chain(copy, finished, caplog):
 
 
 def test_what_is_done_is_not_cut(copy):
-    for change in ("sampling.steps=20", "training.steps=19", "beside.steps=1", "sampling.chains=5"):
+    for change in ("sampling.steps=20", "training.steps=19", "beside.steps=10", "sampling.chains=5"):
         with pytest.raises(RunFolderError, match=r"another configuration.*\n.*" + change.split("=")[0]):
             complete(copy, change)
 

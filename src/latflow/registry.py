@@ -5,6 +5,7 @@ package that adds some; from the entry points of other packages (`latflow.theori
 `latflow.samplers`, `latflow.experiments`); and without any registration as "module:Name" or "file.py:Name".
 """
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -75,9 +76,10 @@ def load(group: Group, name: str) -> Any:
     for point in entry_points(group=f"latflow.{group}"):
         if point.name == name:
             return point.load()
+    close = difflib.get_close_matches(name, names(group), n=1)
     raise ConfigError(
         f"expected {noun} out of {', '.join(names(group))}, or one of your own as module:Name or "
-        f"file.py:Name, got {name!r}"
+        f"file.py:Name, got {name!r}{f'; did you mean {close[0]}?' if close else ''}"
     )
 
 

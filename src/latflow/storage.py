@@ -45,9 +45,11 @@ def reach_disk(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
+    """Write `text` to `path` in UTF-8, whatever the locale, whole or not at all."""
+    # names of files come as lone surrogates where the locale cannot read them
+    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(readable, encoding="utf-8")
 
 
 def save_tree(path: Path, tree: dict[str, Any]) -> None:
@@ -97,7 +99,9 @@ def _contents(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[st
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise CheckpointError(f"expected a checkpoint at {path}, found no such file")
+        others = sorted(file.stem for file in path.parent.glob(f"*{path.suffix}")) if path.suffix else []
+        there = f"; there are {', '.join(others)}" if others else ""
+        raise CheckpointError(f"expected a checkpoint at {path}, found no such file{there}")
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
@@ -12,11 +12,14 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 """A number of at least zero."""
 
-Count = Annotated[int, Ge(1)]
-"""A whole number of at least one."""
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+"""A whole number of at least one, and of no more than anything is built of."""
 
-Whole = Annotated[int, Ge(0)]
-"""A whole number of at least zero."""
+Whole = Annotated[int, Ge(0), Le(1_000_000)]
+"""A whole number of at least zero, likewise."""
+
+Layers = Annotated[int, Ge(0), Le(10_000)]
+"""How many layers a network or a flow has."""
 
 Lattice = tuple[int, ...]
 """Side lengths (L0, L1, …) in lattice units, direction 0 first."""

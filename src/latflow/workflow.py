@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def judged(run: "Run") -> "Validation":
-    """The verdict on what a run has found so far, which is kept in `results.json`.
+    """The verdict on what a run has found so far.
 
     Raises:
         RunFolderError: when there are no numbers yet, or too few.
@@ -19,11 +19,14 @@ def judged(run: "Run") -> "Validation":
 
     run.written()
     try:
-        validation = validate(run)
+        return validate(run)
     except ValueError as error:
         raise RunFolderError(f"{run.path} cannot be judged: {error}") from error
+
+
+def keep(run: "Run", validation: "Validation") -> None:
+    """Keep a verdict in `results.json`."""
     run.save_results(validation.as_dict())
-    return validation
 
 
 def complete(run: "Run") -> "Validation":
@@ -41,5 +44,6 @@ def complete(run: "Run") -> "Validation":
     run.sample()
     run.sample_beside()
     validation = judged(run)
+    keep(run, validation)
     write_report(run, validation)
     return validation

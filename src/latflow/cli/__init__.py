@@ -1,12 +1,12 @@
 """The command line. Nothing heavy is imported before a command needs it, so that `--help` answers at once."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from latflow.cli.explain import explained
+from latflow.errors import ConfigError
 from latflow.version import __version__
 
 if TYPE_CHECKING:
@@ -17,30 +17,44 @@ app = typer.Typer(
     name="latflow",
     help="Sample lattice field theories with normalizing flows, and prove that the numbers are right.",
     epilog="Exit codes: 0 all well; 1 a validation failed; 2 wrong input or a run that cannot go on; "
-    "74 the disk is full or cannot be written; 130 Ctrl-C and 143 SIGTERM, with everything saved.",
+    "70 a defect of latflow; 74 the disk is full or cannot be written; 129 SIGHUP, 130 Ctrl-C, 141 a closed "
+    "pipe and 143 SIGTERM, with everything saved.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
 
+
+def user_path(text: str) -> Path:
+    """A path as one types it: ~ is the home folder, also where no shell has seen it."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a name after ~ that no user has
+        return path
+
+
+def _source(text: str) -> str:
+    return str(user_path(text))
+
+
 Source = Annotated[
-    str, typer.Argument(metavar="PRESET|FILE|DIR", help="A preset, a TOML file, or the folder of a run.")
+    str,
+    typer.Argument(
+        metavar="PRESET|FILE|DIR", help="A preset, a TOML file, or the folder of a run.", parser=_source
+    ),
 ]
-Existing = Annotated[str, typer.Argument(metavar="DIR|PRESET", help="The folder of a run, or its preset.")]
+Existing = Annotated[
+    str, typer.Argument(metavar="DIR|PRESET", help="The folder of a run, or its preset.", parser=_source)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("-o", "--override", metavar="KEY=VALUE", help="Change one key, such as training.batch=512."),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="The folder of the run; runs/NAME if none.")
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The folder of the run; runs/NAME if none.", parser=user_path),
 ]
-
-
-def main() -> None:
-    """Run the command line."""
-    # threads that spin while they wait cost a factor of ten and more on cores that others use, too
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    app(prog_name="latflow")
 
 
 def _print_version(wanted: bool) -> bool:
@@ -97,11 +111,15 @@ def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
 def validate(source: Existing) -> None:
     """Print the verdict so far: on the model's chain and weights, the one beside, and exact numbers."""
     from latflow.cli import stages
-    from latflow.workflow import judged
+    from latflow.workflow import judged, keep
 
     opened = stages.open_run(source)
     validation = judged(opened)
     stages.show(opened, validation)
+    try:
+        keep(opened, validation)
+    except OSError as error:
+        typer.echo(f"latflow: the verdict is not kept in {opened.path}: {error}", err=True)
     _exit_by(validation)
 
 
@@ -110,10 +128,12 @@ def validate(source: Existing) -> None:
 def report(source: Existing) -> None:
     """Write the report of what is sampled so far, and print its path."""
     from latflow.cli import stages
-    from latflow.workflow import judged
+    from latflow.workflow import judged, keep
 
     opened = stages.open_run(source)
-    typer.echo(stages.report(opened, judged(opened)))
+    validation = judged(opened)
+    keep(opened, validation)
+    typer.echo(stages.report(opened, validation))
 
 
 @app.command()
@@ -121,17 +141,23 @@ def report(source: Existing) -> None:
 def export(
     source: Existing,
     target: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A path that ends in .nc (NetCDF) or .h5 (HDF5).")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A path that ends in .nc (NetCDF) or .h5 (HDF5).", parser=user_path
+        ),
     ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write the chains to one file for other tools."""
     from latflow.cli import stages
 
     opened = stages.open_run(source)
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} is there already: choose another file, or add --overwrite")
     try:
         opened.export(target)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise ConfigError(str(error)) from error
     typer.echo(target)
 
 
@@ -157,7 +183,8 @@ def reproduce(
     ] = False,
     seed: Annotated[int, typer.Option(help="From which every generator is derived.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The folder; reproduced/NAME if none.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder; reproduced/NAME if none.", parser=user_path),
     ] = None,
 ) -> None:
     """Do an experiment of a paper again, with its table and figure; go on where an earlier call stopped."""
@@ -172,9 +199,10 @@ def reproduce(
 def _conclude(run: "Run") -> None:
     """Validate, report, print, and exit by the verdict."""
     from latflow.cli import stages
-    from latflow.workflow import judged
+    from latflow.workflow import judged, keep
 
     validation = judged(run)
+    keep(run, validation)
     page = stages.report(run, validation)
     stages.show(run, validation)
     typer.echo(page)

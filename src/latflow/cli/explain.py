@@ -1,9 +1,12 @@
 """What goes wrong, in one message and one exit code."""
 
+import contextlib
 import errno
 import functools
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -12,10 +15,19 @@ import typer
 Parameters = ParamSpec("Parameters")
 
 EXIT_WRONG_INPUT = 2
+EXIT_DEFECT = 70
+"""EX_SOFTWARE of sysexits.h."""
 EXIT_DISK = 74
-"""EX_IOERR of sysexits.h."""
+"""EX_IOERR."""
 EXIT_SIGNAL = 128
 """To which shells add the number of the signal."""
+
+_DEFECT = (
+    "this is a defect of latflow, not of what you gave it: please report it with the lines above, the "
+    "command and its configuration"
+)
+
+_NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Unable to allocate")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -41,18 +53,22 @@ def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]
             saved = "stopped; everything is saved, and the same command goes on from here"
             _give_up(saved if _first() else None, EXIT_SIGNAL + signum)
         except BrokenPipeError:
-            raise
+            # who read the output has closed it; what Python still holds of it goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_SIGNAL + signal.SIGPIPE) from None
         except OSError as error:
             if _in_foreign(error) is not None:
                 _give_up(_in_foreign(error), EXIT_WRONG_INPUT)
             full = "; nothing that was written is lost: free some space, and the same command goes on"
             _give_up(f"{error}{full if error.errno in _FULL else ''}", EXIT_DISK)
-
         except Exception as error:
-            told = _in_foreign(error)
-            if told is None:
+            if isinstance(error, typer.Exit | typer.Abort):
                 raise
-            _give_up(told if _first() else None, EXIT_WRONG_INPUT)
+            told = _in_foreign(error) or _of_memory(error)
+            if told is not None:
+                _give_up(told if _first() else None, EXIT_WRONG_INPUT)
+            traceback.print_exc()
+            _give_up(_DEFECT if _first() else None, EXIT_DEFECT)
 
     return guarded
 
@@ -72,13 +88,25 @@ def _in_foreign(error: BaseException) -> str | None:
     return f"{where}: {type(error).__name__}: {error}\n    {frame.line}"
 
 
+def _of_memory(error: BaseException) -> str | None:
+    """That memory does not suffice, which PyTorch tells by its words alone; None for all other errors."""
+    words = str(error)
+    if not isinstance(error, MemoryError) and not any(sign in words for sign in _NO_MEMORY):
+        return None
+    return (
+        f"there is not enough memory ({words.strip().splitlines()[0] if words else type(error).__name__}): "
+        "choose a smaller batch, training.sub_batch, fewer chains, a smaller block or lattice"
+    )
+
+
 def _first() -> bool:
     """Whether this is the first of the processes that torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _give_up(message: str | None, code: int) -> None:
-    sys.stdout.flush()
-    if message is not None:
-        typer.echo(f"latflow: {message}", err=True)
+    with contextlib.suppress(OSError):  # a terminal that has gone
+        sys.stdout.flush()
+        if message is not None:
+            typer.echo(f"latflow: {message}", err=True)
     raise typer.Exit(code)

@@ -114,8 +114,9 @@ def report(run: "Run", validation: "Validation") -> Path:
 def show(run: "Run", validation: "Validation") -> None:
     """The verdict as a table on stdout."""
     from latflow.cli.verdict import print_verdict
+    from latflow.report.circumstances import theory
 
-    print_verdict(run.config.description or run.config.name, validation)
+    print_verdict(run.config.description or theory(run.action)[0], validation)
 
 
 def _note(report: "BlockReport") -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from latflow.validation import Row, Validation
 
@@ -23,11 +24,14 @@ def print_verdict(title: str, validation: Validation) -> None:
         console = Console(width=_WIDTH)
     ways = validation.ways
     headings = (way.heading for way in ways)
-    table = Table("observable", *headings, "largest pull", title=title, box=SIMPLE_HEAD)
+    table = Table(title=Text(title), box=SIMPLE_HEAD)
+    for heading in ("observable", *headings, "largest pull"):
+        table.add_column(Text(heading))
     short = {way.name: way.short for way in ways}
     for row in validation.rows:
         values = (str(row.values[way.name]) if way.name in row.values else "" for way in ways)
-        table.add_row(row.label, *values, _largest(row, short), style=None if row.passed else "red")
+        cells = map(Text, (row.label, *values, _largest(row, short)))
+        table.add_row(*cells, style=None if row.passed else "red")
     console.print(table)
     for check in validation.checks:
         verdict, style = ("passed", "green") if check.passed else ("FAILED", "red")

@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+_MOST_LINES = 20
+
 
 def explained(invalid: ValidationError, place: str = "") -> str:
     """A line for each key at fault, which names the section and the key, what was expected and what came."""
@@ -15,7 +17,9 @@ def explained(invalid: ValidationError, place: str = "") -> str:
         key = ".".join([*([place] if place else []), *names])
         # a union reports one error for each of its branches: the first of a field says enough
         messages.setdefault(key, _message(error))
-    return "\n".join(f"{key}: {message}" if key else message for key, message in messages.items())
+    lines = [f"{key}: {message}" if key else message for key, message in messages.items()]
+    more = len(lines) - _MOST_LINES
+    return "\n".join(lines if more <= 0 else [*lines[:_MOST_LINES], f"and {more} more"])
 
 
 def unknown_key(key: str, legal: list[str]) -> str:
@@ -65,10 +69,19 @@ def _message(error: ErrorDetails) -> str:
             return str(error.get("ctx", {})["error"])
         case "string_pattern_mismatch":
             pattern = error.get("ctx", {})["pattern"]
-            return f"expected a text that matches {pattern}, got {_short(error['input'])}"
+            meaning = _PATTERNS.get(pattern, f"a text that matches {pattern}")
+            return f"expected {meaning}, got {_short(error['input'])}"
         case _:
             expected = error["msg"].replace("Input should be", "expected")
             return f"{expected}, got {_short(error['input'])}"
+
+
+_PATTERNS = {
+    r"^[^\x00-\x1f\x7f-\x9f]*$": "one line without control characters",
+    r"^\w[\w.+-]*$": "a name of letters, digits, '.', '+', '-' and '_'",
+    r"^(auto|cpu|cuda(:\d{1,4})?)$": "'auto', 'cpu', 'cuda' or 'cuda:<number>'",
+}
+"""What patterns of this package mean."""
 
 
 def _short(value: Any) -> str:

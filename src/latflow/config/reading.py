@@ -1,5 +1,8 @@
 """Configurations in and out: presets, files, changes on the command line."""
 
+import copy
+import difflib
+import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +16,11 @@ from latflow.config.parts import PYTHON, Given
 from latflow.config.schema import RunConfig, Tables, check_kernels, checked, training_section
 from latflow.errors import ConfigError
 from latflow.registry import Group, folders, located, names
+
+_LOG = logging.getLogger(__name__)
+
+_LARGEST_FILE = 1_000_000
+"""In bytes: a configuration is written by people."""
 
 
 def presets() -> dict[str, Path]:
@@ -43,14 +51,29 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         512
     """
     path = _path_of(source)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source} is no TOML: {error}") from error
-    table.setdefault("name", Path(source).stem)
+    table = read_toml(path)
+    table.setdefault("name", _name_from(path))
+    before = copy.deepcopy(table)
     for override in overrides:
         _apply(table, override)
+    _leave_behind(before, table)
     return parse_config(_located(table, path.parent), source)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A file of TOML, whatever else may be in a file of that name.
+
+    Raises:
+        ConfigError: when it is none, or too large for a configuration.
+    """
+    if path.stat().st_size > _LARGEST_FILE:
+        raise ConfigError(
+            f"{path}: expected a configuration of at most {_LARGEST_FILE} bytes, got {path.stat().st_size}"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
 
 
 def description_of(preset: str) -> str:
@@ -125,6 +148,12 @@ def _check_type(key: str, table: Mapping[str, Any], legal: list[str], given: Map
         )
 
 
+def _name_from(path: Path) -> str:
+    """The name of a file as that of a run, whatever letters it has."""
+    letters = "".join(c if c.isalpha() or c.isdecimal() or c in "_.+-" else " " for c in path.stem[:100])
+    return "-".join(letters.split()).strip(".+-") or "run"
+
+
 def _path_of(source: str | Path) -> Path:
     found = presets()
     if str(source) in found:
@@ -132,9 +161,21 @@ def _path_of(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    raise ConfigError(
-        f"expected a preset or a TOML file, got {str(source)!r}; the presets are {', '.join(found)}"
-    )
+    close = difflib.get_close_matches(str(source), found, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the presets are {', '.join(found)}"
+    raise ConfigError(f"expected a preset, a TOML file or the folder of a run, got {str(source)!r}; {hint}")
+
+
+def _leave_behind(before: dict[str, Any], table: dict[str, Any]) -> None:
+    """What a file says of its own theory does not follow it to another one: references and description."""
+    if before.get("action") == table.get("action"):
+        return
+    if table.get("description") == before.get("description"):
+        table.pop("description", None)
+    of_old, of_new = before.get("reference", {}), table.get("reference", {})
+    if isinstance(of_old, dict) and isinstance(of_new, dict) and of_old:
+        table["reference"] = {name: text for name, text in of_new.items() if of_old.get(name) != text}
+        _LOG.warning("the reference numbers of the file are of another action: they are left out")
 
 
 def _located(table: Any, folder: Path) -> Any:

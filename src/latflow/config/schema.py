@@ -1,15 +1,17 @@
 """A whole configuration: what it holds, and what must fit together in it."""
 
+import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt, create_model, field_validator
+from pydantic import Field, create_model, field_validator
 
 from latflow.config.explaining import unknown_key
 from latflow.config.parts import Buildable, Given, part, where_in_foreign
 from latflow.config.sections import Section, arguments_of, section_of
-from latflow.config.stages import BesideConfig, ChainConfig, ComputeConfig, SamplingConfig
+from latflow.config.stages import MOST, BesideConfig, ChainConfig, ComputeConfig, SamplingConfig
 from latflow.errors import ConfigError
 from latflow.measurement import Measurement
 
@@ -35,9 +37,9 @@ class Tables(Section):
             results.
     """
 
-    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
-    description: str = ""
-    seed: NonNegativeInt = 1
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=200)]
+    description: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=1000)] = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     action: dict[str, Any]
     model: dict[str, Any]
     training: dict[str, Any] = Field(default_factory=dict)
@@ -135,9 +137,9 @@ def training_section() -> type[Section]:
     base = section_of(Trainer, frozenset({"density", "action", "estimator", "generator"}))
     own: dict[str, Any] = {
         "estimator": (str, "reinforce"),
-        "steps": (PositiveInt, 1000),
-        "batch": (PositiveInt, 1024),
-        "checkpoint_every": (PositiveInt, 100),
+        "steps": (Annotated[int, Field(ge=1, le=MOST)], 1000),
+        "batch": (Annotated[int, Field(ge=1, le=MOST)], 1024),
+        "checkpoint_every": (Annotated[int, Field(ge=1, le=MOST)], 100),
     }
     return create_model("Training", __base__=base, **own)
 
@@ -170,6 +172,7 @@ def checked(tables: Tables, training: Section, given: dict[str, Given] | None = 
         compute=tables.compute,
         reference=tables.reference,
     )
+    _check_memory(config, action)
     density = _built_model(model_part, action)
     _check_training(training, action)
     _check_chain(config.sampling, action, density)
@@ -234,6 +237,22 @@ def _built_model(described: Buildable, action: "Action") -> Any:
                 "got a model that has it"
             )
     return density
+
+
+def _check_memory(config: RunConfig, action: "Action") -> None:
+    """The fields of a step fit into the memory of this machine, which at least holds their numbers."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = math.prod(action.field_shape) * (8 if config.compute.dtype == "float64" else 4)
+    counts = {"training.batch": config.training.sub_batch or config.training.batch}
+    for place, plan in (("sampling", config.sampling), ("beside", config.beside)):
+        if plan is not None:
+            counts[f"{place}.chains"] = plan.chains
+    for key, count in counts.items():
+        if count * size > memory:
+            raise ConfigError(
+                f"{key}: {count} configurations of {size} bytes are {count * size / 2**30:.3g} GiB, and this "
+                f"machine has {memory / 2**30:.3g}: expected at most {memory // size}"
+            )
 
 
 def _check_training(training: Any, action: "Action") -> None:

@@ -86,7 +86,8 @@ def load_density(path: Path | str, **supplied: Any) -> Any:
 def density_in(tree: Mapping[str, Any], path: Path | str, **supplied: Any) -> Any:
     """The density of what a file held. Raises as `load_density`."""
     if not isinstance(tree.get("model"), dict) or not isinstance(tree.get("weights"), dict):
-        raise CheckpointError(f"{path} holds no model: expected 'model' and 'weights', got {sorted(tree)}")
+        what = "a Markov chain" if "state" in tree else f"{', '.join(sorted(tree)) or 'nothing'}"
+        raise CheckpointError(f"{path} holds {what}, and no model: expected 'model' and 'weights' in it")
     recipe = tree["model"]
     given = {key: value for key, value in supplied.items() if key not in recipe}
     try:

@@ -12,6 +12,7 @@ import xarray
 import zarr
 from numcodecs import Zstd
 from xarray import Dataset
+from zarr.storage import LocalStore
 
 from latflow.errors import RunFolderError
 from latflow.storage import reach_disk, replacing
@@ -59,7 +60,9 @@ class ChainStore:
     def __init__(
         self, path: Path, attributes: dict[str, Any], axes: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        self.path, self.attributes, self.axes = path, attributes, axes or {}
+        self.path, self.attributes, self.axes = path.absolute(), attributes, axes or {}
+        # a path would be read as an address where it looks like one, or begins with a ~
+        self.store = LocalStore(self.path)
 
     def append(self, groups: dict[str, dict[str, np.ndarray]], first: int) -> None:
         """Write a block of steps to several groups at once: they come into sight together, on the disk.
@@ -78,14 +81,14 @@ class ChainStore:
                 how = {"mode": "a", "append_dim": "step"}
             # a chunk of zeros is written, too: one that is not there is missing
             self._dataset(series).to_zarr(
-                self.path,
+                self.store,
                 group=group,
                 consolidated=False,
                 zarr_format=_FORMAT,
                 write_empty_chunks=True,
                 **how,
             )
-        zarr.consolidate_metadata(self.path, zarr_format=_FORMAT)
+        zarr.consolidate_metadata(self.store, zarr_format=_FORMAT)
         after = self._files()
         for path in (path for path, changed in after.items() if before.get(path) != changed):
             reach_disk(path)
@@ -98,10 +101,10 @@ class ChainStore:
         """
         for group, there in written.items():
             self._check(group, there)
-            held = zarr.open_group(self.path / group, mode="r+", use_consolidated=False)
+            held = zarr.open_group(self.store, path=group, mode="r+", use_consolidated=False)
             for _, array in held.arrays():
                 array.resize((there.steps, *array.shape[1:]))
-        zarr.consolidate_metadata(self.path, zarr_format=_FORMAT)
+        zarr.consolidate_metadata(self.store, zarr_format=_FORMAT)
 
     def dataset(self, group: str, written: Written) -> Dataset:
         """What is written of a group, loaded as it is used; empty where nothing is written.
@@ -113,7 +116,7 @@ class ChainStore:
             return Dataset(attrs=self.attributes)
         self._check(group, written)
         with self._telling(group):
-            opened = xarray.open_zarr(self.path, group=group, chunks=None, consolidated=True)
+            opened = xarray.open_zarr(self.store, group=group, chunks=None, consolidated=True)
             return opened[list(written.arrays)].isel(step=slice(written.steps))
 
     def series(self, group: str, written: Written) -> dict[str, np.ndarray]:
@@ -142,7 +145,7 @@ class ChainStore:
     def _check(self, group: str, written: Written) -> None:
         """Every array is there, of its kind, with every chunk of the steps that are written."""
         with self._telling(group):
-            folder = zarr.open_group(self.path, mode="r", use_consolidated=True, zarr_format=_FORMAT)[group]
+            folder = zarr.open_group(self.store, mode="r", zarr_format=_FORMAT)[group]
             arrays = dict(folder.arrays()) if isinstance(folder, zarr.Group) else {}
         for name, (dtype, chunks) in written.arrays.items():
             array = arrays.get(name)

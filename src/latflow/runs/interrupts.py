@@ -11,12 +11,14 @@ from latflow.training.world import ALONE, World, launched
 
 _LOG = logging.getLogger(__name__)
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupted(KeyboardInterrupt):
     """A stage stopped by a signal after its state was saved: the same call goes on there.
 
     Args:
-        signum: SIGINT for Ctrl-C, SIGTERM from a batch system.
+        signum: SIGINT for Ctrl-C, SIGTERM from a batch system, SIGHUP of a terminal that has gone.
     """
 
     def __init__(self, signum: int) -> None:
@@ -70,7 +72,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def deferred_signals(world: World = ALONE) -> Iterator[StopRequest]:
-    """Within the block, SIGINT and SIGTERM only leave a request to stop, on which the processes may agree.
+    """Within the block signals only leave a request to stop, on which the processes may agree.
+
+    Those of Ctrl-C, of a batch system, and of a terminal that has gone: SIGINT, SIGTERM and SIGHUP.
 
     Outside the main thread Python delivers no signals, and the request is never made. A signal that the
     process ignores stays ignored.
@@ -79,7 +83,7 @@ def deferred_signals(world: World = ALONE) -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    previous = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    previous = {signum: signal.getsignal(signum) for signum in _SIGNALS}
     try:
         for signum, handler in previous.items():
             if handler is not signal.SIG_IGN:

@@ -13,7 +13,7 @@ from latflow.samplers.chain_prior import RunningChains
 from latflow.samplers.hmc import HMC
 from latflow.samplers.kinetic import FourierMass
 from latflow.seeds import seeded
-from latflow.types import Count, Positive, Whole
+from latflow.types import Count, Layers, Positive, Whole
 
 
 def coarse_to_fine(
@@ -22,7 +22,7 @@ def coarse_to_fine(
     coarse: Mapping[str, Any],
     fields: Literal["same", "one", "all"] = "all",
     kernel: Count = 3,
-    layers: Whole = 2,
+    layers: Layers = 2,
     chains: Count = 512,
     spacing: Count = 2,
     thermalisation: Whole = 100,

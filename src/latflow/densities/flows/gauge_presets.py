@@ -15,7 +15,7 @@ from latflow.densities.flows.link_priors import QuenchedLinks, UniformLinks
 from latflow.densities.flows.networks import ConvNet
 from latflow.densities.recipe import recipe_of
 from latflow.seeds import seeded
-from latflow.types import Count, NotNegative, Whole
+from latflow.types import Count, Layers, NotNegative
 
 _MAPS: dict[str, type[CircularSpline] | type[ProjectionMixture]] = {
     "spline": CircularSpline,
@@ -26,7 +26,7 @@ _MAPS: dict[str, type[CircularSpline] | type[ProjectionMixture]] = {
 def gauge_flow(
     lattice: Sequence[int],
     *,
-    layers: Whole = 48,
+    layers: Layers = 48,
     masks: Literal["diagonal", "stripes"] = "diagonal",
     scalar_map: Literal["spline", "projection"] = "spline",
     bins: Count = 8,

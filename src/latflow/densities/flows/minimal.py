@@ -15,7 +15,7 @@ from latflow.densities.flows.scalar_maps import Affine
 from latflow.densities.recipe import recipe_of
 from latflow.lattice import check_even, checked_lattice
 from latflow.seeds import seeded
-from latflow.types import Count, Whole
+from latflow.types import Count, Layers
 
 
 class MinimalNetwork(ConvNet):
@@ -52,7 +52,7 @@ def minimal_flow(
     lattice: Sequence[int],
     *,
     kernel: Count = 3,
-    layers: Whole = 2,
+    layers: Layers = 2,
     generator: Generator | None = None,
 ) -> Flow:
     """Affine couplings on a checkerboard, each with one convolution for s and one for t, over normal numbers.

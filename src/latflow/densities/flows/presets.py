@@ -17,13 +17,13 @@ from latflow.densities.flows.scalar_maps import Affine, RealMap, Spline
 from latflow.densities.recipe import constructed, recipe_of
 from latflow.lattice import Checkerboard, check_even, checked_lattice, lattice_momentum_squared
 from latflow.seeds import seeded
-from latflow.types import Count, Lattice, Positive, Whole
+from latflow.types import Count, Lattice, Layers, Positive, Whole
 
 
 def affine_flow(
     lattice: Sequence[int],
     *,
-    layers: Whole = 16,
+    layers: Layers = 16,
     hidden: Sequence[Count] = (16, 16, 16),
     kernel: Count | Sequence[Count] = 3,
     dilation: Count | Sequence[Count] = 1,
@@ -70,11 +70,11 @@ def affine_flow(
 def spline_flow(
     lattice: Sequence[int],
     *,
-    layers: Whole = 4,
+    layers: Layers = 4,
     bins: Count = 8,
     bound: Positive = 4.0,
     hidden: Sequence[Count] = (32, 32),
-    kernel: Count | Sequence[Count] = (5, 1, 1),
+    kernel: Count | Sequence[Count] | None = None,
     dilation: Count | Sequence[Count] = 1,
     activation: str = "silu",
     z2: bool = True,
@@ -96,7 +96,8 @@ def spline_flow(
         bins: bins of the coupling splines, at least 2.
         bound: the splines act on [−bound, bound], in standard deviations of a site.
         hidden: channels between the convolutions of each network.
-        kernel: side of the kernels, one number or one for each convolution. Trailing kernels of 1 cost least.
+        kernel: side of the kernels, one number or one for each convolution; 5 and then 1, which costs least,
+            if None.
         dilation: likewise.
         activation: between the convolutions, a name in `networks.ACTIVATIONS`.
         z2: whether the flow commutes with φ → −φ exactly.
@@ -133,7 +134,7 @@ class _Parts:
         self,
         lattice: Sequence[int],
         hidden: Sequence[int],
-        kernel: int | Sequence[int],
+        kernel: int | Sequence[int] | None,
         dilation: int | Sequence[int],
         activation: str,
         final: str,
@@ -150,7 +151,8 @@ class _Parts:
             "final": final,
             "final_scale": 0.1,  # near the identity, yet with a gradient in every layer
         }
-        self.kernel = kernel if isinstance(kernel, int) else tuple(kernel)
+        given = kernel if kernel is not None else (5, *[1] * len(self.hidden)) if self.hidden else 1
+        self.kernel = given if isinstance(given, int) else tuple(given)
         self.dilation = dilation if isinstance(dilation, int) else tuple(dilation)
 
     def couplings(self, layers: int, scalar_map: RealMap) -> list[Coupling]:
