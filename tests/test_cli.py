@@ -31,7 +31,7 @@ def changes(*more):
 def whole(tmp_path_factory):
     """A run from the first command to its report, and what was printed."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    steps = ("training.steps=60", "sampling.steps=60", "beside.steps=60", "beside.thermalisation=30")
+    steps = ("training.steps=60", "sampling.steps=60", "beside.steps=150", "beside.thermalisation=30")
     return path, latflow_command("run", "phi4-quick", *changes(*steps), "--out", path)
 
 
@@ -75,7 +75,7 @@ def test_run_ends_with_the_path_of_its_report(whole):
     assert Path(last) == path / "report.html"
     assert Path(last).is_file()
     results = json.loads((path / "results.json").read_text(), parse_constant=pytest.fail)
-    assert results["passed"]
+    assert results["verdict"] == "passed"
     for row in results["rows"]:
         assert row["label"] in result.stdout
 
@@ -85,7 +85,7 @@ def test_run_says_how_far_it_is(whole):
     lines = result.stderr.splitlines()
     assert any(line.startswith("train  60/60  ESS 0.") and "F_q" in line for line in lines)
     assert any(line.startswith("sample  60/60  acceptance 0.") and "ESS" in line for line in lines)
-    assert any(line.startswith("HMC  60/60  acceptance ") for line in lines)
+    assert any(line.startswith("HMC  150/150  acceptance ") for line in lines)
     assert any(line.endswith("left") for line in lines)
 
 

@@ -36,8 +36,8 @@ from latflow.validation import (
     sector_checks,
     sign_checks,
 )
+from latflow.validation.doubts import of_weights
 from latflow.validation.evidence import finite_draws
-from latflow.validation.verdict import of_weights
 
 FREE = Phi4((4, 6), m2=0.8, lam=0.0)
 
@@ -83,7 +83,7 @@ def test_a_shifted_chain_fails():
     assert rows["action_density"].passed
     verdict = Validation([], list(rows.values()), [])
     assert not verdict.passed
-    assert verdict.as_dict()["passed"] is False
+    assert verdict.as_dict()["verdict"] == "failed"
 
 
 def test_one_sign_of_the_magnetization_is_never_passed():
@@ -186,7 +186,7 @@ def test_draws_without_a_finite_weight_are_left_out_and_counted():
 
 
 def test_missing_overlap_is_warned_of():
-    assert not of_weights({"pareto_k": 0.3, "largest_weight_share": 0.01})
+    assert not list(of_weights({"pareto_k": 0.3, "largest_weight_share": 0.01}))
     heavy, single = of_weights({"pareto_k": 0.9, "largest_weight_share": 0.4})
     assert "0.90, above 0.7" in heavy
     assert "40%" in single
@@ -490,3 +490,26 @@ def test_hmc_from_far_out_drifts_until_it_is_thermalised(thermalisation):
     chain = run(HMC(action, 0.1, 3), far, 200, recorded(action), generator, thermalisation)
     _, check = drift_of(chain.series["action"].numpy(), thermalisation)
     assert check.passed == (thermalisation > 0), check
+
+
+# --- too little to tell ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "words"),
+    [
+        (
+            {"pareto_k": 1.06, "largest_weight_share": 0.3, "ess": 0.004, "draws": 8000.0},
+            ["tail index", "30%", "32.0"],
+        ),
+        ({"pareto_k": math.inf}, ["tail index of the weights is inf"]),
+        ({"ess": 0.9, "draws": 20.0}, ["count as 18.0 independent ones, expected at least 50"]),
+        ({"pareto_k": 0.7, "largest_weight_share": 0.1, "ess": 0.5, "draws": 100.0}, []),
+        ({}, []),
+    ],
+)
+def test_weights_that_are_no_evidence(diagnostics, words):
+    found = list(of_weights(diagnostics))
+    assert len(found) == len(words)
+    for doubt, word in zip(found, words, strict=True):
+        assert word in doubt

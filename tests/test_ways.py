@@ -90,7 +90,7 @@ def test_a_run_is_judged_by_all_that_is_known_of_it():
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_chain_that_never_moved_is_no_evidence_and_fails(together, capsys):
+def test_a_chain_that_never_moved_is_no_evidence(together, capsys):
     """HMC that rejects every step: its chains stand where they began, all at one place or each at its own."""
     series, _ = series_of(free_flow(), FREE)
     place = np.zeros(16, dtype=int) if together else np.arange(16)
@@ -99,17 +99,14 @@ def test_a_chain_that_never_moved_is_no_evidence_and_fails(together, capsys):
     kernels = {"model": {"proposals": PROPOSALS}, "beside": {"hmc": TRAJECTORIES}}
     found = validate(FakeRun(FREE, free_flow(), {"model": series, "beside": frozen}, kernels))
     assert not found.passed
-    failed = {check.name: check.detail for check in found.checks if not check.passed}
-    assert (
-        failed["the HMC chain moves"] == "nothing changed in 400 steps: averages over the chain have no error"
-    )
+    assert any("Nothing changed in 400 steps of the HMC chain" in doubt for doubt in found.doubts)
     for row in found.rows:
         assert math.isnan(row.values["beside"].error), row.name
         assert not any("beside" in pair for pair in row.pulls)
     (warning,) = (text for text in found.warnings if "the HMC chain" in text)
     assert f"⟨φ²⟩: {'constant' if together else 'no chain moved'}" in warning
     print_verdict("title", found)
-    assert "the HMC chain moves" in capsys.readouterr().out
+    assert "Nothing changed in 400 steps of the HMC chain" in " ".join(capsys.readouterr().out.split())
     (table,) = verdict_tables(found)
     cell = next(row for row in table.rows if row[0].text == "⟨φ²⟩")[1 + list(FREE_WAYS).index("beside")]
     assert cell.note == ("constant" if together else "no chain moved")

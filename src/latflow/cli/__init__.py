@@ -17,6 +17,7 @@ app = typer.Typer(
     name="latflow",
     help="Sample lattice field theories with normalizing flows, and prove that the numbers are right.",
     epilog="Exit codes: 0 all well; 1 a validation failed; 2 wrong input or a run that cannot go on; "
+    "3 a validation is inconclusive; "
     "70 a defect of latflow; 74 the disk is full or cannot be written; 129 SIGHUP, 130 Ctrl-C, 141 a closed "
     "pipe and 143 SIGTERM, with everything saved.",
     no_args_is_help=True,
@@ -209,6 +210,9 @@ def _conclude(run: "Run") -> None:
     _exit_by(validation)
 
 
+_STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
+
+
 def _exit_by(validation: "Validation") -> None:
-    if not validation.passed:
-        raise typer.Exit(1)
+    if status := _STATUS[validation.verdict]:
+        raise typer.Exit(status)

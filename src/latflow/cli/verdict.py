@@ -9,6 +9,11 @@ from rich.text import Text
 
 from latflow.validation import Row, Validation
 
+_LAST = {
+    "passed": "validated",
+    "failed": "validation FAILED",
+    "inconclusive": "validation INCONCLUSIVE: too little to tell",
+}
 _WIDTH = 120  # where there is no terminal to ask
 
 
@@ -40,7 +45,9 @@ def print_verdict(title: str, validation: Validation) -> None:
         console.print(f"note: {note}", markup=False)
     for warning in validation.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-    console.print("validated" if validation.passed else "validation FAILED", style="bold")
+    for doubt in validation.doubts:
+        console.print(f"doubt: {doubt}", style="yellow", markup=False)
+    console.print(_LAST[validation.verdict], style="bold")
 
 
 def _largest(row: Row, short: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from latflow.measurement import Measurement
 from latflow.report.tables import Cell, Table, printed
-from latflow.validation import PARETO_WARNING, Validation
+from latflow.validation import PARETO_LIMIT, Validation
 
 _DOUBTFUL = "pareto_k"
 
@@ -46,7 +46,7 @@ _KNOWN = {
     ),
     "largest_weight_share": _Diagnostic("Largest share of one weight", "max w / Σw", _general),
     "pareto_k": _Diagnostic(
-        "Pareto tail index k̂", f"of the largest weights; unreliable above {PARETO_WARNING}", _general
+        "Pareto tail index k̂", f"of the largest weights; unreliable above {PARETO_LIMIT}", _general
     ),
     "f_q": _Diagnostic("Variational free energy F_q", "−⟨log w⟩", _general),
     "free_energy": _Diagnostic("Free energy F", "−log Z = −log⟨w⟩", _general),
@@ -101,7 +101,7 @@ def diagnostics_table(
             text = known.write(value)
         else:
             text = printed(Measurement(value, error))
-        doubtful = name == _DOUBTFUL and value > PARETO_WARNING
+        doubtful = name == _DOUBTFUL and value > PARETO_LIMIT
         cell = Cell(
             text.replace("-", "−"),
             "the model misses part of the target" if doubtful else "",

@@ -45,7 +45,7 @@ class Table:
 class Banner:
     """What stands at the top of the page: the verdict, why, and warnings."""
 
-    status: Literal["passed", "failed", "unknown"]
+    status: Literal["passed", "failed", "inconclusive", "unknown"]
     title: str
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ def banner(validation: Validation | None) -> Banner:
             "unknown", "Not validated yet", ["`latflow validate` holds the numbers against each other."]
         )
     pulls, checks = list(_pulls(validation)), validation.checks
-    if not validation.passed:
+    if validation.verdict == "failed":
         failed = [f"{check.name}: {check.detail}" for check in checks if not check.passed]
         failed += [
             f"{label}: {_pair(pair, validation)} is {pull:+.1f} standard deviations"
@@ -77,7 +77,9 @@ def banner(validation: Validation | None) -> Banner:
             for pair, pull in row.pulls.items()
             if math.isnan(pull)
         ]
-        return Banner("failed", "Validation failed", failed, validation.warnings)
+        return Banner("failed", "Validation failed", failed, [*validation.doubts, *validation.warnings])
+    if validation.verdict == "inconclusive":
+        return Banner("inconclusive", "Validation inconclusive", validation.doubts, validation.warnings)
     summary = f"{len(checks)} of {len(checks)} checks hold"
     if pulls:
         label, pair, largest = max(pulls, key=lambda entry: abs(entry[2]))

@@ -2,21 +2,22 @@
 
 from latflow.validation.checks import Check
 from latflow.validation.density import density_checks
-from latflow.validation.drift import drift_checks, movement_checks
+from latflow.validation.doubts import PARETO_LIMIT
+from latflow.validation.drift import drift_checks
 from latflow.validation.evidence import Evidence, MarkovChain
 from latflow.validation.known import known
 from latflow.validation.neighbour import MIN_EFFECTIVE_DRAWS, neighbour_draws
 from latflow.validation.sectors import sector_checks
 from latflow.validation.signs import sign_checks
 from latflow.validation.table import MAX_PULL, Row, table
-from latflow.validation.verdict import PARETO_WARNING, Validation, validate
+from latflow.validation.verdict import Validation, validate
 from latflow.validation.ways import WAYS, Way, all_ways, measured
 from latflow.validation.words import ChainWords, chain_words
 
 __all__ = [
     "MAX_PULL",
     "MIN_EFFECTIVE_DRAWS",
-    "PARETO_WARNING",
+    "PARETO_LIMIT",
     "WAYS",
     "ChainWords",
     "Check",
@@ -31,7 +32,6 @@ __all__ = [
     "drift_checks",
     "known",
     "measured",
-    "movement_checks",
     "neighbour_draws",
     "sector_checks",
     "sign_checks",

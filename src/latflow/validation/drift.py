@@ -1,4 +1,4 @@
-"""Whether each Markov chain has moved and lost its start: the beginning of its record against the end."""
+"""Whether each Markov chain has lost its start: the beginning of its record against the end."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from latflow.analysis import measure, thermalisation_time
-from latflow.theories import Action
 from latflow.validation.checks import Check
 from latflow.validation.evidence import MarkovChain
 
@@ -15,24 +14,6 @@ MAX_DRIFT = 5.0
 
 _LEAST_STEPS = 40
 """Of a record that is long enough for a beginning and an end with errors."""
-
-
-def movement_checks(action: Action, chains: Sequence[MarkovChain]) -> Iterator[Check]:
-    """A check of each chain in which nothing that was recorded of the theory ever changed: it fails.
-
-    Averages over such a chain have no error, and are held against nothing.
-
-    Args:
-        action: the theory.
-        chains: with the series of its observables, (steps, chains, …).
-    """
-    names = {observable.name for observable in action.observables}
-    for chain in chains:
-        found = [np.asarray(values) for name, values in chain.series.items() if name in names]
-        if found and all((values == values[:1]).all() for values in found):
-            steps = len(found[0])
-            detail = f"nothing changed in {steps} steps: averages over the chain have no error"
-            yield Check(f"{chain.words.sentence} moves", False, detail)
 
 
 def drift_checks(chains: Sequence[MarkovChain]) -> Iterator[Check]:

@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from latflow.errors import UnreliableErrorWarning
 from latflow.validation.checks import Check
 from latflow.validation.density import density_checks
-from latflow.validation.drift import drift_checks, movement_checks
+from latflow.validation.doubts import doubts, of_weights, rests_on_weights
+from latflow.validation.drift import drift_checks
 from latflow.validation.evidence import Evidence
 from latflow.validation.sectors import sector_checks
 from latflow.validation.signs import sign_checks
@@ -18,8 +19,8 @@ from latflow.validation.ways import Way, all_ways
 if TYPE_CHECKING:
     from latflow.runs import Run
 
-PARETO_WARNING = 0.7
-"""Above this tail index of the weights, averages over the model's draws cannot be trusted."""
+Verdict = Literal["passed", "failed", "inconclusive"]
+"""Whether everything agrees, something does not, or there is too little to tell."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Validation:
         rows: the observables, each by every way.
         checks: statements that must hold.
         diagnostics: of weights and chains, plain numbers by name.
-        warnings: why numbers may not be trusted.
+        doubts: why there is too little to tell whether the numbers are right, and what to do.
+        warnings: why single errors may not be trusted.
         notes: what the table holds, and what it does not.
     """
 
@@ -41,11 +43,19 @@ class Validation:
     diagnostics: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Failed if a pull exceeds `MAX_PULL` or a check does not hold, else inconclusive if in doubt."""
+        if not all(part.passed for part in (*self.rows, *self.checks)):
+            return "failed"
+        return "inconclusive" if self.doubts else "passed"
 
     @property
     def passed(self) -> bool:
-        """Whether every pull is at most `MAX_PULL` and every check holds."""
-        return all(row.passed for row in self.rows) and all(check.passed for check in self.checks)
+        """Whether everything agrees, and there is enough to tell."""
+        return self.verdict == "passed"
 
     def way(self, name: str) -> Way | None:
         """The way of a name, None where nothing is known by it."""
@@ -60,7 +70,8 @@ class Validation:
             "diagnostics": self.diagnostics,
             "warnings": self.warnings,
             "notes": self.notes,
-            "passed": self.passed,
+            "verdict": self.verdict,
+            "doubts": self.doubts,
         }
 
 
@@ -87,7 +98,6 @@ def _verdict(run: "Run") -> Validation:
         *density_checks(run.model(), run.action),
         *evidence.checks(),
         *sign_checks(run.action, found),
-        *movement_checks(run.action, evidence.chains()),
         *drift_checks(evidence.chains()),
         *sector_checks(run.action, evidence.chains()),
     ]
@@ -97,8 +107,9 @@ def _verdict(run: "Run") -> Validation:
         rows,
         checks,
         diagnostics,
-        [*of_weights(diagnostics), *of_errors(rows, found)],
+        [*([] if rests_on_weights(evidence) else of_weights(diagnostics)), *of_errors(rows, found)],
         [note for way in tried for note in way.notes],
+        list(doubts(evidence, found, rows)),
     )
 
 
@@ -109,17 +120,3 @@ def of_errors(rows: Sequence[Row], ways: Sequence[Way]) -> Iterator[str]:
         if told:
             several = "; ".join(f"{label}: {warning}" for label, warning in told)
             yield f"Errors of {way.sentence} that are not to be trusted, or missing: {several}."
-
-
-def of_weights(diagnostics: dict[str, float]) -> list[str]:
-    """Why the weights may not be trusted."""
-    found = []
-    if diagnostics.get("pareto_k", 0.0) > PARETO_WARNING:
-        found.append(
-            f"The Pareto tail index of the weights is {diagnostics['pareto_k']:.2f}, above {PARETO_WARNING}: "
-            "the model misses part of the target, and averages over its draws cannot be trusted."
-        )
-    if diagnostics.get("largest_weight_share", 0.0) > 0.1:
-        share = diagnostics["largest_weight_share"]
-        found.append(f"A single draw carries {share:.0%} of all weight: the errors are not reliable.")
-    return found

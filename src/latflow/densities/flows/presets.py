@@ -151,7 +151,7 @@ class _Parts:
             "final": final,
             "final_scale": 0.1,  # near the identity, yet with a gradient in every layer
         }
-        given = kernel if kernel is not None else (5, *[1] * len(self.hidden)) if self.hidden else 1
+        given = (5, *[1] * len(self.hidden)) if kernel is None else kernel
         self.kernel = given if isinstance(given, int) else tuple(given)
         self.dilation = dilation if isinstance(dilation, int) else tuple(dilation)
 

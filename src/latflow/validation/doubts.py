@@ -1,0 +1,93 @@
+"""Whether a run has found enough for a verdict: numbers without evidence neither pass nor fail."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from latflow.validation.evidence import Evidence, MarkovChain
+from latflow.validation.table import Row
+from latflow.validation.ways import Way
+from latflow.validation.words import Chain
+
+PARETO_LIMIT = 0.7
+"""Above this tail index of the weights, averages over the model's draws cannot be trusted."""
+
+_LARGEST_SHARE = 0.1
+"""Of all weight, that one draw may carry."""
+
+_FEWEST = 50.0
+"""Independent configurations, or draws that count as such, below which an error is not known to a tenth."""
+
+_SECTION: dict[Chain, str] = {"model": "sampling", "beside": "beside"}
+
+
+def doubts(evidence: Evidence, ways: Sequence[Way], rows: Sequence[Row]) -> Iterator[str]:
+    """Why there is no verdict, and what to do: a sentence for each reason.
+
+    Args:
+        evidence: what the run has found.
+        ways: the ways to know a number that have some.
+        rows: the table of them.
+    """
+    found = {way.name: way for way in ways}
+    weights = found.get("weights")
+    if weights is not None and rests_on_weights(evidence):
+        yield from of_weights(weights.diagnostics)
+    chains: tuple[tuple[Chain, MarkovChain | None], ...] = (
+        ("model", evidence.model),
+        ("beside", evidence.beside),
+    )
+    for name, chain in chains:
+        if chain is not None and name in found:
+            yield from _of_chain(evidence, name, chain, found[name])
+    if not any(row.pulls for row in rows):
+        yield (
+            "No two independent ways know the same number: switch [beside] on, or give a [reference], to "
+            "hold these numbers against."
+        )
+
+
+def rests_on_weights(evidence: Evidence) -> bool:
+    """Whether the numbers of the model are worth what its weights are: no other kernel moves its chain."""
+    return evidence.model is None or evidence.model.words.alone
+
+
+def of_weights(diagnostics: Mapping[str, float]) -> Iterator[str]:
+    """Why the weights of the model's draws may not be trusted."""
+    remedy = "train longer, or take another model"
+    if (index := diagnostics.get("pareto_k", -math.inf)) > PARETO_LIMIT:
+        yield (
+            f"The Pareto tail index of the weights is {index:.2f}, above {PARETO_LIMIT}: the model misses "
+            f"part of the target, and averages over its draws cannot be trusted: {remedy}."
+        )
+    if (share := diagnostics.get("largest_weight_share", 0.0)) > _LARGEST_SHARE:
+        yield f"A single draw carries {share:.0%} of all weight: the errors are not reliable: {remedy}."
+    if (count := diagnostics.get("ess", 1.0) * diagnostics.get("draws", math.inf)) < _FEWEST:
+        yield (
+            f"The model's weighted draws count as {count:.1f} independent ones, expected at least "
+            f"{_FEWEST:.0f}: {remedy}, or more of sampling.steps."
+        )
+
+
+def _of_chain(evidence: Evidence, name: Chain, chain: MarkovChain, way: Way) -> Iterator[str]:
+    """Whether a chain has moved, and how many independent configurations it is worth."""
+    names = {observable.name for observable in evidence.action.observables}
+    series = [np.asarray(values) for key, values in chain.series.items() if key in names]
+    sentence = chain.words.sentence
+    if series and all((values == values[:1]).all() for values in series):
+        yield (
+            f"Nothing changed in {len(series[0])} steps of {sentence}: averages over it have no error. Its "
+            "acceptance says why; a smaller step or another kernel moves it."
+        )
+        return
+    action = way.measurements.get("action_density")
+    if action is None or action.tau_int is None or action.n is None:
+        return
+    steps = len(chain.series["action"])
+    count = action.n / max(2 * action.tau_int, 1.0)
+    if count < _FEWEST:
+        yield (
+            f"The {action.n} configurations of {sentence} count as {count:.0f} independent ones, expected at "
+            f"least {_FEWEST:.0f}: {_SECTION[name]}.steps = {math.ceil(steps * _FEWEST / count)} would do."
+        )
