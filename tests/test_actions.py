@@ -8,10 +8,27 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Generator, Tensor
 
+from latflow.densities.flows import Pullback, Scale, TheoryPrior, affine_flow
 from latflow.fields import SCALAR
-from latflow.theories import Action, Exponential, HoppingPhi4, Phi4, Scaled, Sum
+from latflow.samplers import HMC, IndependenceMetropolis
+from latflow.samplers.coarse import coarse_to_fine
+from latflow.theories import (
+    XY,
+    Action,
+    Exponential,
+    HoppingPhi4,
+    Ising,
+    Phi4,
+    Potts,
+    Scaled,
+    Schwinger,
+    Sum,
+    U1Gauge,
+    WilsonFermions,
+)
+from latflow.training import Trainer
 
 LATTICES = [(1,), (2,), (5,), (4, 6), (1, 3), (2, 3), (3, 4, 5), (2, 1, 3)]
 
@@ -209,3 +226,140 @@ def test_exponential_distribution(dtype):
 def test_fields_of_another_lattice_are_refused(action):
     with pytest.raises(ValueError, match=r"lattice \(4, 6\), .* got one of shape \(2, 6, 4\)"):
         action(torch.zeros(2, 6, 4))
+
+
+def quadratic_form(action: Action) -> Tensor:
+    """The matrix A of an action that is φAφ plus a constant, by its force: F = −2Aφ."""
+    sites = math.prod(action.lattice)
+    unit = torch.eye(sites, dtype=torch.float64).unflatten(1, action.lattice)
+    return -action.force(unit).flatten(1) / 2
+
+
+@given(
+    st.sampled_from([(1,), (2,), (5,), (4, 6), (3, 4), (3, 5), (2, 1, 3)]),
+    st.floats(-6, 6),
+    st.floats(-2, 2),
+    st.floats(-3, 3),
+)
+def test_without_quartic_term_a_target_is_proper_where_the_quadratic_form_is_positive(lattice, m2, beta, c):
+    action = c * Phi4(lattice, m2=m2, lam=0.0) + HoppingPhi4(lattice, beta=beta, lam=0.0)
+    lowest = float(torch.linalg.eigvalsh(quadratic_form(action))[0])
+    if abs(lowest) > 1e-10:
+        assert proper(action) == (lowest > 0)
+
+
+def proper(action: Action) -> bool:
+    try:
+        action.check_proper()
+    except ValueError:
+        return False
+    return True
+
+
+FREE, QUARTIC = Phi4((4, 6), m2=1.0, lam=0.0), Phi4((4, 6), m2=-4.0, lam=1.0)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        FREE,
+        QUARTIC,
+        Phi4((4, 6), m2=1e-20, lam=0.0),
+        HoppingPhi4((4, 6), beta=0.49, lam=0.0),
+        HoppingPhi4((4, 6), beta=-0.49, lam=0.0),
+        HoppingPhi4((3, 5), beta=-0.6, lam=0.0),
+        HoppingPhi4((4, 6), beta=9.0, lam=0.1),
+        2.0 * QUARTIC + Phi4((4, 6), m2=0.0, lam=-1.5),
+        2.0 * FREE + Phi4((4, 6), m2=-1.5, lam=0.0),
+        -1.0 * Phi4((4, 6), m2=0.0, lam=-1.0),
+        Scaled(Scaled(QUARTIC, -2.0), -1.0),
+        0.5 * Exponential(2.0),
+        Exponential(2.0) + Exponential(1.0),
+        -1.0 * Ising((4, 4), 0.3),
+        0.0 * XY((4, 4), 0.3),
+        Scaled(U1Gauge((4, 4), 1.0), -2.0),
+    ],
+    ids=str,
+)
+def test_targets_that_exist(action):
+    action.check_proper()
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Phi4((4, 6), m2=-1.0, lam=0.0),
+        Phi4((4, 6), m2=-4.0, lam=0.0),
+        Phi4((4, 6), m2=0.0, lam=0.0),
+        Phi4((4, 6), m2=1.0, lam=-1.0),
+        HoppingPhi4((4, 6), beta=0.5, lam=0.0),
+        HoppingPhi4((4, 6), beta=-0.5, lam=0.0),
+        HoppingPhi4((3, 5), beta=-0.8, lam=0.0),
+        HoppingPhi4((4, 6), beta=0.1, lam=-0.1),
+        QUARTIC + Phi4((4, 6), m2=0.0, lam=-1.5),
+        FREE + Phi4((4, 6), m2=-1.5, lam=0.0),
+        0.0 * QUARTIC,
+        -1.0 * QUARTIC,
+        -1.0 * Exponential(2.0),
+        0.0 * Exponential(2.0),
+    ],
+    ids=str,
+)
+def test_targets_that_do_not_exist_are_refused(action):
+    with pytest.raises(ValueError, match=r"cannot be normalised: expected .*, got "):
+        action.check_proper()
+    flow = affine_flow(action.lattice, layers=1) if action.lattice == (4, 6) else None
+    for build in (
+        lambda: HMC(action, 0.1, 2),
+        lambda: HMC(Pullback(action, Scale(2.0)), 0.1, 2),
+        lambda: TheoryPrior(action, lambda n, _: torch.zeros(n, *action.lattice)),
+        *([] if flow is None else [lambda: IndependenceMetropolis(flow, action)]),
+        *([] if flow is None else [lambda: Trainer(flow, action, steps=1, batch=2, generator=Generator())]),
+    ):
+        with pytest.raises(ValueError, match="cannot be normalised"):
+            build()
+
+
+@pytest.mark.parametrize("coarse", [{"m2": -1.0, "lam": 0.0}, {"m2": 1.0, "lam": -1.0}])
+def test_a_coarse_theory_that_does_not_exist_is_refused(coarse):
+    with pytest.raises(ValueError, match="cannot be normalised"):
+        coarse_to_fine((4, 4), coarse={"type": "phi4", **coarse})
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda bad: Phi4((4, 4), m2=bad, lam=1.0),
+        lambda bad: Phi4((4, 4), m2=1.0, lam=bad),
+        lambda bad: HoppingPhi4((4, 4), beta=bad, lam=1.0),
+        lambda bad: HoppingPhi4((4, 4), beta=0.1, lam=bad),
+        lambda bad: Scaled(FREE, bad),
+        lambda bad: bad * FREE,
+        lambda bad: Exponential(bad),
+        lambda bad: Ising((4, 4), beta=bad),
+        lambda bad: Ising((4, 4), beta=1.0, field=bad),
+        lambda bad: Ising((2,), beta=1.0, couplings=[[bad, 1.0]]),
+        lambda bad: bad * XY((4, 4), beta=1.0),
+        lambda bad: XY((4, 4), beta=1.0, field=bad),
+        lambda bad: XY((2,), beta=1.0, couplings=[[bad, 1.0]]),
+        lambda bad: Potts((4, 4), q=3, beta=bad),
+        lambda bad: Potts((4, 4), q=3, beta=1.0, field=bad),
+        lambda bad: Potts((4, 4), q=3, beta=1.0, field=(0.0, bad, 0.0)),
+        lambda bad: Potts((2,), q=3, beta=1.0, couplings=[[bad, 1.0]]),
+        lambda bad: U1Gauge((4, 4), beta=bad),
+        lambda bad: WilsonFermions((4, 4), kappa=bad),
+        lambda bad: Schwinger((4, 4), beta=bad, kappa=0.2),
+        lambda bad: Schwinger((4, 4), beta=1.0, kappa=bad),
+    ],
+)
+def test_every_number_of_a_theory_is_finite(build, bad):
+    with pytest.raises(ValueError, match=r"expected .*finite"):
+        build(bad)
+
+
+def test_couplings_that_overflow_the_action_are_refused_where_chains_start():
+    huge = Phi4((4, 4), m2=1.0, lam=1e300)
+    huge.check_proper()
+    with pytest.raises(ValueError, match="finite action"):
+        HMC(huge, 0.1, 2).init(torch.ones(2, 4, 4))

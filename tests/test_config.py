@@ -475,3 +475,27 @@ def test_a_file_that_is_no_toml(tmp_path):
 def test_a_device_that_is_not_there():
     with pytest.raises(ConfigError, match=r"compute\.device: expected 'auto', 'cpu', 'cuda'"):
         load_config("phi4-quick", ["compute.device=gpu"]).compute.torch_device()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["action.lam=-1"],
+        ["action.lam=0", "action.m2=-1.0"],
+        ["action.lam=0", "action.m2=-4.0"],
+        ["action.lam=0", "action.m2=0.0"],
+        ["action.lam=nan"],
+        ["action.m2=inf"],
+    ],
+)
+def test_a_target_that_does_not_exist_is_refused_before_anything_runs(changes):
+    with pytest.raises(ConfigError, match=r"action.*(cannot be normalised: expected|expected a finite)"):
+        load_config("phi4-quick", changes)
+
+
+def test_a_coarse_theory_that_does_not_exist_is_refused_with_the_model():
+    coarse = {"type": "phi4", "m2": -1.0, "lam": 0.0}
+    with pytest.raises(ConfigError, match=r"model: .*cannot be normalised"):
+        parse_config(
+            tomllib.loads(SMALLEST) | {"name": "a", "model": {"type": "coarse_to_fine", "coarse": coarse}}
+        )

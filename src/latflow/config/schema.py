@@ -188,7 +188,7 @@ def built_action(described: Buildable) -> "Action":
     """The theory, with all that a theory must have.
 
     Raises:
-        ConfigError: naming what is missing.
+        ConfigError: naming what is missing, or the numbers for which exp(−S) cannot be normalised.
     """
     from latflow.fields import FieldKind
     from latflow.lattice import checked_lattice
@@ -207,6 +207,7 @@ def built_action(described: Buildable) -> "Action":
         )
     try:
         checked_lattice(getattr(action, "lattice", ()))
+        action.check_proper()
     except ValueError as error:
         raise ConfigError(f"{described.place}: {what}: {error}") from error
     return action

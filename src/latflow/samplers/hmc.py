@@ -95,8 +95,8 @@ class HMC(Sampler[HMCState, HMCInfo]):
 
     Raises:
         ValueError: for a step size that is not positive and finite, no steps, an unknown integrator, a
-            jitter outside [0, 1), a field of discrete values, or a mass for one that is not made of real
-            numbers, one a site.
+            jitter outside [0, 1), a field of discrete values, an action whose exp(−S) cannot be
+            normalised, or a mass for a field that is not made of real numbers, one a site.
 
     Example:
         >>> from latflow.theories import Phi4
@@ -129,6 +129,7 @@ class HMC(Sampler[HMCState, HMCInfo]):
         kind = self.action.kind
         if kind.manifold is None:
             raise ValueError(f"expected a field that moves continuously for HMC, got discrete {kind}")
+        self.action.check_proper()
         if self.mass and not (kind.manifold.flat and self.action.field_shape == tuple(self.action.lattice)):
             raise ValueError(f"expected real numbers, one a site, for a Fourier mass, got {kind}")
 

@@ -62,7 +62,7 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
             it, since the draws of a batch come before its decisions from the generator.
 
     Raises:
-        ValueError: when `batch` is not positive.
+        ValueError: when `batch` is not positive, or exp(−S) cannot be normalised.
     """
 
     density: Density | WeightedSampler
@@ -81,6 +81,7 @@ class IndependenceMetropolis(Sampler[IndependenceState, IndependenceInfo]):
             )
         if self.batch < 1:
             raise ValueError(f"expected a batch of at least 1, got {self.batch}")
+        self.action.check_proper()
 
     @torch.no_grad()
     def init(self, x: Tensor) -> IndependenceState:

@@ -1,6 +1,7 @@
 """The action S: a map from a batch of fields to a batch of numbers, whose target is exp(−S)."""
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Generator, Tensor
 from latflow.fields.base import FieldKind
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
+from latflow.theories.growth import Growth
 from latflow.types import Lattice, LogProb
 
 
@@ -44,7 +46,6 @@ class Words(NamedTuple):
     formula: str = ""
 
 
-@runtime_checkable
 @runtime_checkable
 class ExactSampler(Protocol):
     """Independent draws of a normalised density."""
@@ -173,6 +174,22 @@ class Action(ABC):
         """
         self.kind.check(x, self.lattice)
 
+    def growth(self) -> Growth | None:
+        """How S grows far out, where it is known; None where nothing is, as of fields that cannot go far."""
+        return None
+
+    def check_proper(self) -> None:
+        """Refuse a target that does not exist: an action whose weight exp(−S) has no integral.
+
+        An action may be one that only makes sense within a sum, so that constructors do not ask; what samples
+        or trains towards exp(−S) does. By default this asks `growth`; where that is None, nothing is refused.
+
+        Raises:
+            ValueError: naming the numbers that are wrong.
+        """
+        if (growth := self.growth()) is not None:
+            growth.check(self.lattice, self.words.parameters)
+
     def __add__(self, other: "Action") -> "Action":
         if not isinstance(other, Action):
             return NotImplemented
@@ -262,13 +279,24 @@ class Sum(Action):
     def coordinates(self, field: Tensor) -> Tensor:
         return self.first.coordinates(field)
 
+    def growth(self) -> Growth | None:
+        one, other = self.first.growth(), self.second.growth()
+        return None if one is None or other is None else one + other
+
 
 @dataclass(frozen=True)
 class Scaled(Action):
-    """S = factor · S_inner, for example an inverse temperature."""
+    """S = factor · S_inner, for example an inverse temperature.
+
+    Raises:
+        ValueError: for a factor that is not finite.
+    """
 
     inner: Action
     factor: float
+
+    def __post_init__(self) -> None:
+        check_finite(factor=self.factor)
 
     @property
     def lattice(self) -> Lattice:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -310,6 +338,37 @@ class Scaled(Action):
 
     def coordinates(self, field: Tensor) -> Tensor:
         return self.inner.coordinates(field)
+
+    def growth(self) -> Growth | None:
+        growth = self.inner.growth()
+        return None if growth is None else growth.scaled(self.factor)
+
+    def check_proper(self) -> None:
+        """As of any action; of real numbers that say nothing more, no factor of zero or below is proper.
+
+        Where exp(−S) has an integral over all real numbers, exp(S) has none.
+        """
+        if self.growth() is not None:
+            super().check_proper()
+            return
+        self.inner.check_proper()
+        manifold = self.kind.manifold
+        if self.factor <= 0 and manifold is not None and manifold.flat:
+            raise ValueError(
+                f"exp(−S) cannot be normalised: expected a factor above 0 of {self.inner.words.name}, got "
+                f"{self.factor:g}"
+            )
+
+
+def check_finite(**numbers: float) -> None:
+    """Refuse parameters that are not finite.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise ValueError(f"expected a finite {name}, got {value}")
 
 
 def _unequal(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latflow.lattice import checked_lattice
-from latflow.theories.base import Action
+from latflow.theories.base import Action, check_finite
 
 
 class Bonded(Action):
@@ -27,9 +27,11 @@ class Bonded(Action):
         """Bring lattice and couplings to the form in which they are kept.
 
         Raises:
-            ValueError: for a lattice with a side below 2, or couplings of another shape or not finite.
+            ValueError: for a lattice with a side below 2, a β that is not finite, or couplings of another
+                shape or not finite.
         """
         object.__setattr__(self, "lattice", checked_lattice(self.lattice))
+        check_finite(beta=self.beta)
         if min(self.lattice) < 2:
             raise ValueError(f"expected sides of at least 2 for bonds, got {self.lattice}")
         if self.couplings is not None:

@@ -92,7 +92,8 @@ class Trainer(Iterator[Record]):
             are looked for only afterwards: F_q belongs to another action at every step before.
 
     Raises:
-        ValueError: for arguments out of range, or a batch that the processes cannot share out evenly.
+        ValueError: for arguments out of range, an action whose exp(−S) cannot be normalised, or a batch that
+            the processes cannot share out evenly.
         ProcessError: when another process was lost.
         TrainingError: from the iteration, when more than `max_skipped` steps in a row are not finite.
     """
@@ -123,6 +124,7 @@ class Trainer(Iterator[Record]):
             raise ValueError(f"expected precision full, {' or '.join(_AUTOCAST)}, got {precision!r}")
         if max_skipped < 0:
             raise ValueError(f"expected max_skipped ≥ 0, got {max_skipped}")
+        action.check_proper()
         self.world = World.here()
         self.share = self.world.share(batch)
         self.world.separate(generator)

@@ -209,10 +209,14 @@ class TheoryPrior(Prior):
         action: S.
         source: of configurations that follow exp(−S). One that is a module is stored with the weights.
         log_z: log Z of exp(−S) for a flat measure, where it is known.
+
+    Raises:
+        ValueError: for a theory whose exp(−S) cannot be normalised.
     """
 
     def __init__(self, action: Action, source: Source, *, log_z: float | None = None) -> None:
         super().__init__(action.lattice)
+        action.check_proper()
         self.action, self.source, self.log_z = action, source, log_z
 
     @property

@@ -86,6 +86,10 @@ class Pullback(Action):
     def words(self) -> Words:
         return self.action.words
 
+    def check_proper(self) -> None:
+        """∫ exp(−S̃) dz = ∫ exp(−S) dx: as the theory."""
+        self.action.check_proper()
+
     def coordinates(self, field: Field) -> Field:
         """z = f⁻¹(field)."""
         return self.flow.inverse(self.action.coordinates(field))[0]

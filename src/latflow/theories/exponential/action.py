@@ -22,7 +22,7 @@ class Exponential(Action):
         rate: λ > 0.
 
     Raises:
-        ValueError: unless the rate is positive.
+        ValueError: unless the rate is positive and finite.
     """
 
     rate: float
@@ -30,8 +30,8 @@ class Exponential(Action):
     kind: ClassVar[FieldKind] = SCALAR
 
     def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise ValueError(f"expected rate > 0, got {self.rate}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"expected rate > 0 and finite, got {self.rate}")
 
     def __call__(self, x: Field) -> LogProb:
         site = x.flatten(1).sum(1)

@@ -10,7 +10,7 @@ from latflow.fields import SPINS, FieldKind
 from latflow.formulas import binder_cumulant, susceptibility
 from latflow.lattice import volume
 from latflow.measurement import Measurement
-from latflow.theories.base import Action, Scaled, Sum, Words
+from latflow.theories.base import Action, Scaled, Sum, Words, check_finite
 from latflow.theories.bonds import Bonded, total
 from latflow.types import Lattice, LogProb, Spins
 
@@ -37,7 +37,8 @@ class Ising(Bonded):
             or nested sequences: a spin glass. Kept as nested tuples, which compare and hash. None: J = 1.
 
     Raises:
-        ValueError: for a lattice with a side below 2, or couplings of another shape or not finite.
+        ValueError: for a lattice with a side below 2, numbers that are not finite, or couplings of another
+            shape.
 
     Example:
         >>> import torch
@@ -53,6 +54,7 @@ class Ising(Bonded):
 
     def __post_init__(self) -> None:
         self._check_bonds()
+        check_finite(field=self.field)
 
     @property
     def z2_symmetric(self) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor
 from latflow.fields import SCALAR, FieldKind
 from latflow.lattice import checked_lattice, volume
 from latflow.measurement import Measurement
-from latflow.theories.base import Action, Words
+from latflow.theories.base import Action, Words, check_finite
+from latflow.theories.growth import Growth
 from latflow.theories.phi4 import exact
 from latflow.types import Field, Lattice, LogProb
 
@@ -61,6 +62,10 @@ class Phi4(_ScalarTheory):
         m2: the squared mass m², negative below the tree-level transition.
         lam: the coupling λ.
 
+    Raises:
+        ValueError: for a number that is not finite; from `check_proper`, which samplers and training call,
+            unless λ > 0, or λ = 0 and m² > 0.
+
     Example:
         >>> import torch
         >>> Phi4((4, 4), m2=1.0, lam=0.0)(torch.ones(1, 4, 4))
@@ -69,6 +74,13 @@ class Phi4(_ScalarTheory):
 
     m2: float
     lam: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_finite(m2=self.m2, lam=self.lam)
+
+    def growth(self) -> Growth:
+        return Growth(self.lam, self.m2, 1.0)
 
     def __call__(self, x: Field) -> LogProb:
         self.check(x)
@@ -142,10 +154,22 @@ class HoppingPhi4(_ScalarTheory):
         lattice: side lengths (L0, …), one to three of them.
         beta: the hopping parameter β.
         lam: the coupling λ.
+
+    Raises:
+        ValueError: for a number that is not finite; from `check_proper`, which samplers and training call,
+            unless λ > 0, or λ = 0 and the quadratic form is positive: |β| d < 1 on even sides.
     """
 
     beta: float
     lam: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_finite(beta=self.beta, lam=self.lam)
+
+    def growth(self) -> Growth:
+        """By −β φφ′ = ½β [(φ − φ′)² − φ² − φ′²]."""
+        return Growth(self.lam, 1 - 2 * self.lam - len(self.lattice) * self.beta, self.beta / 2)
 
     def __call__(self, x: Field) -> LogProb:
         self.check(x)

@@ -1,6 +1,5 @@
 """The Potts model on a periodic lattice: uniform, or with a coupling for every bond, in fields."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -66,8 +65,6 @@ class Potts(Bonded):
         self._check_bonds()
         if not isinstance(self.q, int) or isinstance(self.q, bool) or self.q < 2:
             raise ValueError(f"expected a whole number of at least 2 states, got q = {self.q!r}")
-        if not math.isfinite(self.beta):
-            raise ValueError(f"expected a finite beta, got {self.beta}")
         self._check_field()
 
     def _check_field(self) -> None:

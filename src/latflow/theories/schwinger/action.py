@@ -8,7 +8,7 @@ from torch import Tensor
 from latflow.formulas import effective_mass
 from latflow.observables.base import Observable
 from latflow.observables.fermions import pion_correlator
-from latflow.theories.base import Action, Evaluation, Scaled, Sum, Words
+from latflow.theories.base import Action, Evaluation, Scaled, Sum, Words, check_finite
 from latflow.theories.u1 import LinkTheory, U1Gauge
 from latflow.types import Count, Lattice, Links, LogProb
 from latflow.wilson import Boundary, determinant_and_condensate, log_abs_det
@@ -35,7 +35,8 @@ class WilsonFermions(LinkTheory):
         boundary: of the fermions in time, "antiperiodic" or "periodic".
 
     Raises:
-        ValueError: for a lattice that is not two-dimensional or has a side below 3, and for no flavour.
+        ValueError: for a lattice that is not two-dimensional or has a side below 3, a κ that is not
+            finite, and for no flavour.
     """
 
     kappa: float
@@ -44,6 +45,7 @@ class WilsonFermions(LinkTheory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_finite(kappa=self.kappa)
         if min(self.lattice) < 3:
             raise ValueError(f"expected sides of at least 3 for fermions, got {self.lattice}")
         if self.flavours < 1:
@@ -116,7 +118,7 @@ class Schwinger(Sum):
         boundary: of the fermions in time.
 
     Raises:
-        ValueError: as `WilsonFermions`.
+        ValueError: as `U1Gauge` and `WilsonFermions`.
     """
 
     first: U1Gauge

@@ -13,7 +13,7 @@ from latflow.fields.gauge import SECTORS
 from latflow.lattice import checked_plane, volume
 from latflow.links import plaquette_angles
 from latflow.measurement import Measurement
-from latflow.theories.base import Action, Evaluation, Words
+from latflow.theories.base import Action, Evaluation, Words, check_finite
 from latflow.theories.u1 import exact
 from latflow.theories.u1.draws import PureGauge
 from latflow.types import Lattice, Links, LogProb
@@ -49,7 +49,8 @@ class U1Gauge(LinkTheory):
         beta: the inverse coupling β.
 
     Raises:
-        ValueError: for a lattice that is not two-dimensional or has a side below 2.
+        ValueError: for a lattice that is not two-dimensional or has a side below 2, and for a β that is not
+            finite.
 
     Example:
         >>> import torch
@@ -58,6 +59,10 @@ class U1Gauge(LinkTheory):
     """
 
     beta: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_finite(beta=self.beta)
 
     @property
     def words(self) -> Words:

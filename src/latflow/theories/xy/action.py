@@ -13,7 +13,7 @@ from latflow.fields.base import FieldKind
 from latflow.lattice import volume, wrapped
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
-from latflow.theories.base import Action, Scaled, Sum, Words
+from latflow.theories.base import Action, Scaled, Sum, Words, check_finite
 from latflow.theories.bonds import Bonded, total
 from latflow.types import Field, Lattice, LogProb
 
@@ -42,7 +42,8 @@ class XY(Bonded):
             or nested sequences. Kept as nested tuples, which compare and hash. None: J = 1.
 
     Raises:
-        ValueError: for a lattice with a side below 2, or couplings of another shape or not finite.
+        ValueError: for a lattice with a side below 2, numbers that are not finite, or couplings of another
+            shape.
 
     Example:
         >>> import torch
@@ -58,6 +59,7 @@ class XY(Bonded):
 
     def __post_init__(self) -> None:
         self._check_bonds()
+        check_finite(field=self.field)
 
     @property
     def z2_symmetric(self) -> bool:
