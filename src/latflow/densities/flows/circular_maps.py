@@ -7,11 +7,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from latflow.densities.flows.rational_quadratic import Knots, inverse_spline, partition, spline
+from latflow.densities.flows.rational_quadratic import (
+    Knots,
+    at_least,
+    inverse_spline,
+    partition,
+    precise,
+    spline,
+)
 from latflow.densities.flows.scalar_maps import Parameters, ScalarMap
 from latflow.types import Sites
 
 _TURN = 2 * math.pi
+
+_LARGEST_LOG_SCALE = 40.0
+"""Beyond, a scaling of the real line moves no angle by more than rounding, and its square overflows."""
 
 
 class CircularMap(ScalarMap):
@@ -32,7 +42,8 @@ class CircularSpline(CircularMap):
     Args:
         bins: K, at least 2.
         minimum: the smallest slope, and the smallest share of the circle that a bin has, below 1/K. The
-            papers have 0; a little more keeps the inverse accurate in single precision.
+            papers have 0, which here is the rounding error of one; a little more keeps the inverse accurate
+            in single precision.
 
     Raises:
         ValueError: for numbers out of range.
@@ -57,19 +68,20 @@ class CircularSpline(CircularMap):
     def forward(self, x: Sites, parameters: Parameters) -> tuple[Sites, Sites]:
         """y in [0, 2π) and log y′."""
         knots, shift = self._knots(parameters)
-        y, log_slope = spline(_positive(x), knots)
-        return _positive(y + shift), log_slope
+        y, log_slope = spline(_positive(precise(x)), knots)
+        return _positive(y + shift).to(x), log_slope.to(x)
 
     def inverse(self, y: Sites, parameters: Parameters) -> tuple[Sites, Sites]:
         """x in [0, 2π) and −log y′."""
         knots, shift = self._knots(parameters)
-        x, log_slope = inverse_spline(_positive(y - shift), knots)
-        return _positive(x), log_slope
+        x, log_slope = inverse_spline(_positive(precise(y) - shift), knots)
+        return _positive(x).to(y), log_slope.to(y)
 
     def _knots(self, parameters: Parameters) -> tuple[Knots, Tensor]:
         _check(parameters, self.n_parameters)
-        widths, heights, slopes, shift = parameters.split([self.bins, self.bins, self.bins, 1], 1)
-        slopes = functional.softplus(slopes) + self.minimum
+        sizes = [self.bins, self.bins, self.bins, 1]
+        widths, heights, slopes, shift = precise(parameters).split(sizes, 1)
+        slopes = functional.softplus(slopes) + at_least(self.minimum, slopes)
         knots = Knots(
             0.0,
             partition(widths, _TURN, self.minimum),
@@ -85,11 +97,12 @@ class ProjectionMixture(CircularMap):
         y = K⁻¹ Σ_k 2 arctan(exp(s_k) tan(x/2)) + t
         y′ = K⁻¹ Σ_k [ exp(−s_k) cos²(x/2) + exp(s_k) sin²(x/2) ]⁻¹
 
-    for x in [−π, π]; each scaling keeps 0 and ±π where they are. The parameters are the K numbers s_k and the
-    shift t. For K > 1 the inverse has no closed form: it is found between brackets, by Newton's method where
-    that stays inside and by bisection where not, and its gradients are those of the implicit function.
-    Sources: Kanwar et al., Equivariant flow-based sampling for lattice gauge theory, arXiv:2003.06413;
-    Albergo et al., Introduction to normalizing flows for lattice field theory, arXiv:2101.08176.
+    for x in [−π, π]; each scaling keeps 0 and ±π where they are. The parameters are the K numbers s_k, cut
+    off at ±40, and the shift t. For K > 1 the inverse has no closed form: it is found between brackets, by
+    Newton's method where that stays inside and by bisection where not, and its gradients are those of the
+    implicit function. Sources: Kanwar et al., Equivariant flow-based sampling for lattice gauge theory,
+    arXiv:2003.06413; Albergo et al., Introduction to normalizing flows for lattice field theory,
+    arXiv:2101.08176.
 
     Args:
         components: K, at least 1.
@@ -115,24 +128,26 @@ class ProjectionMixture(CircularMap):
     def forward(self, x: Sites, parameters: Parameters) -> tuple[Sites, Sites]:
         """y in [0, 2π) and log y′."""
         log_scales, shift = self._split(parameters)
-        y, slope = _projected(_centred(x), log_scales)
-        return _positive(y + shift), slope.log()
+        y, slope = _projected(_centred(precise(x)), log_scales)
+        return _positive(y + shift).to(x), slope.log().to(x)
 
     def inverse(self, y: Sites, parameters: Parameters) -> tuple[Sites, Sites]:
         """x in [0, 2π) and −log y′."""
         log_scales, shift = self._split(parameters)
-        target = _centred(y - shift)
+        target = _centred(precise(y) - shift)
         with torch.no_grad():
             root = _root(target, log_scales)
             _, slope = _projected(root, log_scales)
-        # one step of Newton's method from the root: its value is the root, and its gradient
-        # dx = (dy − ∂_s f ds) / f′ that of the inverse
-        x = root - (_projected(root, log_scales)[0] - target) / slope
-        return _positive(x), -_projected(x, log_scales)[1].log()
+        # a step of Newton's method from the root has the gradient of the inverse, dx = (dy − ∂_s f ds) / f′;
+        # its value would be rounding over a slope that may be tiny
+        step = (target - _projected(root, log_scales)[0]) / slope
+        x = root + (step - step.detach())
+        return _positive(x).to(y), -_projected(x, log_scales)[1].log().to(y)
 
     def _split(self, parameters: Parameters) -> tuple[Tensor, Tensor]:
         _check(parameters, self.n_parameters)
-        return parameters[:, :-1], parameters[:, -1]
+        numbers = precise(parameters)
+        return numbers[:, :-1].clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE), numbers[:, -1]
 
 
 def _projected(x: Sites, log_scales: Tensor) -> tuple[Sites, Sites]:

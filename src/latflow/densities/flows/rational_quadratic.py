@@ -11,8 +11,9 @@ With υ = (y − y_k)/h, the inverse is a root of a quadratic equation,
     ξ = 2sυ / (b + √D) = (√D − b) / (2(s − b)),   b = d_k − υ(d_{k+1} + d_k − 2s),
                                                   D = (d_k(1−υ) − d_{k+1}υ)² + 4s²υ(1−υ),
 
-where the first form is for b ≥ 0 and the second for b < 0: no term then cancels another. Source: Durkan,
-Bekasov, Murray, Papamakarios, Neural spline flows, arXiv:1906.04032, eqs. 4-8.
+where the first form is for b ≥ 0 and the second for b < 0: no term then cancels another. Rounding of the
+knots can carry ξ past 0 or 1, where the formula may have a pole or a slope below zero: ξ stays between.
+Source: Durkan, Bekasov, Murray, Papamakarios, Neural spline flows, arXiv:1906.04032, eqs. 4-8.
 """
 
 from typing import NamedTuple
@@ -40,21 +41,33 @@ class Knots(NamedTuple):
     slopes: Tensor
 
 
+def precise(numbers: Tensor) -> Tensor:
+    """Numbers in single precision, where they came with less: a bin may be a thousandth of the whole."""
+    return numbers.float() if numbers.dtype in (torch.float16, torch.bfloat16) else numbers
+
+
+def at_least(minimum: float, numbers: Tensor) -> float:
+    """`minimum`, or the rounding error of one, if that is more: bins and slopes do not vanish."""
+    return max(minimum, torch.finfo(numbers.dtype).eps)
+
+
 def partition(logits: Tensor, length: float, minimum: float) -> Tensor:
     """K positive parts of an interval of this `length`, each at least the share `minimum` of it.
 
     Args:
         logits: (batch, K, active); equal ones give equal parts.
         length: of the interval.
-        minimum: below 1/K; 0 gives the plain softmax.
+        minimum: below 1/K; 0 gives the plain softmax, to rounding.
     """
+    minimum = at_least(minimum, logits)
     return length * (minimum + (1 - minimum * logits.shape[1]) * logits.softmax(1))
 
 
 def spline(x: Sites, knots: Knots) -> tuple[Sites, Sites]:
     """y and log y′ for x within the knots."""
     x0, width, y0, height, d0, d1 = _bin(x, knots, knots.widths)
-    return _segment((x - x0) / width, y0, height, height / width, d0, d1)
+    xi = ((x - x0) / width).clamp(0, 1)
+    return _segment(xi, y0, height, height / width, d0, d1)
 
 
 def inverse_spline(y: Sites, knots: Knots) -> tuple[Sites, Sites]:
@@ -67,7 +80,7 @@ def inverse_spline(y: Sites, knots: Knots) -> tuple[Sites, Sites]:
     root, b = torch.sqrt(discriminant), d0 - u * (d0 + d1 - 2 * s)
     rising = 2 * s * u / (b.clamp(min=0) + root)
     falling = (root - b) / (2 * (s - b.clamp(max=0)))
-    xi = torch.where(b >= 0, rising, falling)
+    xi = torch.where(b >= 0, rising, falling).clamp(0, 1)
     _, log_slope = _segment(xi, y0, height, s, d0, d1)
     return x0 + width * xi, -log_slope
 
@@ -94,5 +107,6 @@ def _segment(
     cross = xi * (1 - xi)
     denominator = s + (d0 + d1 - 2 * s) * cross
     y = y0 + height * (s * xi * xi + d0 * cross) / denominator
-    slope = s * s * (d1 * xi * xi + 2 * s * cross + d0 * (1 - xi) ** 2) / (denominator * denominator)
+    share = s / denominator
+    slope = share * share * (d1 * xi * xi + 2 * s * cross + d0 * (1 - xi) ** 2)
     return y, torch.log(slope)

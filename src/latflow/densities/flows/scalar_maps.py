@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from latflow.densities.flows.rational_quadratic import Knots, inverse_spline, partition, spline
+from latflow.densities.flows.rational_quadratic import Knots, inverse_spline, partition, precise, spline
 from latflow.types import Sites
 
 Parameters = Float[Tensor, "#batch _ #active"]
@@ -79,8 +79,8 @@ class Spline(RealMap):
     """Rational-quadratic spline on [−bound, bound], the identity outside.
 
     The parameters are K widths and K heights (softmax) and K − 1 slopes at the inner knots (softplus); the
-    slope at ±bound is one. Source: Durkan, Bekasov, Murray, Papamakarios, Neural spline flows,
-    arXiv:1906.04032.
+    slope at ±bound is one. In half precisions the map is computed in single. Source: Durkan, Bekasov, Murray,
+    Papamakarios, Neural spline flows, arXiv:1906.04032.
 
     Args:
         bins: K, 2 to 999.
@@ -107,13 +107,13 @@ class Spline(RealMap):
         """y and log y′."""
         inside, clamped = self._clamped(x)
         y, log_slope = spline(clamped, self._knots(parameters))
-        return torch.where(inside, y, x), torch.where(inside, log_slope, 0.0)
+        return torch.where(inside, y.to(x), x), torch.where(inside, log_slope.to(x), 0.0)
 
     def inverse(self, y: Sites, parameters: Parameters) -> tuple[Sites, Sites]:
         """x and −log y′."""
         inside, clamped = self._clamped(y)
         x, log_slope = inverse_spline(clamped, self._knots(parameters))
-        return torch.where(inside, x, y), torch.where(inside, log_slope, 0.0)
+        return torch.where(inside, x.to(y), y), torch.where(inside, log_slope.to(y), 0.0)
 
     def symmetrized(self, even: Parameters, odd: Parameters) -> Parameters:
         """Widths, heights and slopes, mirrored about the middle when the field changes sign."""
@@ -130,7 +130,8 @@ class Spline(RealMap):
             raise ValueError(
                 f"expected {self.n_parameters} spline parameters a site, got {parameters.shape[1]}"
             )
-        widths, heights, slopes = parameters.split([self.bins, self.bins, self.bins - 1], 1)
+        sizes = [self.bins, self.bins, self.bins - 1]
+        widths, heights, slopes = precise(parameters).split(sizes, 1)
         widths, heights = (partition(part, 2 * self.bound, self._MINIMUM) for part in (widths, heights))
         slope_one = math.log(math.expm1(1 - self._MINIMUM))  # where the next line is 1
         slopes = functional.softplus(slopes + slope_one) + self._MINIMUM

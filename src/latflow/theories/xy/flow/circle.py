@@ -75,9 +75,12 @@ class GeneralizedVonMises(CircularMap):
         with torch.no_grad():
             root = _root(x, series)
             slope = self._log_density(root, series).exp()
-        # one step of Newton's method from the root: its value is the root, and its gradient
-        # dδ = (dx − ∂Φ at fixed δ) / r that of the inverse; x and Φ differ by whole turns
-        angle = root - wrapped(_distribution(root, series) - x) / slope
+            slope = slope.clamp(min=torch.finfo(slope.dtype).eps ** 2)  # where nothing is ever drawn
+        # a step of Newton's method from the root has the gradient of the inverse,
+        # dδ = (dx − ∂Φ at fixed δ) / r; its value would be rounding over a density that may be tiny;
+        # x and Φ differ by whole turns
+        step = wrapped(x - _distribution(root, series)) / slope
+        angle = root + (step - step.detach())
         return wrapped(angle + shift), -self._log_density(angle, series)
 
     def inverse(self, y: Sites, parameters: Parameters) -> tuple[Sites, Sites]:
