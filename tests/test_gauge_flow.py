@@ -227,7 +227,7 @@ def test_patterns_refuse_what_they_cannot_tile():
         with pytest.raises(ValueError, match=rf"multiples of 4, such as \({legal[0]}, {legal[1]}\), got"):
             gauge_flow(lattice)
         with pytest.raises(ValueError, match="multiples of 4"):
-            flow_of({"layers": 1}).forward(angles(1, 2, *lattice))
+            flow_of({"layers": 1}).bijection.forward(angles(1, 2, *lattice))
     with pytest.raises(ValueError, match="masks"):
         unchecked(gauge_flow)((4, 4), masks="checkers")
     with pytest.raises(ValueError, match="offset"):

@@ -1,5 +1,7 @@
 """Observables of fields with a number at each site: functions of each configuration."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +27,7 @@ def two_point(x: Field) -> Float[Tensor, "batch times"]:
     so that ⟨C(t)⟩ = Σ_x⃗ ⟨φ_(0,0) φ_(t,x⃗)⟩, and Σ_t C(t) over a whole period is V M².
     """
     length = x.shape[1]
-    spatial_volume = x[0].numel() // length
+    spatial_volume = math.prod(x.shape[1:]) // length
     slices = x.flatten(2).mean(2) if x.ndim > 2 else x
     power = torch.fft.rfft(slices).abs().square()
     return torch.fft.irfft(power, n=length)[:, : length // 2 + 1] * (spatial_volume / length)
@@ -37,7 +39,7 @@ def lowest_mode(x: Field) -> LogProb:
     On a cubic lattice these are all directions; on another one only the longest hold the lowest momentum. Its
     expectation value is G(k) of `correlation_length`, whose G(0) is V⟨M²⟩.
     """
-    sites, longest = x[0].numel(), max(x.shape[1:])
+    sites, longest = math.prod(x.shape[1:]), max(x.shape[1:])
     directions = [axis for axis in range(1, x.ndim) if x.shape[axis] == longest]
     modes = [torch.fft.rfft(x.movedim(axis, 1).flatten(2).sum(2) if x.ndim > 2 else x) for axis in directions]
     return torch.stack([mode[:, 1 % longest].abs().square() for mode in modes]).mean(0) / sites

@@ -241,6 +241,13 @@ class SpinNetwork(nn.Module):
             )
         return level
 
+    def _own(self, x: Spins | States) -> Spins | States:
+        """The same values as the network has them: ±1 is exact in any precision."""
+        dtype = self.values.dtype(self.like)
+        if x.dtype.is_floating_point != dtype.is_floating_point:
+            raise ValueError(f"expected {self.kind} in {dtype}, got {x.dtype}")
+        return x.to(dtype)
+
     def log_prob(self, x: Spins | States, given: int = 0) -> LogProb:
         """log q(s) of given spins or states, or log q(b | a) of all rows b after the first ones, a.
 
@@ -249,12 +256,12 @@ class SpinNetwork(nn.Module):
             given: how many rows a has.
 
         Raises:
-            ValueError: for spins on another lattice, for a number of rows that leaves none, and for given
-                rows where the network does not draw row after row.
+            ValueError: for spins on another lattice, states that are no whole numbers, for a number of rows
+                that leaves none, and for given rows where the network does not draw row after row.
         """
         if tuple(x.shape[1:]) != self.lattice:
             raise ValueError(f"expected {self.kind} on the lattice {self.lattice}, got {tuple(x.shape[1:])}")
-        sites = x.flatten(1).T
+        sites = self._own(x).flatten(1).T
         if given:
             encoded = self.values.encoded(sites, self.like)
             logits = self._in_raster_order(given).conditional.logits(encoded[:0], encoded).to(encoded.dtype)

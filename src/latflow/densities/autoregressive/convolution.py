@@ -62,7 +62,7 @@ class CausalConvolution(nn.Module):
     def forward(self, x: Features) -> Features:
         """The output at every site, (V, out, batch), from (V + 1, in, batch)."""
         gathered = x.index_select(0, self.table.flatten())
-        return self._combined(gathered.view(len(self.table), -1, x.shape[2]))
+        return self._combined(gathered.unflatten(0, self.table.shape).flatten(1, 2))
 
     def at(self, x: Features, i: int) -> Float[Tensor, "channels batch"]:
         """The output at site i, from the sites that it sees; the others are not read."""

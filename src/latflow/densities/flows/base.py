@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from latflow.densities.flows.priors import Prior
 from latflow.fields import FieldKind
@@ -33,6 +33,17 @@ class Bijection(nn.Module, ABC):
         with torch.no_grad():
             y, log_det = self.forward(x)
         return y, log_det, self.inverse
+
+
+def check_precision(bijection: nn.Module, x: Tensor) -> None:
+    """Refuse fields in another precision than that of the weights.
+
+    Raises:
+        ValueError: naming both.
+    """
+    weight = next(bijection.parameters(), None)
+    if weight is not None and x.dtype != weight.dtype:
+        raise ValueError(f"expected fields in {weight.dtype}, as the weights are, got {x.dtype}")
 
 
 WayBack = Callable[[Field], tuple[Field, LogProb]]
@@ -133,11 +144,17 @@ class Flow(nn.Module):
         return self.prior.normalised
 
     def forward(self, z: Field) -> tuple[Field, LogProb]:
-        """Prior to field: (x, log |det ∂x/∂z|)."""
+        """Prior to field: (x, log |det ∂x/∂z|).
+
+        Raises:
+            ValueError: for fields on another lattice, or in another precision than that of the weights.
+        """
+        self._check(z)
         return self.bijection.forward(z)
 
     def inverse(self, x: Field) -> tuple[Field, LogProb]:
-        """Field to prior: (z, log |det ∂z/∂x|)."""
+        """Field to prior: (z, log |det ∂z/∂x|). Raises as `forward`."""
+        self._check(x)
         return self.bijection.inverse(x)
 
     def sample(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
@@ -147,9 +164,14 @@ class Flow(nn.Module):
         return x, self.prior.log_prob(z) - log_det
 
     def log_prob(self, x: Field) -> LogProb:
-        """log q(x)."""
+        """log q(x). Raises as `forward`."""
+        self._check(x)
         z, log_det = self.bijection.inverse(x)
         return self.prior.log_prob(z) + log_det
+
+    def _check(self, x: Field) -> None:
+        self.kind.check(x, self.lattice)
+        check_precision(self.bijection, x)
 
     def sample_fixed(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
         """n independent fields, and log q of each with the graph of `log_prob` at these fields.

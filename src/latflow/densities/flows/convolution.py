@@ -84,8 +84,8 @@ def selected_convolution(
     neighbours = select(_neighbours(lattice, kernel, dilation))
     if weight[0].numel() * neighbours.shape[2] > _LARGEST_TABLE * len(weight) * math.prod(lattice):
         return select(periodic_convolution(x, weight, bias, dilation))
-    columns = x.flatten(2).index_select(2, neighbours.flatten()).reshape(len(x), -1, neighbours.shape[2])
-    return pointwise(columns, weight.flatten(1), bias)
+    columns = x.flatten(2).index_select(2, neighbours.flatten()).unflatten(2, neighbours.shape[1:])
+    return pointwise(columns.flatten(1, 2), weight.flatten(1), bias)
 
 
 @lru_cache(maxsize=64)

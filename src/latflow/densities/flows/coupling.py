@@ -1,5 +1,6 @@
 """Coupling layers: the frozen part of the field sets the parameters of a scalar map of the active part."""
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -168,10 +169,10 @@ class Scale(Bijection):
         self.log_scale = nn.Parameter(torch.tensor(float(log_scale)))
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
-        return torch.exp(self.log_scale) * x, (self.log_scale * x[0].numel()).expand(len(x))
+        return torch.exp(self.log_scale) * x, (self.log_scale * math.prod(x.shape[1:])).expand(len(x))
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
-        return torch.exp(-self.log_scale) * y, (-self.log_scale * y[0].numel()).expand(len(y))
+        return torch.exp(-self.log_scale) * y, (-self.log_scale * math.prod(y.shape[1:])).expand(len(y))
 
 
 def _sides(x: Field) -> Lattice:

@@ -1,5 +1,7 @@
 """Gauge-equivariant couplings of U(1) links in two dimensions."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -72,7 +74,7 @@ class GaugeCoupling(CouplingLayer):
 
     def replaced(self, x: Links, old: Sites, new: Sites, seen: Loops) -> Links:  # noqa: ARG002
         """The links after the active plaquettes have changed."""
-        sites = x[0, 0].numel()
+        sites = math.prod(x.shape[2:])
         active = self._tables(x).active + self.pattern.direction * sites
         flat = x.flatten(1)
         sign = 1 - 2 * self.pattern.direction  # θ_0 enters P with a plus, θ_1 with a minus

@@ -90,7 +90,7 @@ class Interleaved(Prior):
 
     def log_prob(self, z: Field) -> LogProb:
         """log r(z), with the normalisation of the coarse prior."""
-        return self.coarse.log_prob(separate(z)).unflatten(0, (len(z), -1)).sum(1)
+        return self.coarse.log_prob(separate(z)).unflatten(0, (len(z), 2 ** len(self.lattice))).sum(1)
 
     def on_lattice(self, lattice: Sequence[int]) -> "Interleaved":
         """The same prior on another lattice.
@@ -136,7 +136,7 @@ class EverySecondSite(Prior):
         """log r(z), with the normalisation of the coarse prior."""
         known = z[self._known()]
         rest = (z * z).flatten(1).sum(1) - (known * known).flatten(1).sum(1)
-        sites = z[0].numel() - known[0].numel()
+        sites = math.prod(z.shape[1:]) - math.prod(known.shape[1:])
         return self.coarse.log_prob(known) - 0.5 * rest - 0.5 * sites * math.log(2 * math.pi)
 
     def on_lattice(self, lattice: Sequence[int]) -> "EverySecondSite":
@@ -166,11 +166,11 @@ class OnSublattices(Bijection):
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         y, log_det = self.bijection.forward(separate(x))
-        return interleave(y), log_det.unflatten(0, (len(x), -1)).sum(1)
+        return interleave(y), log_det.unflatten(0, (len(x), 2 ** (x.ndim - 1))).sum(1)
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
         x, log_det = self.bijection.inverse(separate(y))
-        return interleave(x), log_det.unflatten(0, (len(y), -1)).sum(1)
+        return interleave(x), log_det.unflatten(0, (len(y), 2 ** (y.ndim - 1))).sum(1)
 
 
 def refined(coarse: Prior | Flow, fine: Bijection) -> Flow:

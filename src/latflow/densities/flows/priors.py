@@ -51,5 +51,5 @@ class Normal(Prior):
 
     def log_prob(self, z: Field) -> LogProb:
         """log r(z)."""
-        sites = z[0].numel()
+        sites = math.prod(z.shape[1:])
         return -0.5 * (z * z).flatten(1).sum(1) - 0.5 * sites * math.log(2 * math.pi)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from latflow.densities.flows.base import Bijection, Flow
+from latflow.densities.flows.base import Bijection, Flow, check_precision
 from latflow.fields.base import FieldKind
 from latflow.observables.base import Observable
 from latflow.theories.base import Action, Evaluation, Words
@@ -91,10 +91,17 @@ class Pullback(Action):
         self.action.check_proper()
 
     def coordinates(self, field: Field) -> Field:
-        """z = f⁻¹(field)."""
-        return self.flow.inverse(self.action.coordinates(field))[0]
+        """z = f⁻¹(field).
+
+        Raises:
+            ValueError: for a field in another precision than that of the flow.
+        """
+        found = self.action.coordinates(field)
+        check_precision(self.flow, found)
+        return self.flow.inverse(found)[0]
 
     def __call__(self, x: Field) -> LogProb:
+        check_precision(self.flow, x)
         field, log_det = self.flow.forward(x)
         return self.action(field) - log_det
 
@@ -110,6 +117,7 @@ class Pullback(Action):
         self, z: Field, there: Callable[[Field], Reached], force_of: Callable[[Reached], Tensor]
     ) -> tuple[Reached, LogProb, Tensor]:
         """What `there` gives at f(z), the force on f(z) among it; log |det ∂f/∂z|; and −∂S̃/∂z."""
+        check_precision(self.flow, z)
         manifold = self.kind.manifold
         assert manifold is not None  # the constructor refuses a kind without
         with torch.enable_grad():

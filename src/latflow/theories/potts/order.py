@@ -26,7 +26,7 @@ def bond_energy(x: States) -> LogProb:
     With uniform couplings and no field S = β E, and ⟨E⟩ = −∂ log Z/∂β.
     """
     equal = torch.stack([x == x.roll(-1, axis) for axis in range(1, x.ndim)], 1)
-    return -equal.flatten(1).sum(1).double() / x[0].numel()
+    return -equal.flatten(1).sum(1).double() / math.prod(x.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class UniformAngles(Prior):
 
     def log_prob(self, z: Field) -> LogProb:
         """log r(z)."""
-        return z.new_full((len(z),), -z[0].numel() * math.log(2 * math.pi))
+        return z.new_full((len(z),), -math.prod(z.shape[1:]) * math.log(2 * math.pi))
 
 
 class LocalConditional(nn.Module):
@@ -191,6 +191,7 @@ class CoarseToFine(Bijection):
         )
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
+        _check_complex(x)
         log_det, flat = x.new_zeros(len(x)), x.flatten(1)
         for stage in stages(tuple(x.shape[1:]), self.reach, x.device):
             circular_map, parameters = self._conditional(stage, flat.view_as(x))
@@ -200,6 +201,7 @@ class CoarseToFine(Bijection):
         return flat.view_as(x), log_det
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
+        _check_complex(y)
         log_det, flat = y.new_zeros(len(y)), y.flatten(1)
         found = flat
         for stage in stages(tuple(y.shape[1:]), self.reach, y.device):
@@ -229,6 +231,13 @@ class CoarseToFine(Bijection):
     def _theory_on(self, x: Field) -> XY:
         """The theory on the lattice of x; couplings of single bonds keep it on its own."""
         return self.theory if self.theory.couplings else replace(self.theory, lattice=tuple(x.shape[1:]))
+
+
+def _check_complex(x: Field) -> None:
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"expected angles in float32 or float64, whose waves are complex numbers, got {x.dtype}"
+        )
 
 
 def _learned(level: int, dimensions: int) -> list[str]:

@@ -43,7 +43,7 @@ def conditional_before(theory: XY, x: Field, stage: Stage) -> tuple[GeneralizedV
     where nothing is left. Arguments and result are those of `last_conditional`; no two active sites have
     a neighbour in common.
     """
-    unknown = torch.zeros(x[0].numel(), dtype=torch.bool, device=x.device)
+    unknown = torch.zeros(math.prod(x.shape[1:]), dtype=torch.bool, device=x.device)
     unknown[stage.active] = True
     odd = torch.stack(torch.meshgrid(*(torch.arange(side) for side in x.shape[1:]), indexing="ij")).sum(0) % 2
     hidden = unknown.view(x.shape[1:]) | (odd == 1).to(x.device)
