@@ -36,7 +36,9 @@ def toy_kl(theta: float, rate: float) -> float:
         ValueError: unless both are positive.
     """
     _check(theta, rate)
-    return math.log(theta / rate) - (theta - rate) / theta
+    r = (theta - rate) / theta
+    # log θ/λ = −log(1 − r), which keeps the digits of a small r; where θ ≫ λ it is 1 − r that loses them
+    return (math.log(theta / rate) if r > 0.5 else -math.log1p(-r)) - r
 
 
 def toy_gradient(theta: float, rate: float) -> float:
@@ -72,5 +74,5 @@ def toy_variance(theta: float, rate: float, n: int) -> ToyVariance:
 
 
 def _check(theta: float, rate: float) -> None:
-    if not (theta > 0 and rate > 0):
-        raise ValueError(f"expected theta > 0 and rate > 0, got {theta} and {rate}")
+    if not (0 < theta < math.inf and 0 < rate < math.inf):
+        raise ValueError(f"expected theta > 0 and rate > 0, both finite, got {theta} and {rate}")

@@ -5,6 +5,7 @@ K = β of `actions.Ising`, with J = 1. On a side of length 2 two bonds join the 
 
 import math
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from latflow.lattice import checked_lattice, volume
 from latflow.theories import Action, Ising
+from latflow.theories.digits import Derivatives, cosines, derivatives, digits
 from latflow.types import Lattice, Spins
 
 _CHUNK = 1 << 16
@@ -40,7 +42,9 @@ def ising_log_z(lattice: Sequence[int], beta: float) -> float:
         >>> round(ising_log_z((4, 4), beta=0.44068679), 10)
         15.5219153708
     """
-    return float(_log_z(*_checked(lattice, beta)))
+    sides, coupling = _checked(lattice, beta)
+    with digits():
+        return float(_log_z(sides, Decimal(coupling)))
 
 
 def ising_energy(lattice: Sequence[int], beta: float) -> float:
@@ -49,13 +53,13 @@ def ising_energy(lattice: Sequence[int], beta: float) -> float:
     It is the expectation value of `observables.bond_energy`, and ⟨S⟩ = K ⟨E⟩. Raises as `ising_log_z`.
     """
     sides, coupling = _checked(lattice, beta)
-    return -_derivatives(sides, coupling)[0] / volume(sides)
+    return -float(_derivatives(sides, coupling).first) / volume(sides)
 
 
 def ising_specific_heat(lattice: Sequence[int], beta: float) -> float:
     """C = K² V⁻¹ ∂² log Z/∂K² = V⁻¹ (⟨S²⟩ − ⟨S⟩²). Raises as `ising_log_z`."""
     sides, coupling = _checked(lattice, beta)
-    return beta**2 * _derivatives(sides, coupling)[1] / volume(sides)
+    return coupling**2 * float(_derivatives(sides, coupling).second) / volume(sides)
 
 
 def ising_entropy(lattice: Sequence[int], beta: float) -> float:
@@ -64,7 +68,9 @@ def ising_entropy(lattice: Sequence[int], beta: float) -> float:
     Raises as `ising_log_z`.
     """
     sides, coupling = _checked(lattice, beta)
-    return float(_log_z(sides, coupling)) - beta * _derivatives(sides, coupling)[0]
+    log_z, first, _ = _derivatives(sides, coupling)
+    with digits(1000):
+        return float(log_z - Decimal(min(coupling, _LARGEST)) * first)
 
 
 def log_row_transfer(cross_section: Lattice, beta: float) -> np.ndarray:
@@ -98,10 +104,10 @@ class MagnetizationDistribution(NamedTuple):
 def ising_magnetization(lattice: Sequence[int], beta: float, field: float = 0.0) -> MagnetizationDistribution:
     """The distribution of the magnetisation, by the transfer matrix in imaginary fields.
 
-        P(M = 1 − 2k/V) ∝ exp(hVM) (V+1)⁻¹ Σ_j exp(2πi jk/(V+1)) Z(h_j),   Z(h) = Tr T(h)^m
+        P(M = 1 − 2k/V) ∝ (V+1)⁻¹ Σ_j exp(2πi jk/(V+1)) Z(h_j),   Z(h) = Tr T(h)^m
 
-    where the phases of h_j = −πi j/(V+1) count the k spins that are −1. T joins rows of the shorter side n,
-    with 2^n states: a second for rows of 8 sites. Probabilities below 10⁻¹⁴ of the largest are rounding.
+    where the phases of h_j = h − πi j/(V+1) count the k spins that are −1. T joins rows of the shorter side
+    n, with 2^n states: a second for rows of 8 sites. Probabilities below 10⁻¹⁴ of the largest are rounding.
 
     Args:
         lattice: one or two side lengths, each at least 2, the shorter at most 10.
@@ -109,23 +115,25 @@ def ising_magnetization(lattice: Sequence[int], beta: float, field: float = 0.0)
         field: the external field h.
 
     Raises:
-        ValueError: as `ising_log_z`, and for rows that are too long.
+        ValueError: as `ising_log_z`, for rows that are too long, and a field that is not finite.
     """
     sides, _ = _checked(lattice, beta)
     rows, length = (max(sides), min(sides)) if len(sides) == 2 else (sides[0], 1)
     if length > 10:
         raise ValueError(f"expected a shorter side of at most 10, got {sides}")
     sites = rows * length
-    log_transfer = log_row_transfer((length,) if len(sides) == 2 else (), beta)
-    transfer = np.exp(log_transfer - log_transfer.max())
+    if not math.isfinite(field):
+        raise ValueError(f"expected a finite field, got {field}")
     down = (length - spin_states((length,)).numpy().sum(1)) / 2
+    log_transfer = log_row_transfer((length,) if len(sides) == 2 else (), beta)
+    log_transfer = log_transfer + field * (length - 2 * down)[:, None]
+    transfer = np.exp(log_transfer - log_transfer.max())
     spectrum = np.empty(sites + 1, dtype=np.complex128)
     for j in range(sites + 1):
         phase = np.exp(2j * np.pi * j * down / (sites + 1))
         spectrum[j] = np.trace(np.linalg.matrix_power(phase[:, None] * transfer, rows))
-    counts = np.fft.fft(spectrum).real.clip(min=0) / (sites + 1)
+    weight = np.fft.fft(spectrum).real.clip(min=0)
     values = 1 - 2 * np.arange(sites + 1) / sites
-    weight = counts * np.exp(field * sites * values - abs(field) * sites)
     return MagnetizationDistribution(values, weight / weight.sum())
 
 
@@ -170,11 +178,15 @@ def spins_enumerated(action: Action) -> Enumerated:
         actions.append(action(states))
         magnetizations.append(states.flatten(1).mean(1))
     s, m = torch.cat(actions), torch.cat(magnetizations)
-    log_z = torch.logsumexp(-s, 0)
-    p = torch.exp(-s - log_z)
-    mean = (p * s).sum()
-    moments = (p * (s - mean) ** 2, p * m, p * m.abs(), p * m**2, p * m**4)
-    return Enumerated(float(log_z), float(mean), *(float(moment.sum()) for moment in moments))
+    lowest = s.min()  # what actions have in common would take the digits of their differences
+    above = s - lowest
+    log_sum = torch.logsumexp(-above, 0)
+    p = torch.exp(-above - log_sum)
+    mean = (p * above).sum()
+    moments = (p * (above - mean) ** 2, p * m, p * m.abs(), p * m**2, p * m**4)
+    return Enumerated(
+        float(log_sum - lowest), float(mean + lowest), *(float(moment.sum()) for moment in moments)
+    )
 
 
 def spin_states(lattice: Sequence[int]) -> Spins:
@@ -193,43 +205,47 @@ def _states_in_chunks(lattice: Lattice) -> Iterator[Tensor]:
         yield (2 * bits.double() - 1).unflatten(1, lattice)
 
 
-def _checked(lattice: Sequence[int], beta: float) -> tuple[Lattice, Tensor]:
+def _checked(lattice: Sequence[int], beta: float) -> tuple[Lattice, float]:
     sides = checked_lattice(lattice)
     if len(sides) > 2 or min(sides) < 2:
         raise ValueError(f"expected one or two sides of at least 2, got {lattice!r}")
     if not (beta > 0 and math.isfinite(beta)):
         raise ValueError(f"expected a positive, finite beta, got {beta}")
-    return sides, torch.tensor(float(beta), dtype=torch.float64)
+    return sides, float(beta)
 
 
-def _derivatives(lattice: Lattice, coupling: Tensor) -> tuple[float, float]:
-    """∂ log Z/∂K and ∂² log Z/∂K², by automatic differentiation of the closed form."""
-    with torch.enable_grad():
-        leaf = coupling.clone().requires_grad_()
-        (first,) = torch.autograd.grad(_log_z(lattice, leaf), leaf, create_graph=True)
-        (second,) = torch.autograd.grad(first, leaf)
-    return float(first.detach()), float(second)
+_LARGEST = 200.0
+"""Beyond, exp(−4K) is below the smallest float: energies and entropy have reached their limits."""
 
 
-def _log_z(lattice: Lattice, coupling: Tensor) -> Tensor:
+def _derivatives(lattice: Lattice, coupling: float) -> Derivatives:
+    """log Z and its derivatives by K, of at most `_LARGEST`."""
+    return derivatives(lambda k: _log_z(lattice, k), min(coupling, _LARGEST), gap=8.0)
+
+
+def _log_z(lattice: Lattice, coupling: Decimal) -> Decimal:
+    """The formulas of `ising_log_z`, with the factors exp(γ) themselves, of which none can overflow."""
+    grown, shrunk = coupling.exp(), (-coupling).exp()
+    cosh, sinh = grown + shrunk, grown - shrunk  # twice cosh K and sinh K
     if len(lattice) == 1:
-        # the two eigenvalues of the transfer matrix are 2 cosh K and 2 sinh K
-        log_cosh = torch.logaddexp(coupling, -coupling)
-        return lattice[0] * log_cosh + torch.log1p(torch.tanh(coupling) ** lattice[0])
-    length, rows = lattice[0], lattice[1]
-    sinh = torch.sinh(2 * coupling)
-    odd = _gamma(2 * torch.arange(rows) + 1, rows, sinh) * length / 2
-    even = _gamma(2 * torch.arange(1, rows), rows, sinh) * length / 2
-    zero = (2 * coupling + torch.log(torch.tanh(coupling))) * length / 2  # signed, unlike the others
-    log_odd = torch.logaddexp(odd, -odd).sum()
-    log_even = torch.logaddexp(even, -even).sum() + torch.logaddexp(zero, -zero)
-    # the four products over the first: no difference of large numbers, and no overflow
-    ratio = torch.exp(log_even - log_odd)
-    total = 1 + torch.tanh(odd).prod() + ratio * (1 + torch.tanh(zero) * torch.tanh(even).prod())
-    return volume(lattice) / 2 * torch.log(2 * sinh) + log_odd + torch.log(total / 2)
+        return (cosh ** lattice[0] + sinh ** lattice[0]).ln()
+    length, rows = lattice
+    twice = sinh * cosh  # 2 sinh 2K
+    ratio = (grown**2 + shrunk**2) ** 2 / (2 * twice)  # cosh 2K coth 2K
+    cosine = cosines(rows)
+    factors = [_larger_root(ratio - cosine[number]) for number in range(1, 2 * rows)]
+    odd, even = factors[::2], [grown**2 * sinh / cosh, *factors[1::2]]  # of γ_0, which is signed
+    total = _products(odd, length) + _products(even, length)
+    return (twice ** (length * rows)).sqrt().ln() + (total / 2).ln()
 
 
-def _gamma(numbers: Tensor, rows: int, sinh: Tensor) -> Tensor:
-    """γ_l > 0 by sinh²(γ_l/2) = (1 − sinh 2K)²/(2 sinh 2K) + sin²(πl/2n), without loss of digits near K_c."""
-    sine = torch.sin(math.pi * numbers.double() / (2 * rows))
-    return 2 * torch.asinh(torch.sqrt((1 - sinh) ** 2 / (2 * sinh) + sine**2))
+def _larger_root(cosh: Decimal) -> Decimal:
+    """exp(γ) for γ ≥ 0."""
+    return cosh + (cosh * cosh - 1).sqrt()
+
+
+def _products(factors: list[Decimal], length: int) -> Decimal:
+    """Π 2cosh(mγ/2) + Π 2sinh(mγ/2) from the numbers exp(γ)."""
+    powers = [factor**length for factor in factors]
+    plus, minus = math.prod(1 + 1 / power for power in powers), math.prod(1 - 1 / power for power in powers)
+    return Decimal(math.prod(powers)).sqrt() * (plus + minus)

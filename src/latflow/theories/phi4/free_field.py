@@ -37,7 +37,7 @@ def free_field_phi_squared(lattice: Sequence[int], m2: float) -> float:
 def free_field_propagator(lattice: Sequence[int], m2: float) -> np.ndarray:
     """⟨φ_0 φ_x⟩ = ½ (K⁻¹)_{0x} = V⁻¹ Σ_p ½ exp(ipx) (k̂² + m²)⁻¹ for every x, shape `lattice`.
 
-    Raises ValueError unless m² > 0.
+    Far from x = 0 it is exact to 10⁻¹⁶ of its value there. Raises ValueError unless m² > 0.
     """
     return np.fft.ifftn(0.5 / _kernel(lattice, m2)).real
 
@@ -48,9 +48,11 @@ def free_field_two_point(lattice: Sequence[int], m2: float) -> np.ndarray:
     It is the expectation value of `observables.two_point`, and a pure cosh,
     C(t) ∝ cosh(E (t − L0/2)) with 2 sinh(E/2) = m. Raises ValueError unless m² > 0.
     """
-    propagator = free_field_propagator(lattice, m2)
-    time_slices = propagator.reshape(len(propagator), -1).sum(1)
-    return time_slices[: len(propagator) // 2 + 1]
+    length, m = checked_lattice(lattice)[0], math.sqrt(_positive(m2))
+    energy, times = 2 * math.asinh(m / 2), np.arange(length // 2 + 1)
+    # ½ cosh(E (t − L0/2)) / (2 sinh E sinh(E L0/2)), with no number that is the small difference of others
+    both_ways = np.exp(-energy * times) + np.exp(-energy * (length - times))
+    return both_ways / (-4 * m * math.sqrt(1 + m2 / 4) * math.expm1(-energy * length))
 
 
 def free_field_zero_mode(m2: float) -> float:
@@ -79,6 +81,6 @@ def _kernel(lattice: Sequence[int], m2: float) -> np.ndarray:
 
 
 def _positive(m2: float) -> float:
-    if not m2 > 0:
-        raise ValueError(f"the free field needs m2 > 0, got {m2}")
+    if not 0 < m2 < math.inf:
+        raise ValueError(f"the free field needs m2 > 0, finite, got {m2}")
     return m2

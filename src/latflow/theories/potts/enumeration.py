@@ -64,15 +64,43 @@ def potts_enumerated(action: Action) -> EnumeratedStates:
         s, record = action(states).double(), order(states)
         m, squared = record["order_parameter"], record["order_squared"]
         fractions = [record[fraction_name(state)] for state in range(q)]
-        columns = [torch.ones_like(s), s, s**2, bond_energy(states), m, m**2, squared, squared**2, *fractions]
-        larger = torch.maximum(shift, (-s).max())  # weights are relative to the largest: none overflows
-        sums = sums * torch.exp(shift - larger) + torch.exp(-s - larger) @ torch.stack(columns, 1)
+        larger = torch.maximum(shift, (-s).max())  # weights are relative to the largest: none overflows,
+        above = s + larger  # and so are actions: the variance is no difference of large numbers
+        columns = [
+            torch.ones_like(s),
+            above,
+            above**2,
+            bond_energy(states),
+            m,
+            m**2,
+            squared,
+            squared**2,
+            *fractions,
+        ]
+        if sums.ndim:
+            sums = _measured_from(sums, float(larger - shift))
+        sums = sums * torch.exp(shift - larger) + torch.exp(-above) @ torch.stack(columns, 1)
         shift = larger
     log_z = float(shift + sums[0].log())
-    _, s, s_squared, energy, m, m_squared, squared, fourth, *fractions = (sums / sums[0]).tolist()
+    _, above, squared_above, energy, m, m_squared, squared, fourth, *fractions = (sums / sums[0]).tolist()
     return EnumeratedStates(
-        log_z, s, s_squared - s**2, energy, tuple(fractions), m, m_squared, squared, fourth
+        log_z,
+        above - float(shift),
+        squared_above - above**2,
+        energy,
+        tuple(fractions),
+        m,
+        m_squared,
+        squared,
+        fourth,
     )
+
+
+def _measured_from(sums: Tensor, lower: float) -> Tensor:
+    """The sums over weights of 1, s, s² and others, with s counted from a point that much lower."""
+    one, s, squared = sums[:3]
+    shifted = torch.stack((one, s + lower * one, squared + 2 * lower * s + lower**2 * one))
+    return torch.cat((shifted, sums[3:]))
 
 
 def potts_states(lattice: Sequence[int], q: int) -> States:

@@ -4,10 +4,15 @@
 """
 
 import math
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
-import torch
+
+from latflow.theories.digits import derivatives, digits
+
+_LARGEST = 760.0
+"""Beyond, exp(−|β|) is below the smallest float: log Z is linear in β."""
 
 
 def potts_critical_coupling(q: int) -> float:
@@ -69,20 +74,29 @@ def potts_ring(length: int, q: int, beta: float) -> PottsThermodynamics:
         ValueError: for other arguments.
     """
     correlator = potts_ring_two_point(length, q, beta)
-
-    with torch.enable_grad():
-        coupling = torch.tensor(float(beta), dtype=torch.float64, requires_grad=True)
-        log_largest = torch.logaddexp(coupling, coupling.new_tensor(math.log(q - 1)))
-        ratio = 1 - q * torch.exp(-log_largest)
-        log_z = length * log_largest + torch.log1p((q - 1) * ratio**length)
-        (slope,) = torch.autograd.grad(log_z, coupling, create_graph=True)
-        (bend,) = torch.autograd.grad(slope, coupling)
-    first, second = float(slope.detach()), float(bend)
+    log_z, first, second = length * math.log(q), length / q, 0.0
+    if beta != 0:
+        at = _within_reach(beta)
+        found = derivatives(lambda b: _log_z(length, q, b), at, gap=2.0)
+        with digits():
+            log_z = float(found.value + found.first * (Decimal(beta) - Decimal(at)))
+        first, second = float(found.first), float(found.second)
     # the correlator over a whole period adds up to L ⟨M²⟩: times t and L − t are alike
     whole = correlator.sum() + correlator[1 : (length + 1) // 2].sum()
-    return PottsThermodynamics(
-        float(log_z.detach()), -beta * first, beta**2 * second, -first / length, float(whole) / length
-    )
+    return PottsThermodynamics(log_z, -beta * first, beta**2 * second, -first / length, float(whole) / length)
+
+
+def _within_reach(beta: float) -> float:
+    return max(-_LARGEST, min(_LARGEST, beta))
+
+
+def _log_z(length: int, q: int, beta: Decimal) -> Decimal:
+    return _weight(length, q, beta.exp()).ln()
+
+
+def _weight(steps: int, q: int, bond: Decimal) -> Decimal:
+    """λ^t + (q − 1) μ^t, q times what t bonds give two equal ends."""
+    return (bond + q - 1) ** steps + (q - 1) * (bond - 1) ** steps if steps else Decimal(q)
 
 
 def potts_ring_two_point(length: int, q: int, beta: float) -> np.ndarray:
@@ -96,10 +110,15 @@ def potts_ring_two_point(length: int, q: int, beta: float) -> np.ndarray:
         raise ValueError(f"expected a ring of at least 2 sites, got {length}")
     if not math.isfinite(beta):
         raise ValueError(f"expected a finite beta, got {beta}")
-    ratio, t = 1 - checked_q(q) / (math.exp(beta) + q - 1), np.arange(length // 2 + 1)
-    one_way, other_way = (1 + (q - 1) * ratio**steps for steps in (t, length - t))
-    same = one_way * other_way / (q * (1 + (q - 1) * ratio**length))
-    return (q * same - 1) / (q - 1)
+    rest, found = checked_q(q) - 1, []
+    at = _within_reach(beta)
+    with digits(60 + math.ceil(abs(at))):
+        one = Decimal(at).exp()
+        for t in range(length // 2 + 1):
+            one_way, other_way, z = (_weight(steps, q, one) for steps in (t, length - t, length))
+            same = one_way * other_way / (q * z)
+            found.append(float((q * same - 1) / rest))
+    return np.array(found)
 
 
 def checked_q(q: int) -> int:

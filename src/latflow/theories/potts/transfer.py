@@ -26,6 +26,8 @@ from latflow.types import Lattice
 
 _MOST_STATES = 1 << 17
 _ENTRIES_AT_ONCE = 1 << 18
+_ROUNDING, _LOST = 1e-15, 1e-6
+"""Of squared slopes, and the most that a variance may lose by it."""
 
 
 def potts_torus(
@@ -46,7 +48,8 @@ def potts_torus(
         field: h of each state; none if None.
 
     Raises:
-        ValueError: for other arguments.
+        ValueError: for other arguments, and for a frustrated lattice at so large a |β| that fluctuations are
+            lost in rounding.
 
     Example:
         >>> round(potts_torus((4, 4), q=3, beta=1.0).log_z, 10)
@@ -71,7 +74,7 @@ def _solved(length: int, row: Lattice, q: int, beta: float, h: tuple[float, ...]
         log_z, slope, variance = rows.log_z(length, beta, h, beta, h)
         _, slope_of_coupling, _ = rows.log_z(length, beta, h, 1.0, none)
         return PottsThermodynamics(log_z, -slope, variance, -slope_of_coupling / sites, None)
-    log_z, slope, bend = rows.log_z(length, beta, h, 1.0, none)
+    log_z, slope, bend = rows.log_z(length, beta, h, 1.0, none, beta)
     first = (1.0, *none[1:])
     in_field = _Rows(row, q, first).log_z(length, beta, h, 0.0, first)
     order_squared = in_field[2] * q**2 / ((q - 1) * sites**2)
@@ -102,13 +105,26 @@ class _Rows:
         self.first, self.number = _orbits(states, h)
 
     def log_z(
-        self, length: int, beta: float, h: Sequence[float], d_beta: float, d_h: Sequence[float]
+        self,
+        length: int,
+        beta: float,
+        h: Sequence[float],
+        d_beta: float,
+        d_h: Sequence[float],
+        scale: float = 1.0,
     ) -> tuple[float, float, float]:
-        """log Z and its derivatives along (dβ, dh), a direction with the symmetries that the orbits have."""
+        """log Z and its derivatives along (dβ, dh), a direction with the symmetries that the orbits have.
+
+        Raises ValueError where the second derivative, times scale², is lost in rounding.
+        """
         within, slope = self._within(beta, h), self._within(d_beta, d_h)
         highest, bond = within.max(), max(beta, 0.0)
+        # slopes count from those of the heaviest rows and bonds: what has next to no weight is no difference
+        lowest, of_bond = slope[within.argmax()], d_beta if beta > 0 else 0.0
+        slope = slope - lowest
         upper, lower = (
-            _site_factors(self.q, n, beta, d_beta) for n in (self.sites // 2, self.sites - self.sites // 2)
+            _site_factors(self.q, n, beta, d_beta, of_bond)
+            for n in (self.sites // 2, self.sites - self.sites // 2)
         )
         shape = (len(upper[0]), len(lower[0]))
         diagonal = _exponential((within - highest).view(shape), slope.view(shape))
@@ -121,8 +137,13 @@ class _Rows:
         weight = torch.exp(log_scale - log_scale.max())
         terms = zip(*(jet for _, jet in parts), strict=True)
         z, dz, ddz = (float(weight @ torch.stack(term)) for term in terms)
+        if not z > 0:  # every term below the smallest float, relative to rows and bonds that cannot meet
+            raise ValueError(f"expected a smaller |β| than {abs(beta):g} of a frustrated lattice")
         log_z = length * (float(highest) + self.sites * bond) + float(log_scale.max()) + math.log(z)
-        return log_z, dz / z, ddz / z - (dz / z) ** 2
+        first, second = dz / z, ddz / z - (dz / z) ** 2
+        if _ROUNDING * first**2 * scale**2 > _LOST:
+            raise ValueError(f"expected a smaller |β| than {abs(beta):g}: rounding exceeds the fluctuations")
+        return log_z, length * (float(lowest) + self.sites * of_bond) + first, second
 
     def _within(self, coupling: float, fields: Sequence[float]) -> Tensor:
         """W(s) of each state, linear in β and h."""
@@ -146,10 +167,13 @@ def _trace(
     return log_scale, (value, first, second)
 
 
-def _site_factors(q: int, sites: int, beta: float, d_beta: float) -> Jet:
-    """Π_x exp(β δ(s_x, s′_x) − max(β, 0)) of some sites, a matrix of their states: a Kronecker product."""
+def _site_factors(q: int, sites: int, beta: float, d_beta: float, of_bond: float) -> Jet:
+    """Π_x exp(β δ(s_x, s′_x) − max(β, 0)) of some sites, a matrix of their states: a Kronecker product.
+
+    The slope of a bond is dβ δ(s, s′) − `of_bond`.
+    """
     one = torch.eye(q, dtype=torch.float64)
-    bond, slope, bend = _exponential(beta * one - max(beta, 0.0), d_beta * one)
+    bond, slope, bend = _exponential(beta * one - max(beta, 0.0), d_beta * one - of_bond)
     factor: Jet = (torch.ones(1, 1).double(), torch.zeros(1, 1).double(), torch.zeros(1, 1).double())
     for _ in range(sites):
         factor = _times(torch.kron, factor, (bond, slope, bend))

@@ -15,6 +15,10 @@ from latflow.wilson import Boundary
 __all__ = ["free_fermion_condensate", "free_fermion_log_det", "free_fermion_pion_correlator"]
 
 
+_LARGEST_KAPPA = 1e150
+"""Beyond, the square overflows."""
+
+
 def free_fermion_log_det(lattice: Sequence[int], kappa: float, boundary: Boundary = "antiperiodic") -> float:
     """log det D = Σ_p log d(p) of one flavour.
 
@@ -25,7 +29,7 @@ def free_fermion_log_det(lattice: Sequence[int], kappa: float, boundary: Boundar
 
     Raises:
         ValueError: for a lattice that is not two-dimensional or has a side below 2, a boundary of another
-            name, or where D is singular, as at κ = ¼ with periodic boundaries.
+            name, a κ that is not finite, or where D is singular, as at κ = ¼ with periodic boundaries.
 
     Example:
         >>> round(free_fermion_log_det((8, 8), kappa=0.276), 9)
@@ -78,8 +82,10 @@ def _axes(lattice: Sequence[int], boundary: Boundary) -> tuple[np.ndarray, np.nd
 def _momenta(lattice: Sequence[int], kappa: float, boundary: Boundary) -> tuple[np.ndarray, np.ndarray]:
     """(W, d) of all momenta."""
     p0, p1 = _axes(lattice, boundary)
+    if not abs(kappa) < _LARGEST_KAPPA:
+        raise ValueError(f"expected |kappa| below {_LARGEST_KAPPA:g}, got {kappa}")
     mass = 1 - 2 * kappa * (np.cos(p0) + np.cos(p1))
     determinant = mass**2 + 4 * kappa**2 * (np.sin(p0) ** 2 + np.sin(p1) ** 2)
-    if determinant.min() < 1e-28:
+    if determinant.min() < 1e-28 * max(1.0, kappa**2):
         raise ValueError(f"expected a regular D, got a zero mode at {kappa=} with {boundary} boundaries")
     return mass, determinant

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -154,27 +155,35 @@ class XY(Bonded):
             }
             found |= {name: Measurement(value, 0.0) for name, value in numbers.items()}
         if self.solved and 0 < beta <= _LARGEST_BETA and len(sides) == 2 and min(sides) <= _WIDEST:
-            torus = exact.xy_torus(sides, beta, tolerance=1e-5)
-            found |= {
-                "log_z": Measurement(torus.log_z, torus.error),
-                "energy": Measurement(torus.energy, torus.error),
-            }
-            for mu, side in enumerate(sides):
-                if side == max(sides):
-                    found[f"helicity_modulus_{mu}"] = Measurement(torus.helicity_modulus, torus.error)
+            found |= self._of_torus()
         if sites <= _FEW_SITES and np.abs(self.bond_strengths().numpy()).max() <= _LARGEST_BETA:
-            averages = exact.xy_averages(self)
-            numbers = {
-                "log_z": averages.log_z,
-                "action_density": averages.action / sites,
-                "magnetization_along": averages.m_along,
-                "V_magnetization_squared": sites * averages.m_squared,
-                "binder_cumulant": binder_cumulant_of_vectors(averages.m_squared, averages.m_fourth),
-            }
-            found |= {name: Measurement(value, 0.0) for name, value in numbers.items()}
+            with suppress(ValueError):  # of a field that few angles do not resolve
+                found |= self._of_quadrature()
         if "energy" in found:
             found["action_density"] = Measurement(beta * found["energy"].value, beta * found["energy"].error)
         return found
+
+    def _of_torus(self) -> dict[str, Measurement]:
+        from latflow.theories.xy.exact import xy_torus
+
+        torus = xy_torus(self.lattice, self.beta, tolerance=1e-5)
+        along = [mu for mu, side in enumerate(self.lattice) if side == max(self.lattice)]
+        numbers = {"log_z": torus.log_z, "energy": torus.energy}
+        numbers |= {f"helicity_modulus_{mu}": torus.helicity_modulus for mu in along}
+        return {name: Measurement(value, torus.error) for name, value in numbers.items()}
+
+    def _of_quadrature(self) -> dict[str, Measurement]:
+        from latflow.theories.xy.exact import xy_averages
+
+        averages, sites = xy_averages(self), volume(self.lattice)
+        numbers = {
+            "log_z": averages.log_z,
+            "action_density": averages.action / sites,
+            "magnetization_along": averages.m_along,
+            "V_magnetization_squared": sites * averages.m_squared,
+            "binder_cumulant": binder_cumulant_of_vectors(averages.m_squared, averages.m_fourth),
+        }
+        return {name: Measurement(value, 0.0) for name, value in numbers.items()}
 
     def known_series(self, name: str) -> np.ndarray | None:
         from latflow.theories.xy.exact import xy_ring_correlator
