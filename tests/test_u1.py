@@ -141,7 +141,7 @@ def test_dtype_is_kept_and_charges_are_whole(lattice, dtype):
     record = observables.recorded(action)(links)
     assert set(record) == {"action", "plaquette", "topological_charge", "polyakov"}
     for name, values in record.items():
-        assert values.dtype == dtype, name
+        assert values.dtype == (torch.float64 if name == "action" else dtype), name
         assert values.shape == (64,), name
     assert action.force(links).dtype == dtype
     assert observables.wilson_loop(links, 2, 2).dtype == dtype

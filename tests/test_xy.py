@@ -503,7 +503,7 @@ def test_the_density_is_normalised():
         def __call__(self, x):
             return -flow.log_prob(x).detach()
 
-    averages = exact.xy_averages(Negative((2, 2), 0.0), points=18)
+    averages = exact.xy_averages(Negative((2, 2), 0.0), points=18, tolerance=1e-3)
     assert averages.log_z == pytest.approx(0.0, abs=1e-4)
     assert exact.xy_averages(zero, points=8).log_z == pytest.approx(4 * math.log(2 * math.pi))
 

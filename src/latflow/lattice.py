@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latflow.types import Field, Lattice, Mask, Sites
+from latflow.types import Field, Lattice, LogProb, Mask, Sites
 
 
 def checked_lattice(lattice: Sequence[int]) -> Lattice:
@@ -40,6 +40,11 @@ def wrapped(angles: Tensor) -> Tensor:
     turned = angles - 2 * math.pi * torch.ceil((angles - math.pi) / (2 * math.pi))
     # rounding can carry an angle past either end, and both are the angle π
     return torch.where((turned > math.pi) | (turned <= -math.pi), math.pi, turned)
+
+
+def summed(numbers: Tensor) -> LogProb:
+    """The sum over all but the batch, in float64: what decides is summed so in every precision of fields."""
+    return numbers.flatten(1).sum(1, dtype=torch.float64)
 
 
 def volume(lattice: Lattice) -> int:

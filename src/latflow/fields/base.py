@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from latflow.lattice import summed
 from latflow.observables.base import Observable
 from latflow.types import Field, Lattice, LogProb
 
@@ -56,8 +57,8 @@ class Manifold:
         return (tangent * x).flatten(1).sum(1)
 
     def inner(self, one: Field, other: Field) -> LogProb:
-        """⟨one, other⟩ of two tangents: the kinetic energy is ½⟨π, π⟩."""
-        return (one * other).flatten(1).sum(1)
+        """⟨one, other⟩ of two tangents, summed in float64: the kinetic energy is ½⟨π, π⟩."""
+        return summed(one * other)
 
     def tangent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the momenta, which are standard normal numbers, of configurations of a shape."""

@@ -72,10 +72,11 @@ class HMC(Sampler[HMCState, HMCInfo]):
     is; the end of a trajectory is written canonically, angles in (−π, π]. On a `Pullback` the chains live in
     the latent variables of a flow, and their field is the physical one.
 
-    ΔH keeps the precision of the field; the uniform numbers have float64's, since in float32 one in 2²⁴ of
-    them is zero and would accept anything. A trajectory whose ΔH is not finite left the numbers that the
-    field can hold; it counts as rejected. Source: Duane, Kennedy, Pendleton, Roweth, Hybrid Monte Carlo,
-    Physics Letters B 195 (1987) 216; on groups: Kennedy, Rossi, Nuclear Physics B 327 (1989) 782.
+    ΔH is summed in float64, whatever the precision of the field, as are the actions of this package; uniform
+    numbers have it too, since in float32 one in 2²⁴ of them is zero and would accept anything. A trajectory
+    whose ΔH is not finite left the numbers that the field can hold; it counts as rejected. Source: Duane,
+    Kennedy, Pendleton, Roweth, Hybrid Monte Carlo, Physics Letters B 195 (1987) 216; on groups: Kennedy,
+    Rossi, Nuclear Physics B 327 (1989) 782.
 
     Args:
         action: the theory; its `force` drives the trajectories.

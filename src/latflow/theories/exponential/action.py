@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from latflow.fields import SCALAR, FieldKind
+from latflow.lattice import summed
 from latflow.theories.base import Action
 from latflow.types import Field, Lattice, LogProb
 
@@ -34,5 +35,5 @@ class Exponential(Action):
             raise ValueError(f"expected rate > 0 and finite, got {self.rate}")
 
     def __call__(self, x: Field) -> LogProb:
-        site = x.flatten(1).sum(1)
+        site = summed(x)
         return torch.where(site < 0, torch.inf, self.rate * site - math.log(self.rate))

@@ -8,7 +8,7 @@ import numpy as np
 
 from latflow.fields import SPINS, FieldKind
 from latflow.formulas import binder_cumulant, susceptibility
-from latflow.lattice import volume
+from latflow.lattice import summed, volume
 from latflow.measurement import Measurement
 from latflow.theories.base import Action, Scaled, Sum, Words, check_finite
 from latflow.theories.bonds import Bonded, total
@@ -43,7 +43,7 @@ class Ising(Bonded):
     Example:
         >>> import torch
         >>> Ising((4, 6), beta=0.5)(torch.ones(1, 4, 6))
-        tensor([-24.])
+        tensor([-24.], dtype=torch.float64)
     """
 
     lattice: Lattice
@@ -64,8 +64,8 @@ class Ising(Bonded):
     def __call__(self, x: Spins) -> LogProb:
         self.check(x)
         bonds = self.on_bonds([x * x.roll(-1, axis) for axis in range(1, x.ndim)])
-        action = -self.beta * total(bonds).flatten(1).sum(1)
-        return action - self.field * x.flatten(1).sum(1) if self.field else action
+        action = -self.beta * summed(total(bonds))
+        return action - self.field * summed(x) if self.field else action
 
     def local_field(self, x: Spins) -> Spins:
         """H_x = β Σ_μ [J_μ(x) s_{x+μ} + J_μ(x−μ) s_{x−μ}] + h: a flip of s_x changes S by 2 s_x H_x."""

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from latflow.fields import SCALAR, FieldKind
-from latflow.lattice import checked_lattice, volume
+from latflow.lattice import checked_lattice, summed, volume
 from latflow.measurement import Measurement
 from latflow.theories.base import Action, Words, check_finite
 from latflow.theories.growth import Growth
@@ -70,7 +70,7 @@ class Phi4(_ScalarTheory):
     Example:
         >>> import torch
         >>> Phi4((4, 4), m2=1.0, lam=0.0)(torch.ones(1, 4, 4))
-        tensor([16.])
+        tensor([16.], dtype=torch.float64)
     """
 
     m2: float
@@ -88,7 +88,7 @@ class Phi4(_ScalarTheory):
         quadratic = 2 * len(self.lattice) + self.m2
         squared = x * x
         density = squared * (quadratic + self.lam * squared) - 2 * x * _forward_neighbours(x)
-        return density.flatten(1).sum(1)
+        return summed(density)
 
     def force(self, x: Field) -> Field:
         """−∂S/∂φ_n = −2(2d + m²) φ_n − 4λ φ_n³ + 2 Σ_{±μ} φ_{n±μ}."""
@@ -177,7 +177,7 @@ class HoppingPhi4(_ScalarTheory):
         self.check(x)
         squared = x * x
         density = squared + self.lam * (squared - 1) ** 2 - self.beta * x * _forward_neighbours(x)
-        return density.flatten(1).sum(1)
+        return summed(density)
 
     def force(self, x: Field) -> Field:
         """−∂S/∂φ_n = β Σ_{±μ} φ_{n±μ} − 2 φ_n − 4λ φ_n (φ_n² − 1)."""

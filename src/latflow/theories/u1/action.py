@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latflow.fields import LINKS, FieldKind
 from latflow.fields.gauge import SECTORS
-from latflow.lattice import checked_plane, volume
+from latflow.lattice import checked_plane, summed, volume
 from latflow.links import plaquette_angles
 from latflow.measurement import Measurement
 from latflow.theories.base import Action, Evaluation, Words, check_finite
@@ -55,7 +55,7 @@ class U1Gauge(LinkTheory):
     Example:
         >>> import torch
         >>> U1Gauge((4, 6), beta=2.0)(torch.zeros(1, 2, 4, 6))
-        tensor([-48.])
+        tensor([-48.], dtype=torch.float64)
     """
 
     beta: float
@@ -96,18 +96,22 @@ class U1Gauge(LinkTheory):
 
     def __call__(self, x: Links) -> LogProb:
         self.check(x)
-        return -self.beta * torch.cos(plaquette_angles(x)).flatten(1).sum(1)
+        return self._value(plaquette_angles(x))
 
     def evaluate(self, x: Links) -> Evaluation:
         """Value and force from the same plaquettes."""
         self.check(x)
         plaquettes = plaquette_angles(x)
-        value = -self.beta * torch.cos(plaquettes).flatten(1).sum(1)
-        return Evaluation(value, self._force(plaquettes), x)
+        return Evaluation(self._value(plaquettes), self._force(plaquettes), x)
 
     def force(self, x: Links) -> Links:
         """−∂S/∂θ_0(x) = β [sin P(x−1̂) − sin P(x)] and −∂S/∂θ_1(x) = β [sin P(x) − sin P(x−0̂)]."""
         return self._force(plaquette_angles(x))
+
+    def _value(self, plaquettes: Tensor) -> LogProb:
+        """By cos P = 1 − 2 sin²(P/2): of the 1, rounding would hide how small plaquettes change."""
+        half = torch.sin(plaquettes / 2)
+        return self.beta * (2 * summed(half * half) - volume(self.lattice))
 
     def _force(self, plaquettes: Tensor) -> Links:
         sine = self.beta * torch.sin(plaquettes)

@@ -29,9 +29,6 @@ __all__ = [
     "xy_torus",
 ]
 
-_RESOLVED = 1e-6
-"""The most by which log Z may change when a quarter of the points of a quadrature is left out."""
-
 _CHUNK = 2**17
 """Configurations whose action is found at once."""
 
@@ -158,22 +155,23 @@ class XYAverages(NamedTuple):
     m_fourth: float
 
 
-def xy_averages(action: Action, points: int = 24) -> XYAverages:
+def xy_averages(action: Action, points: int = 24, tolerance: float = 1e-6) -> XYAverages:
     """Z = ∫ Π dθ exp(−S) and means of a theory of few angles, by the trapezoid rule at each site.
 
     The rule converges faster than any power of the number of points, once these resolve the weight: the
-    result with three quarters of the points must agree to 10⁻⁶, and then the error is about the square of
-    that.
+    result with three quarters of the points must agree within the tolerance, and then the error is about the
+    square of the change.
 
     Args:
         action: of site angles; on V sites, points^V configurations are summed, at most 2^26.
         points: equally spaced angles of each site.
+        tolerance: the most by which log Z may change when a quarter of the points is left out.
 
     Raises:
         ValueError: for too many configurations, and for couplings that need more points.
     """
     found = _averages(action, points)
-    if not abs(found.log_z - _averages(action, 3 * points // 4).log_z) < _RESOLVED:
+    if not abs(found.log_z - _averages(action, 3 * points // 4).log_z) < tolerance:
         raise ValueError(
             f"expected weaker couplings, or more points than {points}, which do not resolve exp(−S), got "
             f"{action}"
