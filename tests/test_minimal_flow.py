@@ -61,7 +61,7 @@ def test_it_is_odd_to_the_last_bit_and_invertible(lattice: tuple[int, ...], dtyp
     mirrored, mirrored_log_det = flow.forward(-z)
     assert torch.equal(mirrored, -x)
     assert torch.equal(mirrored_log_det, log_det)
-    assert x.dtype == log_det.dtype == dtype
+    assert (x.dtype, log_det.dtype) == (dtype, torch.float64)
     assert float((x - z).abs().max()) > 0.1
     assert float(log_det.std()) > 0.01
     tolerance = 1e-4 if dtype == torch.float32 else 1e-11

@@ -61,28 +61,28 @@ class Compose(Bijection):
         self.bijections = nn.ModuleList(bijections)
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
-        log_det = x.new_zeros(len(x))
+        log_det = x.new_zeros(len(x), dtype=torch.float64)
         for bijection in self.bijections:
             x, step = bijection.forward(x)
             log_det = log_det + step
         return x, log_det
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
-        log_det = y.new_zeros(len(y))
+        log_det = y.new_zeros(len(y), dtype=torch.float64)
         for bijection in reversed(self.bijections):
             y, step = bijection.inverse(y)  # pyright: ignore[reportCallIssue] (a module list forgets its type)
             log_det = log_det + step
         return y, log_det
 
     def forward_and_back(self, x: Field) -> tuple[Field, LogProb, WayBack]:
-        log_det, ways = x.new_zeros(len(x)), []
+        log_det, ways = x.new_zeros(len(x), dtype=torch.float64), []
         for bijection in self.bijections:
             x, step, back = bijection.forward_and_back(x)  # pyright: ignore[reportCallIssue]
             log_det = log_det + step
             ways.append(back)
 
         def all_back(y: Field) -> tuple[Field, LogProb]:
-            log_det = y.new_zeros(len(y))
+            log_det = y.new_zeros(len(y), dtype=torch.float64)
             for back in reversed(ways):
                 y, step = back(y)
                 log_det = log_det + step

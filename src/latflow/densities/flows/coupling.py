@@ -10,7 +10,7 @@ from latflow.densities.flows.base import Bijection, WayBack
 from latflow.densities.flows.convolution import Features, Select
 from latflow.densities.flows.recall import recalled
 from latflow.densities.flows.scalar_maps import Parameters, RealMap, ScalarMap
-from latflow.lattice import Checkerboard
+from latflow.lattice import Checkerboard, summed
 from latflow.types import Field, Lattice, LogProb, Sites
 
 
@@ -48,12 +48,12 @@ class CouplingLayer(Bijection):
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         active, seen = self.split(x)
         y, log_slope = self.scalar_map.forward(active, self.parameters_from(seen, _sides(x)))
-        return self.replaced(x, active, y, seen), log_slope.sum(1)
+        return self.replaced(x, active, y, seen), summed(log_slope)
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
         active, seen = self.split(y)
         x, log_slope = self.scalar_map.inverse(active, self.parameters_from(seen, _sides(y)))
-        return self.replaced(y, active, x, seen), log_slope.sum(1)
+        return self.replaced(y, active, x, seen), summed(log_slope)
 
     def forward_and_back(self, x: Field) -> tuple[Field, LogProb, WayBack]:
         active, seen = self.split(x)
@@ -65,11 +65,11 @@ class CouplingLayer(Bijection):
         def back(y: Field) -> tuple[Field, LogProb]:
             active, seen = self.split(y)
             x, log_slope = self.scalar_map.inverse(active, parameters_again(seen))
-            return self.replaced(y, active, x, seen), log_slope.sum(1)
+            return self.replaced(y, active, x, seen), summed(log_slope)
 
         with torch.no_grad():
             y, log_slope = self.scalar_map.forward(active, parameters)
-            return self.replaced(x, active, y, seen), log_slope.sum(1), back
+            return self.replaced(x, active, y, seen), summed(log_slope), back
 
 
 class Coupling(CouplingLayer):
@@ -144,11 +144,11 @@ class SiteMap(Bijection):
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         y, log_slope = self.scalar_map.forward(x.flatten(1), self._own_parameters())
-        return y.reshape(x.shape), log_slope.sum(1)
+        return y.reshape(x.shape), summed(log_slope)
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
         x, log_slope = self.scalar_map.inverse(y.flatten(1), self._own_parameters())
-        return x.reshape(y.shape), log_slope.sum(1)
+        return x.reshape(y.shape), summed(log_slope)
 
     def _own_parameters(self) -> Parameters:
         if not self.z2:
@@ -169,10 +169,14 @@ class Scale(Bijection):
         self.log_scale = nn.Parameter(torch.tensor(float(log_scale)))
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
-        return torch.exp(self.log_scale) * x, (self.log_scale * math.prod(x.shape[1:])).expand(len(x))
+        return torch.exp(self.log_scale) * x, (self.log_scale.double() * math.prod(x.shape[1:])).expand(
+            len(x)
+        )
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
-        return torch.exp(-self.log_scale) * y, (-self.log_scale * math.prod(y.shape[1:])).expand(len(y))
+        return torch.exp(-self.log_scale) * y, (-self.log_scale.double() * math.prod(y.shape[1:])).expand(
+            len(y)
+        )
 
 
 def _sides(x: Field) -> Lattice:

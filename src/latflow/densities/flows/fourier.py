@@ -59,12 +59,12 @@ class FourierLayer(Bijection):
     @staticmethod
     def _multiplied(x: Field, log_width: Tensor) -> tuple[Field, LogProb]:
         if not len(x):  # of which no library makes a transform
-            return x, log_width.sum().expand(0)
+            return x, log_width.sum(dtype=torch.float64).expand(0)
         axes = tuple(range(1, x.ndim))
         half = log_width[..., : x.shape[-1] // 2 + 1]  # a real field has x(−p) = x(p)*
         modes = torch.fft.rfftn(precise(x), dim=axes) * torch.exp(half)
         y = torch.fft.irfftn(modes, s=x.shape[1:], dim=axes)
-        return y.to(x), log_width.sum().expand(len(x))
+        return y.to(x), log_width.sum(dtype=torch.float64).expand(len(x))
 
 
 @lru_cache(maxsize=16)

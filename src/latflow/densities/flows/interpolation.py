@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from latflow.densities.flows.base import Bijection, Compose, Flow
 from latflow.densities.flows.priors import Prior
 from latflow.fields import FieldKind
-from latflow.lattice import check_even, checked_lattice
+from latflow.lattice import check_even, checked_lattice, summed
 from latflow.theories.base import Action
 from latflow.types import Field, Lattice, LogProb
 
@@ -135,7 +135,7 @@ class EverySecondSite(Prior):
     def log_prob(self, z: Field) -> LogProb:
         """log r(z), with the normalisation of the coarse prior."""
         known = z[self._known()]
-        rest = (z * z).flatten(1).sum(1) - (known * known).flatten(1).sum(1)
+        rest = summed(z * z) - summed(known * known)
         sites = math.prod(z.shape[1:]) - math.prod(known.shape[1:])
         return self.coarse.log_prob(known) - 0.5 * rest - 0.5 * sites * math.log(2 * math.pi)
 

@@ -35,7 +35,7 @@ class UniformLinks(Prior):
 
     def log_prob(self, z: Links) -> LogProb:
         """log r(z)."""
-        return z.new_full((len(z),), -math.prod(z.shape[1:]) * math.log(_TURN))
+        return z.new_full((len(z),), -math.prod(z.shape[1:]) * math.log(_TURN), dtype=torch.float64)
 
 
 class QuenchedLinks(Prior):

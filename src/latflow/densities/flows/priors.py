@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latflow.fields import SCALAR, FieldKind
-from latflow.lattice import checked_lattice
+from latflow.lattice import checked_lattice, summed
 from latflow.types import Field, Lattice, LogProb
 
 
@@ -52,4 +52,4 @@ class Normal(Prior):
     def log_prob(self, z: Field) -> LogProb:
         """log r(z)."""
         sites = math.prod(z.shape[1:])
-        return -0.5 * (z * z).flatten(1).sum(1) - 0.5 * sites * math.log(2 * math.pi)
+        return -0.5 * summed(z * z) - 0.5 * sites * math.log(2 * math.pi)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from latflow.lattice import checked_plane, wrapped
+from latflow.lattice import checked_plane, summed, wrapped
 from latflow.links import gauge_transformed, plaquette_angles
 from latflow.theories.u1.exact import u1_log_z
 from latflow.types import Links, LogProb
@@ -67,7 +67,7 @@ class PureGauge:
 
     def log_prob(self, z: Links) -> LogProb:
         """log r(z), normalised for the flat measure of all angles."""
-        return self.beta * torch.cos(plaquette_angles(z)).flatten(1).sum(1) - self.log_z
+        return self.beta * summed(torch.cos(plaquette_angles(z))) - self.log_z
 
     def _angles(self, shape: tuple[int, int], generator: Generator) -> Float[Tensor, "n angles"]:
         """Independent angles with the density exp(β cos p), by rejection."""

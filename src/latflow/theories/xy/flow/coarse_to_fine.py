@@ -12,7 +12,7 @@ from latflow.densities.flows.priors import Prior
 from latflow.densities.flows.scalar_maps import Parameters
 from latflow.densities.recipe import recipe_of
 from latflow.fields.angles import SITE_ANGLES
-from latflow.lattice import checked_lattice
+from latflow.lattice import checked_lattice, summed
 from latflow.seeds import seeded
 from latflow.theories.base import Action
 from latflow.theories.xy.action import XY, xy_of
@@ -81,7 +81,7 @@ class UniformAngles(Prior):
 
     def log_prob(self, z: Field) -> LogProb:
         """log r(z)."""
-        return z.new_full((len(z),), -math.prod(z.shape[1:]) * math.log(2 * math.pi))
+        return z.new_full((len(z),), -math.prod(z.shape[1:]) * math.log(2 * math.pi), dtype=torch.float64)
 
 
 class LocalConditional(nn.Module):
@@ -192,23 +192,23 @@ class CoarseToFine(Bijection):
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         _check_complex(x)
-        log_det, flat = x.new_zeros(len(x)), x.flatten(1)
+        log_det, flat = x.new_zeros(len(x), dtype=torch.float64), x.flatten(1)
         for stage in stages(tuple(x.shape[1:]), self.reach, x.device):
             circular_map, parameters = self._conditional(stage, flat.view_as(x))
             y, log_slope = circular_map.forward(flat[:, stage.active], parameters)
             flat = flat.index_copy(1, stage.active, y)
-            log_det = log_det + log_slope.sum(1)
+            log_det = log_det + summed(log_slope)
         return flat.view_as(x), log_det
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
         _check_complex(y)
-        log_det, flat = y.new_zeros(len(y)), y.flatten(1)
+        log_det, flat = y.new_zeros(len(y), dtype=torch.float64), y.flatten(1)
         found = flat
         for stage in stages(tuple(y.shape[1:]), self.reach, y.device):
             circular_map, parameters = self._conditional(stage, y)
             z, log_slope = circular_map.inverse(flat[:, stage.active], parameters)
             found = found.index_copy(1, stage.active, z)
-            log_det = log_det + log_slope.sum(1)
+            log_det = log_det + summed(log_slope)
         return found.view_as(y), log_det
 
     def _conditional(self, stage: Stage, x: Field) -> tuple[GeneralizedVonMises, Parameters]:
