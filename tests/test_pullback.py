@@ -275,7 +275,7 @@ def free_field_deviation(sampler: HMC, dtype: torch.dtype = torch.float64) -> tu
     lattice = sampler.action.lattice
     start = 0.5 * normal(300, *lattice, seed=8, dtype=dtype)
     chain = run(sampler, start, 80, moments, seeded(9), thermalisation=20)
-    assert chain.series["delta_h"].dtype == dtype
+    assert (chain.state.x.dtype, chain.series["delta_h"].dtype) == (dtype, torch.float64)
     phi_squared = exact.free_field_phi_squared(lattice, 1.25)
     return (
         deviation(chain.series["phi_squared"], phi_squared),

@@ -50,7 +50,7 @@ class Pullback(Action):
         >>> import latflow as lf
         >>> free, flow = lf.actions.Phi4((4, 4), m2=1.0, lam=0.0), lf.flows.Scale(0.5)
         >>> Pullback(free, flow)(torch.zeros(1, 4, 4))
-        tensor([-8.])
+        tensor([-8.], dtype=torch.float64)
     """
 
     action: Action
