@@ -67,7 +67,8 @@ class PureGauge:
 
     def log_prob(self, z: Links) -> LogProb:
         """log r(z), normalised for the flat measure of all angles."""
-        return self.beta * summed(torch.cos(plaquette_angles(z))) - self.log_z
+        half = torch.sin(plaquette_angles(z) / 2)  # as in the action, to the last bit
+        return -self.beta * (2 * summed(half * half) - math.prod(self.lattice)) - self.log_z
 
     def _angles(self, shape: tuple[int, int], generator: Generator) -> Float[Tensor, "n angles"]:
         """Independent angles with the density exp(β cos p), by rejection."""
