@@ -44,6 +44,10 @@ def make_optimizer(
             name for name in inspect.signature(factory).parameters if name not in ("params", "lr")
         )
         raise ValueError(f"expected options of the optimizer out of {legal}, got {dict(options)}") from error
+    except (LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"expected options that the optimizer takes, got {dict(options)}: {error}"
+        ) from error
     if _needs_closure(type(made)):
         raise ValueError(
             f"expected an optimizer whose step takes the gradient as it is, got {type(made).__name__}, which "

@@ -24,6 +24,10 @@ _AT_ONCE = 2**22
 __all__ = ["u1_charge_distribution", "u1_charge_squared", "u1_log_z", "u1_plaquette"]
 
 
+_MOST_CHARACTERS = 1_000_000
+"""More terms of a sum than any coupling needs at which something can be sampled."""
+
+
 def u1_log_z(lattice: Sequence[int], beta: float) -> float:
     """Logarithm of the partition function, log Z = log Σ_n I_n(β)^V, with the normalised measure Π dθ/(2π).
 
@@ -111,7 +115,10 @@ def _checked(lattice: Sequence[int], beta: float) -> int:
     """The volume V."""
     if not (beta >= 0 and math.isfinite(beta)):
         raise ValueError(f"expected a finite beta of at least 0, got {beta}")
-    return volume(checked_plane(lattice))
+    sites = volume(checked_plane(lattice))
+    if (last := _last_character(beta, sites)) > _MOST_CHARACTERS:
+        raise ValueError(f"expected a beta whose sums have at most {_MOST_CHARACTERS} terms, got {last}")
+    return sites
 
 
 def _last_character(beta: float, sites: int) -> int:
