@@ -79,7 +79,7 @@ def load(group: Group, name: str) -> Any:
     close = difflib.get_close_matches(name, names(group), n=1)
     raise ConfigError(
         f"expected {noun} out of {', '.join(names(group))}, or one of your own as module:Name or "
-        f"file.py:Name, got {name!r}{f'; did you mean {close[0]}?' if close else ''}"
+        f"file.py:Name, got {name!r:.80}{f'; did you mean {close[0]}?' if close else ''}"
     )
 
 

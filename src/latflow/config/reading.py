@@ -140,11 +140,11 @@ def _check_type(key: str, table: Mapping[str, Any], legal: list[str], given: Map
     if name is None:
         raise ConfigError(f"{key}: expected a key 'type', one of {', '.join(legal)}")
     if isinstance(name, str) and name.endswith(".py"):
-        raise ConfigError(f"{key}.type: expected a name in that file, as {name}:Name, got {name!r}")
+        raise ConfigError(f"{key}.type: expected a name in that file, as {name[:80]}:Name, got {name!r:.80}")
     if not isinstance(name, str) or (":" not in name and name not in legal):
         raise ConfigError(
             f"{key}.type: expected one of {', '.join(legal)}, or one of your own as module:Name or "
-            f"file.py:Name, got {name!r}"
+            f"file.py:Name, got {name!r:.80}"
         )
 
 
@@ -163,7 +163,9 @@ def _path_of(source: str | Path) -> Path:
         return path
     close = difflib.get_close_matches(str(source), found, n=1)
     hint = f"did you mean {close[0]}?" if close else f"the presets are {', '.join(found)}"
-    raise ConfigError(f"expected a preset, a TOML file or the folder of a run, got {str(source)!r}; {hint}")
+    raise ConfigError(
+        f"expected a preset, a TOML file or the folder of a run, got {str(source)!r:.200}; {hint}"
+    )
 
 
 def _leave_behind(before: dict[str, Any], table: dict[str, Any]) -> None:

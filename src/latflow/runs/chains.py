@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,16 +34,33 @@ class Written:
     Attributes:
         steps: how many steps.
         arrays: the type of each series, and the shape of its chunks: "<f4" and (block, chain, …).
+        blocks: the steps that each block ends at.
+        sums: of each series the checksums of its blocks, CRC-32 of their bytes.
     """
 
     steps: int = 0
     arrays: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    blocks: tuple[int, ...] = ()
+    sums: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    @classmethod
-    def first(cls, series: Mapping[str, np.ndarray]) -> "Written":
-        """The group after its first block: chunks are as long as that."""
-        arrays = {name: (values.dtype.str, values.shape) for name, values in series.items()}
-        return cls(0, arrays)
+    def grown(self, series: Mapping[str, np.ndarray]) -> "Written":
+        """The same after another block. Chunks are as long as the first."""
+        arrays = self.arrays or {name: (values.dtype.str, values.shape) for name, values in series.items()}
+        steps = self.steps + len(next(iter(series.values())))
+        sums = {name: (*self.sums.get(name, ()), _sum(values)) for name, values in series.items()}
+        return Written(steps, arrays, (*self.blocks, steps), sums)
+
+    def changed(self, series: Mapping[str, np.ndarray]) -> str | None:
+        """The first series that is not what was written."""
+        for name, sums in self.sums.items():
+            parts = np.split(series[name], self.blocks[:-1])
+            if [_sum(part) for part in parts] != list(sums):
+                return name
+        return None
+
+
+def _sum(values: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).data)
 
 
 class ChainStore:
@@ -125,7 +143,8 @@ class ChainStore:
         Raises:
             RunFolderError: when something is missing or damaged.
         """
-        with self.dataset(group, written) as opened, self._telling(group):
+        with self.dataset(group, written) as opened:
+            self._load(group, written, opened)
             return {str(name): values.to_numpy() for name, values in opened.data_vars.items()}
 
     def export(self, target: Path, written: Mapping[Any, Written]) -> None:
@@ -137,10 +156,17 @@ class ChainStore:
         with replacing(target) as temporary:
             for number, (group, there) in enumerate(written.items()):
                 with self.dataset(group, there) as opened:
-                    with self._telling(group):
-                        opened.load()
+                    self._load(group, there, opened)
                     mode = "a" if number else "w"
                     opened.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
+
+    def _load(self, group: str, written: Written, opened: Dataset) -> None:
+        """Read all of a group, and hold it against what was written."""
+        with self._telling(group):
+            opened.load()
+        found = {str(name): values.to_numpy() for name, values in opened.data_vars.items()}
+        if (name := written.changed(found)) is not None:
+            raise self._damaged(group, f"the array {name} is not what was written")
 
     def _check(self, group: str, written: Written) -> None:
         """Every array is there, of its kind, with every chunk of the steps that are written."""

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latflow.analysis import effective_sample_size
 from latflow.config import ChainPlan, to_toml
-from latflow.errors import CheckpointError
+from latflow.errors import CheckpointError, RunFolderError
 from latflow.observables import recorded
 from latflow.runs.chains import ChainStore, Written
 from latflow.runs.folder import RunFolder
@@ -139,8 +139,9 @@ class GrowingChain:
         for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
             groups = _arrays(self.name, part)
             self.store.append(groups, self.steps)
-            if self.steps == 0:
-                self.arrays = {group: Written.first(series) for group, series in groups.items()}
+            self.arrays = {
+                group: self.arrays.get(group, Written()).grown(series) for group, series in groups.items()
+            }
             self.steps += len(part.series["accepted"])
             self._save(sampler, state)
             self._report(_block_report(self.steps, self.settings.steps, part))
@@ -154,7 +155,7 @@ class GrowingChain:
             "state": sampler.state_dict(state),
             "generator": self.generator.get_state(),
             "steps": self.steps,
-            "arrays": {group: dict(there.arrays) for group, there in self.arrays.items()},
+            "arrays": {group: asdict(there) for group, there in self.arrays.items()},
             "info": self.info,
             "made_by": self.folder.made_by(self.name),
             "weights": _weights_of(self.folder, self.name),
@@ -200,6 +201,10 @@ def stored_chain(folder: RunFolder, name: ChainName) -> dict[str, Any] | None:
         raise CheckpointError(
             f"{path} is the chain of another run: expected a state of {expected} chains, got one of {found}"
         )
+    if any(there.steps != tree["steps"] for there in _written(tree).values()):
+        raise CheckpointError(
+            f"{path} contradicts itself: {tree['steps']} steps, and arrays of other lengths"
+        )
     return tree
 
 
@@ -212,19 +217,34 @@ def _observe(folder: RunFolder) -> Observe:
 
 
 def written(folder: RunFolder, group: str) -> Written:
-    """What is written of a group of arrays."""
+    """What is written of a group of arrays.
+
+    Raises:
+        RunFolderError: when a chain is there whose checkpoint is gone.
+        CheckpointError: as `stored_chain`.
+    """
     name: ChainName = "beside" if group == "beside" else "model"
-    tree = stored_chain(folder, name) if folder.config.chain(name) is not None else None
-    return _written(tree or {}).get(group, Written())
+    if folder.config.chain(name) is None:
+        return Written()
+    there, checkpoint = chain_store(folder).path / group, folder.checkpoint(name)
+    if there.exists() and not checkpoint.exists():
+        raise RunFolderError(
+            f"{there} is a chain whose checkpoint {checkpoint} is gone: put it back, or `latflow sample "
+            f"{folder.path}` computes the chain anew"
+        )
+    return _written(stored_chain(folder, name) or {}).get(group, Written())
 
 
 def _written(tree: dict[str, Any]) -> dict[str, Written]:
     """What is written of each group of arrays of a chain, by its checkpoint."""
     return {
         group: Written(
-            tree["steps"], {name: (dtype, tuple(chunks)) for name, (dtype, chunks) in arrays.items()}
+            steps=there["steps"],
+            arrays={name: (dtype, tuple(chunks)) for name, (dtype, chunks) in there["arrays"].items()},
+            blocks=tuple(there["blocks"]),
+            sums={name: tuple(sums) for name, sums in there["sums"].items()},
         )
-        for group, arrays in tree.get("arrays", {}).items()
+        for group, there in tree.get("arrays", {}).items()
     }
 
 

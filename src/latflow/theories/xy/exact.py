@@ -200,11 +200,16 @@ def _averages(action: Action, points: int) -> XYAverages:
     return XYAverages(float(log_sum - lowest) + sites * math.log(2 * math.pi / points), *means)
 
 
+_LARGEST_BETA = 1e9
+
+
 def _ring(length: int, beta: float) -> np.ndarray:
     """I_n(β)/I_0(β)."""
     checked_lattice((length,))
     if length < 2 or not 0 <= beta < math.inf:
         raise ValueError(f"expected at least 2 sites and a finite β ≥ 0, got {length} and {beta}")
+    if beta > _LARGEST_BETA:
+        raise ValueError(f"expected a β of at most {_LARGEST_BETA:g}, whose sums are short, got {beta}")
     return ive(_characters(beta), beta) / ive(0, beta)
 
 
