@@ -4,6 +4,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import latflow as lf
 from latflow import cli
 from latflow.config import load_config
 from latflow.config.schema import built_action
@@ -177,3 +178,16 @@ def test_the_default_kernels_fit_any_network(hidden):
     flow = spline_flow((6, 4), layers=2, hidden=hidden, generator=torch.Generator().manual_seed(1))
     x, log_q = flow.sample(3, torch.Generator().manual_seed(2))
     torch.testing.assert_close(flow.log_prob(x), log_q)
+
+
+def test_names_are_imported_as_they_are_read():
+    """What is written lf.actions.Phi4 is there as latflow.actions, one and the same."""
+    from latflow.actions import Phi4
+    from latflow.autoregressive import dense_spins
+    from latflow.flows import affine_flow
+
+    assert (lf.actions.Phi4, lf.flows.affine_flow, lf.autoregressive.dense_spins) == (
+        Phi4,
+        affine_flow,
+        dense_spins,
+    )

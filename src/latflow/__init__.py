@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from latflow.workflow import complete
 
 _MODULES = {
-    "actions": "latflow.theories",
+    "actions": "latflow.actions",
     "analysis": "latflow.analysis",
-    "autoregressive": "latflow.densities.autoregressive",
+    "autoregressive": "latflow.autoregressive",
     "config": "latflow.config",
     "densities": "latflow.densities",
     "errors": "latflow.errors",
     "estimators": "latflow.estimators",
     "exact": "latflow.exact",
     "fields": "latflow.fields",
-    "flows": "latflow.densities.flows",
+    "flows": "latflow.flows",
     "observables": "latflow.observables",
     "runs": "latflow.runs",
     "samplers": "latflow.samplers",
