@@ -19,7 +19,8 @@ _PLAIN = {
 }  # fmt: skip
 """The glyphs of this field for terminals without them."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Of Ctrl-C, of a batch system, and of a terminal that has gone."""
 
 
 def show_what_it_can() -> None:
@@ -38,7 +39,7 @@ def end_on_signals() -> None:
     nothing is lost that the same command would not make again: files are replaced whole or not at all. A
     signal that is ignored stays so.
     """
-    for signum in _SIGNALS:
+    for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _end)
 

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from latflow.terminal import SIGNALS
 from latflow.training.world import ALONE, World, launched
 
 _LOG = logging.getLogger(__name__)
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -83,7 +82,7 @@ def deferred_signals(world: World = ALONE) -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    previous = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    previous = {signum: signal.getsignal(signum) for signum in SIGNALS}
     try:
         for signum, handler in previous.items():
             if handler is not signal.SIG_IGN:
