@@ -135,19 +135,31 @@ def test_a_closed_pipe_has_a_status_of_its_own():
 # signals
 
 
+def ready(process):
+    """Wait until the process has begun to catch signals, which Linux tells of it."""
+    bit = 1 << (signal.SIGHUP - 1)
+    for _ in range(600):
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if any(line.startswith("SigCgt:") and int(line.split()[1], 16) & bit for line in lines):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the process catches no signals")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to see what is caught")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("seconds", [0.25, 0.6, 1.2, 2.5, 4.0])
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0, 3.0])
 def test_a_signal_at_any_moment_is_one_line(tmp_path, signum, seconds):
-    """While Python starts, while PyTorch is loaded, in the training, or wherever the machine is by then."""
+    """Before the first import, while PyTorch is loaded, in the training, or wherever it is by then."""
     process = spawned("run", "phi4-quick", *LONG, "-o", "training.steps=100000", "--out", tmp_path / "run")
+    ready(process)
     time.sleep(seconds)
     process.send_signal(signum)
     _, err = process.communicate(timeout=60)
     words = err.decode()
-    if seconds > 0.25 or process.returncode > 0:  # before that Python itself may not have begun
-        assert process.returncode == 128 + signum, words
+    assert process.returncode == 128 + signum, words
     assert "Traceback" not in words
-    assert words.count("latflow: stopped") <= 1
+    assert words.count("latflow: stopped") == 1
 
 
 # devices, memory, disks
