@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from latflow.workflow import complete
 
 _MODULES = {
-    "actions": "latflow.actions",
+    "actions": "latflow.theories",
     "analysis": "latflow.analysis",
-    "autoregressive": "latflow.autoregressive",
+    "autoregressive": "latflow.densities.autoregressive",
     "config": "latflow.config",
     "densities": "latflow.densities",
     "errors": "latflow.errors",
     "estimators": "latflow.estimators",
     "exact": "latflow.exact",
     "fields": "latflow.fields",
-    "flows": "latflow.flows",
+    "flows": "latflow.densities.flows",
     "observables": "latflow.observables",
     "runs": "latflow.runs",
     "samplers": "latflow.samplers",

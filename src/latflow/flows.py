@@ -1,10 +1,18 @@
 """The flows, under the name by which they are used: `from latflow.flows import affine_flow`."""
 
-import sys
-from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import latflow.densities.flows as home
 
 if TYPE_CHECKING:
     from latflow.densities.flows import *  # noqa: F403
 
-sys.modules[__name__] = import_module("latflow.densities.flows")
+__path__ = home.__path__
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return dir(home)
