@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from latflow import cli
 from latflow.cli import explain, stages
 from latflow.runs import Run
-from latflow.terminal import show_what_it_can
+from latflow.terminal import SIGNALS, show_what_it_can
 from small_runs import SMALL, outcome
 
 LONG = [part for change in SMALL for part in ("-o", change)]
@@ -28,7 +28,13 @@ def latflow(*arguments):
 
 def spawned(*arguments, **options):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], **(pipes | options))
+    # what ignores signals, such as nohup, hands that down
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], preexec_fn=caught, **(pipes | options))
+
+
+def caught():
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
 
 
 # paths
