@@ -35,7 +35,7 @@ def timing_table(
 
 
 def origin_table(info: Mapping[str, Any]) -> Table:
-    """Versions, seed, device and whatever else `run.json` says, besides the command and later sittings."""
+    """Versions, seed, device and whatever else `run.json` says, besides the command and the configuration."""
     rows = [
         [Cell(name), Cell(str(value))]
         for name, value in _flat(info)
