@@ -73,7 +73,7 @@ def _probability(
     own: Density, precise: Density, action: Action, x: Tensor, log_q: LogProb
 ) -> Iterator[Check]:
     """log q of draws is log q of what was drawn, and so it is in float64, where S is computed there, too."""
-    limit = _limit(action, x, log_q)
+    limit = _limit(own, action, x)
     yield bounded(
         "draws come with their probability",
         (log_q - own.log_prob(x)).abs().max(),
@@ -86,7 +86,7 @@ def _probability(
         yield bounded(
             "log-weights in float64",
             (log_weight(action, x, log_q).double() - exactly).abs().max(),
-            0.05 if _single(x, log_q) else 1e-6,
+            0.05 if _single(own, x) else 1e-6,
             f"largest change of a log-weight over {len(x)} draws",
         )
 
@@ -104,22 +104,23 @@ def _invariance(own: Density, action: Action, name: str, x: Tensor) -> Check:
     return bounded(
         title,
         (own.log_prob(transformation(x, _generator())) - log_q).abs().max(),
-        _limit(action, x, log_q),
+        _limit(own, action, x),
         "largest |log q(Tx) − log q(x)|",
     )
 
 
-def _limit(action: Action, x: Tensor, log_q: LogProb) -> float:
+def _limit(own: Density, action: Action, x: Tensor) -> float:
     """Of differences of log q: a discrete field is not rounded on the way, an inverse is."""
-    single, discrete = _single(x, log_q), action.kind.states is not None
+    single, discrete = _single(own, x), action.kind.states is not None
     if discrete:
         return 1e-3 if single else 1e-9
     return 0.05 if single else 1e-6
 
 
-def _single(x: Tensor, log_q: LogProb) -> bool:
-    """Whether the density computes in float32; it may sum log q in float64."""
-    return torch.float32 in (x.dtype, log_q.dtype)
+def _single(own: Density, x: Tensor) -> bool:
+    """Whether the density computes in float32; log q is summed in float64 all the same."""
+    numbers = [*own.parameters(), *own.buffers()] if isinstance(own, nn.Module) else []
+    return any(number.dtype == torch.float32 for number in (x, *numbers))
 
 
 def _generator() -> Generator:

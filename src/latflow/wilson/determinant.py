@@ -100,7 +100,7 @@ class _LogAbsDet(torch.autograd.Function):
         if torch.is_grad_enabled():  # the slope itself is to be differentiated
             (log_abs, _), _ = _evaluated(links, *ctx.arguments, derivatives=False)
             (slope,) = torch.autograd.grad(log_abs.sum(), links, create_graph=True)
-        return gradients[0][:, None, None, None] * slope, None, None
+        return gradients[0].to(slope.dtype)[:, None, None, None] * slope, None, None
 
 
 def _evaluated(links: Tensor, kappa: float, boundary: Boundary, derivatives: bool) -> tuple[Results, Tensor]:

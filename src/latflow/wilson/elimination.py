@@ -35,6 +35,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latflow.lattice import summed
 from latflow.wilson.linear_algebra import Determinant, inverse_and_determinant
 
 
@@ -42,7 +43,7 @@ class Elimination(NamedTuple):
     """H with all slices eliminated: its determinant, and what going back needs."""
 
     log_abs: Tensor
-    """log|det D|, (batch,)."""
+    """log|det D|, (batch,), in float64."""
     sign: Tensor
     """The sign of det D."""
     pivot_ratio: Tensor
@@ -109,13 +110,13 @@ def eliminate(phases: Tensor, kappa: float, span: int | None = None) -> Eliminat
     """
     keep = 1 if span is None else -(-phases.shape[2] // span)
     first, slices, log_abs = _first_eliminated(phases, kappa)
-    sign, ratio = log_abs.new_ones(len(phases)), log_abs.new_ones(len(phases))
+    sign, ratio = phases.real.new_ones(len(phases)), phases.real.new_ones(len(phases))
     levels = []
     while slices.hop.shape[1] > keep:
         level_log_mixed = slices.log_mixed[:, 1::2]
         slices, level, schur = _eliminated(slices)
         levels.append(level)
-        log_abs = log_abs + schur.log_abs.sum(1) + level_log_mixed.sum(1)
+        log_abs = log_abs + summed(schur.log_abs) + summed(level_log_mixed)
         sign = sign * torch.sgn(schur.phase.real).prod(1)
         ratio = torch.minimum(ratio, schur.pivot_ratio.amin(1))
     last, determinant = inverse_and_determinant(_last_block(slices))
@@ -173,7 +174,7 @@ def _first_eliminated(phases: Tensor, kappa: float) -> tuple[FirstLevel, _Slices
         at_after=-after.conj()[..., None] * lower * after[..., None, :],
         across=-before[..., None] * mixed * after[..., None, :],
     )
-    return FirstLevel(propagation, before, after), remaining, log_norm.sum(1)
+    return FirstLevel(propagation, before, after), remaining, summed(log_norm)
 
 
 def _propagation(in_space: Tensor, ratio: float) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,8 @@ def _more_precisely(links: Tensor, reduced: ReducedWay, dense: Way) -> tuple[Res
     """The same in double precision and with all spans, a plain one only if it is not what has failed."""
     spans = _SPANS[1:] if links.dtype == torch.float64 else _SPANS
     results, singular = _with_spans(links.double(), spans, reduced, lambda weak: judged(weak, dense))
-    return tuple(result.to(links.dtype) for result in results), singular
+    log_abs, *others = results
+    return (log_abs, *(result.to(links.dtype) for result in others)), singular
 
 
 def _with_spans(

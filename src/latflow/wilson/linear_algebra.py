@@ -21,7 +21,7 @@ class Determinant(NamedTuple):
     """A determinant, and how far its matrix is from a singular one; each of shape (*batch,)."""
 
     log_abs: Tensor
-    """log|det A|, −∞ when A is singular."""
+    """log|det A|, summed in float64; −∞ when A is singular."""
     phase: Tensor
     """det A / |det A|, of A's dtype; 0 when A is singular. No gradient flows through it."""
     pivot_ratio: Tensor
@@ -78,7 +78,7 @@ class _InverseAndDeterminant(torch.autograd.Function):
         if to_inverse is not None:
             total = -(adjoint @ to_inverse @ adjoint)
         if to_log_abs is not None:
-            direct = to_log_abs[..., None, None] * adjoint
+            direct = to_log_abs.to(adjoint.real.dtype)[..., None, None] * adjoint
             total = direct if total is None else total + direct
         return total
 
@@ -111,7 +111,7 @@ def _determinant(factors: Tensor, pivots: Tensor) -> Determinant:
     parity = 1 - 2 * ((pivots != in_place).sum(-1) % 2)
     size = diagonal.abs()
     return Determinant(
-        log_abs=size.log().sum(-1),
+        log_abs=size.log().sum(-1, dtype=torch.float64),
         phase=torch.sgn(diagonal).prod(-1) * parity,
         pivot_ratio=size.amin(-1) / size.amax(-1),
     )

@@ -40,7 +40,7 @@ class Values(ABC):
 
     @abstractmethod
     def log_probability(self, x: SiteValues, outputs: Rows) -> LogProb:
-        """Σ over sites of log p(x), finite however large an output is."""
+        """Σ over sites of log p(x) in float64, finite however large an output is."""
 
     @abstractmethod
     def thresholds(self, uniform: Float[Tensor, "sites batch"]) -> Float[Tensor, "sites batch"]:
@@ -74,7 +74,7 @@ class Signs(Values):
         return x
 
     def log_probability(self, x: SiteValues, outputs: Rows) -> LogProb:
-        return functional.logsigmoid(x * outputs).sum(0)
+        return functional.logsigmoid(x * outputs).sum(0, dtype=torch.float64)
 
     def thresholds(self, uniform: Float[Tensor, "sites batch"]) -> Float[Tensor, "sites batch"]:
         """log(u/(1 − u)): the spin is +1 where this is below a, that is where u < σ(a)."""
@@ -110,7 +110,7 @@ class Categories(Values):
 
     def log_probability(self, x: SiteValues, outputs: Rows) -> LogProb:
         log_p = outputs.unflatten(0, (-1, self.outputs)).log_softmax(1)
-        return log_p.gather(1, x[:, None])[:, 0].sum(0)
+        return log_p.gather(1, x[:, None])[:, 0].sum(0, dtype=torch.float64)
 
     def thresholds(self, uniform: Float[Tensor, "sites batch"]) -> Float[Tensor, "sites batch"]:
         """u itself: the state is the number of those s < q−1 for which p(0) + … + p(s) ≤ u."""
