@@ -116,7 +116,7 @@ def test_draws_have_the_frequencies_that_the_density_says(name, lattice):
 def test_draws_come_with_their_log_probability(name, lattice, dtype, n):
     q = network(name, lattice, 3).to(dtype)
     x, log_q = q.sample(n, seeded(2))
-    assert (x.shape, x.dtype, log_q.dtype) == ((n, *lattice), torch.int64, dtype)
+    assert (x.shape, x.dtype, log_q.dtype) == ((n, *lattice), torch.int64, torch.float64)
     States(3).check_values(x)
     assert x.is_contiguous()
     assert not log_q.requires_grad

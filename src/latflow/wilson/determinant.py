@@ -109,12 +109,13 @@ def _evaluated(links: Tensor, kappa: float, boundary: Boundary, derivatives: boo
     Derivatives carry no graph; without them log|det D| may.
     """
     hops(links[:1], boundary)  # raises what is to be raised
-    return with_escalation(
+    (log_abs, *others), singular = with_escalation(
         links,
         kappa,
         reduced=lambda part, span: _reduced(part, kappa, boundary, derivatives, span),
         dense=lambda part: _dense(part, kappa, boundary, derivatives),
     )
+    return (log_abs, *(result.to(links.dtype) for result in others)), singular
 
 
 def _reduced(

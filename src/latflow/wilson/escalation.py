@@ -25,7 +25,7 @@ def with_escalation(links: Tensor, kappa: float, reduced: ReducedWay, dense: Way
     A configuration that loses half of its digits is reduced again in double precision, then with shorter
     spans, and where all lose half of them, as they must when D is close to singular, it is done densely. D is
     called nearly singular when a quarter of the digits of its determinant, or fewer, are right even then; nan
-    counts too.
+    counts too. Results are in double precision where one of them took that.
 
     Args:
         links: (batch, 2, L0, L1).
@@ -49,9 +49,7 @@ def with_escalation(links: Tensor, kappa: float, reduced: ReducedWay, dense: Way
 def _more_precisely(links: Tensor, reduced: ReducedWay, dense: Way) -> tuple[Results, Tensor]:
     """The same in double precision and with all spans, a plain one only if it is not what has failed."""
     spans = _SPANS[1:] if links.dtype == torch.float64 else _SPANS
-    results, singular = _with_spans(links.double(), spans, reduced, lambda weak: judged(weak, dense))
-    log_abs, *others = results
-    return (log_abs, *(result.to(links.dtype) for result in others)), singular
+    return _with_spans(links.double(), spans, reduced, lambda weak: judged(weak, dense))
 
 
 def _with_spans(

@@ -41,7 +41,7 @@ def slice_norms(
         dense=lambda part: _dense(part, kappa, boundary, source),
     )
     warn_if_any(singular, kappa)
-    return norms
+    return norms.to(links.dtype)
 
 
 def _reduced(
