@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from latflow.lattice import checked_plane, summed, wrapped
-from latflow.links import gauge_transformed, plaquette_angles
+from latflow.links import axial_links, gauge_transformed, plaquette_angles
 from latflow.theories.u1.exact import u1_log_z
 from latflow.types import Links, LogProb
 
@@ -21,10 +21,9 @@ class PureGauge:
         log r(z) = β Σ_x cos P(x) − log Z,    Z = (2π)^{2V} Σ_n I_n(β)^V
 
     All plaquettes P(x) but the last are drawn one by one from exp(β cos P); the last one is minus their sum,
-    and the draw is kept with probability exp(β (cos P − 1)). Links of these plaquettes follow in the gauge
-    θ_0(x) = 0 for x_0 < L0 − 1, θ_1(0, x_1 > 0) = 0, in which two uniform angles are left, the loops around
-    the torus; a random gauge transformation then spreads them over all gauges. So every topological sector is
-    drawn as often as it should be.
+    and the draw is kept with probability exp(β (cos P − 1)). Links of these plaquettes follow with two
+    uniform holonomies, and a random gauge transformation spreads them over all gauges. So every topological
+    sector is drawn as often as it should be.
 
     Args:
         lattice: the two side lengths, each at least 2.
@@ -52,16 +51,8 @@ class PureGauge:
             whole = torch.cat((free, -free.sum(1, keepdim=True)), 1)
             found = torch.cat((found, whole[self._kept(whole[:, -1], generator)]))
         plaquettes = found[:n].reshape(n, l0, l1)
-
-        time, space = plaquettes.new_zeros(n, l0, l1), plaquettes.new_zeros(n, l0, l1)
-        loops = _uniform((n, 2), generator)
-        # P = θ_1(x+0̂) − θ_1(x) but at the last time, where θ_0(x) − θ_0(x+1̂) adds what the column lacks
-        space[:, 1:] = plaquettes[:, :-1].cumsum(1)
-        time[:, -1, 1:] = -plaquettes.sum(1)[:, :-1].cumsum(1)
-        # an angle that does not depend on the other coordinate cancels in every plaquette
-        time[:, -1] += loops[:, :1]
-        space[:, :, 0] += loops[:, 1:]
-        links = gauge_transformed(torch.stack((time, space), 1), _uniform((n, l0, l1), generator))
+        links = axial_links(plaquettes, _uniform((n, 2), generator))
+        links = gauge_transformed(links, _uniform((n, l0, l1), generator))
         links = wrapped(links)
         return links, self.log_prob(links)
 
