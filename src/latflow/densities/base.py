@@ -1,6 +1,7 @@
 """Weighted samplers and densities: all that estimators, weights and samplers know of a model."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -78,3 +79,47 @@ def draws(density: WeightedSampler | Density, n: int, action: Action, generator:
 def unlowered(x: Tensor) -> torch.autocast:
     """A context without autocast on the device of x."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+class PathDraws(NamedTuple):
+    """Draws x = f(z) of a density with what path gradients need; a graph leads from x to the map alone.
+
+    Attributes:
+        x: the draws, with the graph of f at fixed z.
+        log_q: log q(x), without graph.
+        score: ∂ log q/∂x at fixed parameters, in the shape of x, without graph.
+        log_prior: log r(z) at fixed z, with the graph of the prior's parameters, or zeros where it has none.
+    """
+
+    x: Tensor
+    log_q: LogProb
+    score: Tensor
+    log_prior: LogProb
+
+
+@runtime_checkable
+class PathDensity(Density, Protocol):
+    """A density that draws by a differentiable map of a prior, and knows the score of its draws."""
+
+    def sample_with_score(self, n: int, generator: Generator) -> PathDraws:
+        """n independent draws with their scores."""
+        ...
+
+
+def path_draws(density: Density, n: int, generator: Generator) -> PathDraws:
+    """n draws for a path gradient, of any density whose `sample` and `log_prob` are differentiable."""
+    if isinstance(density, PathDensity):
+        return density.sample_with_score(n, generator)
+    x, _ = density.sample(n, generator)
+    log_q, score = score_of(density.log_prob, x.detach())
+    return PathDraws(x, log_q, score, torch.zeros_like(log_q))
+
+
+def score_of(log_prob: Callable[[Tensor], LogProb], x: Tensor) -> tuple[LogProb, Tensor]:
+    """log q(x) and ∂ log q/∂x, without graph."""
+    with torch.enable_grad():
+        leaf = x.clone().requires_grad_()
+        log_q = log_prob(leaf)
+        # the gradient is asked for the leaf alone, so the parameters gather nothing here
+        (score,) = torch.autograd.grad(log_q.sum(), leaf)
+    return log_q.detach(), score

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from latflow.densities.base import PathDraws, score_of
 from latflow.densities.flows.priors import Prior
 from latflow.fields import FieldKind
 from latflow.lattice import checked_lattice
@@ -23,6 +24,14 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
         """x = f⁻¹(y) and log |det ∂x/∂y|."""
+
+    def nearly_inverse(self, y: Field) -> tuple[Field, LogProb]:
+        """The inverse for the sake of its derivative: values may be off by what steps of integration err."""
+        return self.inverse(y)
+
+    def refined(self) -> "Bijection | None":
+        """The same map with half the steps of integration in size, over the same parameters; None without."""
+        return None
 
     def forward_and_back(self, x: Field) -> tuple[Field, LogProb, "WayBack"]:
         """`forward` without a graph, and `inverse` for the one y that it gave.
@@ -68,11 +77,23 @@ class Compose(Bijection):
         return x, log_det
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
+        return self._back(y, "inverse")
+
+    def nearly_inverse(self, y: Field) -> tuple[Field, LogProb]:
+        return self._back(y, "nearly_inverse")
+
+    def _back(self, y: Field, way: str) -> tuple[Field, LogProb]:
         log_det = y.new_zeros(len(y), dtype=torch.float64)
         for bijection in reversed(self.bijections):
-            y, step = bijection.inverse(y)  # pyright: ignore[reportCallIssue] (a module list forgets its type)
+            y, step = getattr(bijection, way)(y)
             log_det = log_det + step
         return y, log_det
+
+    def refined(self) -> Bijection | None:
+        finer = [bijection.refined() for bijection in self.bijections]  # pyright: ignore[reportCallIssue]
+        if all(one is None for one in finer):
+            return None
+        return Compose(*(one or same for one, same in zip(finer, self.bijections, strict=True)))  # pyright: ignore[reportArgumentType]
 
     def forward_and_back(self, x: Field) -> tuple[Field, LogProb, WayBack]:
         log_det, ways = x.new_zeros(len(x), dtype=torch.float64), []
@@ -100,6 +121,10 @@ class Inverse(Bijection):
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         return self.bijection.inverse(x)
+
+    def refined(self) -> Bijection | None:
+        finer = self.bijection.refined()
+        return None if finer is None else Inverse(finer)
 
     def inverse(self, y: Field) -> tuple[Field, LogProb]:
         return self.bijection.forward(y)
@@ -184,6 +209,25 @@ class Flow(nn.Module):
         again, log_det_back = back(x)
         score = self.prior.log_prob(again) + log_det_back
         return x, score + (log_q - score).detach()  # the value without the rounding errors of the way back
+
+    def sample_with_score(self, n: int, generator: Generator) -> PathDraws:
+        """n independent draws with the graph of the bijection, and the score ∂ log q/∂x of each."""
+        with torch.no_grad():
+            z = self.prior.sample(n, generator)
+        x, log_det = self.bijection.forward(z)
+        log_prior = self.prior.log_prob(z)
+
+        def log_prob(same: Field) -> LogProb:
+            again, log_det_back = self.bijection.nearly_inverse(same)
+            return self.prior.log_prob(again) + log_det_back
+
+        _, score = score_of(log_prob, x.detach())
+        return PathDraws(x, (log_prior - log_det).detach(), score, log_prior)
+
+    def refined(self) -> "Flow | None":
+        """The flow with half the steps of integration in size; None where it takes no such steps."""
+        finer = self.bijection.refined()
+        return None if finer is None else Flow(self.prior, finer, None, self.symmetries)
 
     def on_lattice(self, lattice: Sequence[int]) -> "Flow":
         """The same network, with the same parameters, on another lattice of as many dimensions.

@@ -1,0 +1,87 @@
+"""Estimators of the gradient of F_q, all with one signature.
+
+With δ = ∂_θ log q and s = log q + S, the variational free energy F_q = E_q[s] has the gradient E_q[δ s]. An
+estimator is called as `estimator(density, action, n, generator) -> Estimate`, and `loss.backward()` leaves
+its estimate of the gradient from n draws in the parameters. Source of g1, g2, g3: Białas, Korcyl, Stebel,
+Gradient estimators for normalising flows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from latflow.densities.recipe import constructed
+from latflow.estimators.base import Estimate, Estimator, Gather
+from latflow.estimators.path import ForwardPath, PathGradient, Reparametrization
+from latflow.estimators.score import Baseline, ForwardKL, ScoreFunction
+
+__all__ = [
+    "ESTIMATORS",
+    "Baseline",
+    "Estimate",
+    "Estimator",
+    "ForwardKL",
+    "ForwardPath",
+    "Gather",
+    "PathGradient",
+    "Reparametrization",
+    "ScoreFunction",
+    "estimator_of",
+    "forward_kl",
+    "forward_path",
+    "path_gradient",
+    "reinforce",
+    "reinforce_leave_one_out",
+    "reparametrization",
+    "score",
+]
+
+score = ScoreFunction("none")
+"""g1 = ⟨δ s⟩."""
+
+reinforce = ScoreFunction("mean")
+"""g2 = ⟨δ (s − s̄)⟩."""
+
+reinforce_leave_one_out = ScoreFunction("leave_one_out")
+"""g2 made unbiased: the baseline of each draw is the mean of the others."""
+
+reparametrization = Reparametrization()
+"""g3, through the draws and the action."""
+
+path_gradient = PathGradient()
+"""The path gradient of arXiv:2207.08219."""
+
+forward_path = ForwardPath()
+"""The path gradient of the forward divergence, with its settings as they are."""
+
+
+def forward_kl(configurations: Tensor) -> ForwardKL:
+    """The estimator of maximum likelihood on these configurations, (number, …): the only one with data."""
+    return ForwardKL(configurations)
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "score": score,
+    "reinforce": reinforce,
+    "reinforce_leave_one_out": reinforce_leave_one_out,
+    "reparametrization": reparametrization,
+    "path_gradient": path_gradient,
+    "forward_path": forward_path,
+}
+"""The estimators by the name that a configuration uses."""
+
+
+def estimator_of(name: str, options: Mapping[str, Any]) -> Estimator:
+    """An estimator by name, with settings of its own.
+
+    Raises:
+        ValueError: for an unknown name or setting, and for a value that the estimator refuses.
+    """
+    if name not in ESTIMATORS:
+        raise ValueError(f"expected one out of {', '.join(ESTIMATORS)}, got {name!r}")
+    if not options:
+        return ESTIMATORS[name]
+    if (made := type(ESTIMATORS[name])) is ScoreFunction:  # whose only setting is in the name
+        raise ValueError(f"expected no options of the estimator {name}, got {', '.join(options)}")
+    return constructed(made, options, {})

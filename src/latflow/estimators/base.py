@@ -1,0 +1,69 @@
+"""What an estimator is, and how one is taken in pieces."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from torch import Generator, Tensor
+
+from latflow.densities.base import Density
+from latflow.theories.base import Action
+from latflow.types import LogProb
+
+Gather = Callable[[LogProb], LogProb]
+"""Given the log-weights that one process drew, those of all processes which train together."""
+
+
+def alone(log_weight: LogProb) -> LogProb:
+    """The log-weights of a process that trains alone."""
+    return log_weight
+
+
+class Estimate(NamedTuple):
+    """A gradient estimate.
+
+    Attributes:
+        loss: a scalar whose `backward()` leaves the estimate in the parameters; its value carries no meaning.
+        log_weight: −S(x) − log q(x) of the draws, (n,), without graph.
+    """
+
+    loss: Tensor
+    log_weight: LogProb
+
+
+class Estimator(ABC):
+    """A gradient estimator; the instances below are called like functions."""
+
+    needs_force: bool = False
+    """Whether it differentiates the action, which discrete fields do not allow."""
+
+    @abstractmethod
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        """The estimate from n draws."""
+
+    def pieces(
+        self,
+        density: Density,
+        action: Action,
+        n: int,
+        generator: Generator,
+        sub_batch: int,
+        gather: Gather = alone,  # noqa: ARG002 (only baselines need the other processes)
+    ) -> Iterator[Estimate]:
+        """The estimate from n draws, at most `sub_batch` of them at a time.
+
+        The losses are weighted such that the gradients of all pieces add up to the estimate from n draws.
+        Call `backward()` on each before the next is taken: then one piece at a time holds its activations.
+
+        Of several processes, each with n draws of its own, each finds its part: the mean of their gradients
+        is the estimate from all draws. An estimator that compares draws sees those of all by `gather`, which
+        every process calls as often.
+        """
+        for size in sizes(n, sub_batch):
+            loss, log_weight = self(density, action, size, generator)
+            yield Estimate(loss * (size / n), log_weight)
+
+
+def sizes(n: int, sub_batch: int) -> list[int]:
+    """n in parts of `sub_batch`, the last one smaller where it does not divide n."""
+    return [min(sub_batch, n - first) for first in range(0, n, sub_batch)]

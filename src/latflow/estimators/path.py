@@ -1,0 +1,161 @@
+"""Estimators that differentiate through the draws, and need the derivative of the action."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from latflow.densities.base import Density, PathDraws, draws, log_weight, path_draws, unlowered
+from latflow.estimators.base import Estimate, Estimator, Gather, alone, sizes
+from latflow.estimators.score import ScoreFunction
+from latflow.fields import Manifold
+from latflow.theories.base import Action
+from latflow.types import LogProb
+
+_SIGNAL = ScoreFunction("mean")
+
+
+class Reparametrization(Estimator):
+    """g3: the derivative of ⟨log q + S⟩ through the draws x = f(z; θ). It needs the derivative of the action.
+
+    Source: Białas, Korcyl, Stebel, eq. 14.
+    """
+
+    needs_force = True
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        x, log_q = density.sample(n, generator)
+        log_w = log_weight(action, x, log_q)
+        return Estimate(-log_w.mean(), log_w.detach())
+
+
+class PathGradient(Estimator):
+    """The part of g3 that flows through the draws: ⟨∂_x(log q + S) · ∂_θ x⟩. It has no variance at q = p.
+
+    What it leaves out of g3, ⟨∂_θ log q at fixed x⟩, has mean zero. Parameters of the prior, which draws
+    without a derivative, get the estimate of `reinforce`. Source: Vaitl, Nicoli, Nakajima, Kessel,
+    Gradients should stay on path, arXiv:2207.08219.
+
+    Raises:
+        ValueError: for a discrete field.
+    """
+
+    needs_force = True
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        drawn, gradient = _drawn(density, action, n, generator)
+        log_w = log_weight(action, drawn.x.detach(), drawn.log_q)
+        loss = -_manifold(action).pairing(drawn.x, gradient).mean()
+        if drawn.log_prior.requires_grad:
+            loss = loss + (drawn.log_prior * _SIGNAL.signal(log_w)).mean()
+        return Estimate(loss, log_w)
+
+
+class ForwardPath(Estimator):
+    """The gradient of the forward divergence D_KL(p|q), from draws of q itself and through them.
+
+        −⟨w ∂_x(log p − log q) · ∂_θ x⟩ + ρ × the path gradient of D_KL(q|p),    w = p/q over its mean
+
+    Where the density misses what p has, w is large and draws it there; heavy tails of the force, as near the
+    zeros of a determinant, are weighed down by the w that vanishes there. The second part, in which single
+    forces are shortened, pulls where all w are small. Parameters of the prior, which draws without a
+    derivative, get the estimates of the score function with the same weights, less their means. Weights are
+    normalised over all draws of a step. A q that jumps, as over the sectors of `SectorLinks`, leaves out
+    what flows over the jump. Source: arXiv:2207.08219, section 3.3 (fast path gradient of the forward KL).
+
+    Args:
+        largest: weights beyond this many times their mean are cut to it.
+        reverse: ρ ≥ 0.
+        longest: in the second part, forces longer than this times the square root of the number of their
+            components are shortened to it.
+
+    Raises:
+        ValueError: for numbers out of range; from a call, for a discrete field.
+    """
+
+    needs_force = True
+
+    def __init__(self, largest: float = 20.0, reverse: float = 0.3, longest: float = 2.0) -> None:
+        if not largest > 1 or not reverse >= 0 or not longest > 0:
+            raise ValueError(f"expected {largest=} > 1, {reverse=} ≥ 0 and {longest=} > 0")
+        self.largest, self.reverse, self.longest = largest, reverse, longest
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        return next(self.pieces(density, action, n, generator, sub_batch=n))
+
+    def pieces(
+        self,
+        density: Density,
+        action: Action,
+        n: int,
+        generator: Generator,
+        sub_batch: int,
+        gather: Gather = alone,
+    ) -> Iterator[Estimate]:
+        if n <= sub_batch:
+            drawn, gradient = _drawn(density, action, n, generator)
+            log_w = log_weight(action, drawn.x.detach(), drawn.log_q)
+            yield self._estimate(action, drawn, gradient, log_w, *self._signals(log_w, gather(log_w)), n)
+            return
+        # the weights of all are known before any is differentiated: everything is drawn, and then drawn again
+        before = generator.get_state()
+        own = torch.cat([draws(density, size, action, generator).log_weight for size in sizes(n, sub_batch)])
+        after = generator.get_state()
+        generator.set_state(before)
+        parts = (one.split(sub_batch) for one in (own, *self._signals(own, gather(own))))
+        for log_w, w, signal in zip(*parts, strict=True):
+            drawn, gradient = _drawn(density, action, len(log_w), generator)
+            yield self._estimate(action, drawn, gradient, log_w, w, signal, n)
+        generator.set_state(after)
+
+    def _signals(self, log_weight: LogProb, whole: LogProb) -> tuple[LogProb, LogProb]:
+        """w, and what the score of the prior is weighted with, of some draws out of all."""
+        log_mean, median = torch.logsumexp(whole, 0) - math.log(len(whole)), whole.median()
+
+        def parts(of: LogProb) -> tuple[LogProb, LogProb]:
+            return (of - log_mean).exp().clamp(max=self.largest), (of - median).clamp(-_FAR, _FAR)
+
+        (w, near), (all_w, all_near) = parts(log_weight), parts(whole)
+        return w, (w - all_w.mean()) + self.reverse * (near - all_near.mean())
+
+    def _estimate(
+        self,
+        action: Action,
+        drawn: PathDraws,
+        gradient: Tensor,
+        log_weight: LogProb,
+        w: LogProb,
+        signal: LogProb,
+        n: int,
+    ) -> Estimate:
+        """The part of some draws in the estimate from n."""
+        longest = self.longest * math.sqrt(gradient[0].numel())
+        shorter = (longest / gradient.flatten(1).norm(dim=1)).clamp(max=1.0)
+        along = (w + self.reverse * shorter).to(gradient.dtype)
+        along = along.view(-1, *(1 for _ in gradient.shape[1:]))
+        loss = -_manifold(action).pairing(drawn.x, along * gradient).sum()
+        if drawn.log_prior.requires_grad:
+            loss = loss - (drawn.log_prior * signal).sum()
+        return Estimate(loss / n, log_weight)
+
+
+_FAR = 4.0
+"""Log-weights farther from their median pull no more on a prior than this."""
+
+
+def _drawn(density: Density, action: Action, n: int, generator: Generator) -> tuple[PathDraws, Tensor]:
+    """Draws, and ∂_x(log p − log q) at them."""
+    manifold = _manifold(action)
+    drawn = path_draws(density, n, generator)
+    fixed = drawn.x.detach()
+    with unlowered(fixed):
+        return drawn, action.force(fixed) - manifold.project(fixed, drawn.score)
+
+
+def _manifold(action: Action) -> Manifold:
+    if action.kind.manifold is None:
+        raise ValueError(
+            f"expected a continuous field for the path gradient, got a discrete one ({action.kind})"
+        )
+    return action.kind.manifold
