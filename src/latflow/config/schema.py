@@ -137,6 +137,7 @@ def training_section() -> type[Section]:
     base = section_of(Trainer, frozenset({"density", "action", "estimator", "generator"}))
     own: dict[str, Any] = {
         "estimator": (str, "reinforce"),
+        "estimator_options": (dict[str, int | float], Field(default_factory=dict)),
         "steps": (Annotated[int, Field(ge=1, le=MOST)], 1000),
         "batch": (Annotated[int, Field(ge=1, le=MOST)], 1024),
         "checkpoint_every": (Annotated[int, Field(ge=1, le=MOST)], 100),
@@ -174,7 +175,7 @@ def checked(tables: Tables, training: Section, given: dict[str, Given] | None = 
     )
     _check_memory(config, action)
     density = _built_model(model_part, action)
-    _check_training(training, action)
+    _check_training(training, action, density)
     _check_chain(config.sampling, action, density)
     if config.beside is not None:
         _check_chain(config.beside, action, None)
@@ -256,18 +257,19 @@ def _check_memory(config: RunConfig, action: "Action") -> None:
             )
 
 
-def _check_training(training: Any, action: "Action") -> None:
+def _check_training(training: Any, action: "Action", density: Any) -> None:
     import torch
     from torch import nn
 
-    from latflow.estimators import ESTIMATORS
-    from latflow.training.optimizers import make_optimizer
+    from latflow.estimators import ESTIMATORS, estimator_of
+    from latflow.training.optimizers import grouped, make_optimizer
 
-    if training.estimator not in ESTIMATORS:
-        raise ConfigError(
-            f"training.estimator: expected one out of {', '.join(ESTIMATORS)}, got {training.estimator!r}"
-        )
-    if ESTIMATORS[training.estimator].needs_force and action.kind.manifold is None:
+    try:
+        estimator = estimator_of(training.estimator, training.estimator_options)
+    except ValueError as error:
+        place = "estimator_options" if training.estimator in ESTIMATORS else "estimator"
+        raise ConfigError(f"training.{place}: {error}") from error
+    if estimator.needs_force and action.kind.manifold is None:
         legal = [name for name, one in ESTIMATORS.items() if not one.needs_force]
         raise ConfigError(
             f"training.estimator: a discrete field ({action.kind}) has no derivative: expected an estimator "
@@ -282,12 +284,24 @@ def _check_training(training: Any, action: "Action") -> None:
         make_optimizer(*options, arguments["optimizer_options"])
     except ValueError as error:
         raise ConfigError(f"training.optimizer: {error}") from error
-    anneal = arguments.get("anneal")
-    if anneal is not None and anneal.steps >= training.steps:
-        raise ConfigError(
-            f"training.anneal.steps: expected fewer steps of annealing than of training, got {anneal.steps} "
-            f"and {training.steps}"
-        )
+    for name, what in (("anneal", "of annealing"), ("curriculum", "on other lattices")):
+        first = arguments.get(name)
+        taken = 0 if first is None else first.total
+        if taken >= training.steps:
+            raise ConfigError(
+                f"training.{name}.steps: expected fewer steps {what} than of training, got {taken} and "
+                f"{training.steps}"
+            )
+    if arguments.get("curriculum") is not None:
+        try:
+            arguments["curriculum"].parts(density, action)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"training.curriculum: {error}") from error
+    try:
+        if isinstance(density, nn.Module):
+            grouped(density, arguments["rate_factors"])
+    except ValueError as error:
+        raise ConfigError(f"training.rate_factors: {error}") from error
 
 
 def _check_chain(plan: ChainPlan, action: "Action", density: Any) -> None:

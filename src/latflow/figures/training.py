@@ -12,14 +12,14 @@ from latflow.figures.style import BLUE, GREY, INK, WIDTH, envelope, label, new_f
 
 @styled
 def training_history(
-    history: Sequence[Mapping[str, Any]], exact_free_energy: float | None = None, annealed: int = 0
+    history: Sequence[Mapping[str, Any]], exact_free_energy: float | None = None, preliminary: int = 0
 ) -> Figure:
     """ESS and F_q of each training step, against the step and against the wall time.
 
     Args:
         history: records with "step", "seconds", "ess", "f_q".
         exact_free_energy: F = −log Z, drawn as a line where it is known.
-        annealed: how many of the first steps were made for a weaker action; they are shaded.
+        preliminary: how many of the first steps were made for another action or lattice; they are shaded.
 
     Raises:
         ValueError: when there is no record.
@@ -44,10 +44,14 @@ def training_history(
             column[1].axhline(exact_free_energy, color=INK, linestyle="--", linewidth=1, label=r"$F=-\log Z$")
         column[1].legend(loc="upper right")
         column[0].set_ylim(0, 1)
-        if annealed:
+        if preliminary:
             for axes in column:
-                axes.axvspan(time[0], time[min(annealed, len(time)) - 1], color=GREY, alpha=0.12, linewidth=0)
-    panels[1, 0].set_ylim(*_settled_range(f_q[annealed:] if annealed < len(f_q) else f_q, exact_free_energy))
+                axes.axvspan(
+                    time[0], time[min(preliminary, len(time)) - 1], color=GREY, alpha=0.12, linewidth=0
+                )
+    panels[1, 0].set_ylim(
+        *_settled_range(f_q[preliminary:] if preliminary < len(f_q) else f_q, exact_free_energy)
+    )
     label(panels[0, 0], "Effective sample size", "", "ESS")
     label(panels[0, 1], "… against wall time", "", "")
     label(panels[1, 0], "Variational free energy", "training step", r"$F_q$")

@@ -21,9 +21,11 @@ def training(material: Material) -> Built:
     last = history[-max(1, len(history) // 25) :]
     ess, f_q = (float(np.mean([record[name] for record in last])) for name in ("ess", "f_q"))
     skipped = sum(bool(record.get("skipped")) for record in history)
-    anneal, exact = material.run.config.training.anneal, material.exact_free_energy
-    annealed = 0 if anneal is None else anneal.steps
-    figure = figures.training_history(history, exact, annealed)
+    training, exact = material.run.config.training, material.exact_free_energy
+    annealed = 0 if training.anneal is None else training.anneal.steps
+    curriculum = training.curriculum
+    smaller = 0 if curriculum is None else sum(curriculum.steps)
+    figure = figures.training_history(history, exact, max(annealed, smaller))
     alt = (
         f"Effective sample size and variational free energy over {len(history)} training steps, against the "
         f"step and against wall time. They end at an ESS of {ess:.3f} and F_q = {minus(f_q, '.4f')}."
@@ -37,6 +39,9 @@ def training(material: Material) -> Built:
         caption += (
             f" In the first {annealed} steps (shaded) the action was weaker: F_q and ESS belong to it there."
         )
+    if curriculum is not None:
+        lattices = ", ".join("×".join(map(str, lattice)) for lattice in curriculum.lattices)
+        caption += f" The first {smaller} steps (shaded) were made on smaller lattices: {lattices}."
     if exact is not None:
         caption += f" The dashed line is the known F = {minus(exact, '.7g')}."
     if skipped:

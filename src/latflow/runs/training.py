@@ -16,10 +16,10 @@ from torch import nn
 from latflow.config.sections import arguments_of
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
-from latflow.estimators import ESTIMATORS
+from latflow.estimators import estimator_of
 from latflow.runs.folder import RunFolder, plain
 from latflow.storage import save_tree
-from latflow.training import Anneal, Record, Trainer
+from latflow.training import Record, Trainer
 from latflow.training.world import World
 
 OnRecord = Callable[[Record], None]
@@ -32,7 +32,7 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     Steps after that checkpoint whose records were written already are computed again, with the same numbers,
     and not written twice. The weights kept as best are those at the checkpoint (there is one every
     `checkpoint_every` steps, and one at the end) before which F_q, averaged over as many steps, was lowest.
-    Steps for which the action was annealed do not count: their F_q belongs to another action.
+    Steps for which the action was annealed, or on another lattice, do not count: their F_q is another.
 
     Of several processes that train together, see `latflow.training.joined`, the first alone reads and writes
     the folder; all stop at the same step.
@@ -51,7 +51,7 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     with folder.stage(world) as stop:
         model = folder.new_model()
         trainer = _trainer(folder, model)
-        best = _Best(folder.config.training.checkpoint_every, trainer.anneal)
+        best = _Best(folder.config.training.checkpoint_every, trainer.settled)
         if _restore(folder, model, trainer, best):
             return
         with _history(folder if world.rank == 0 else None) as history:
@@ -171,7 +171,7 @@ class _Best:
     """Finds the checkpoint before which F_q, averaged over `window` steps, was lowest."""
 
     window: int
-    anneal: Anneal | None = None
+    settled: Callable[[int], bool] = lambda step: True  # noqa: ARG005
     f_q: float = math.inf
     step: int = 0
     recent: deque[float] = field(init=False)
@@ -180,7 +180,7 @@ class _Best:
         self.recent = deque(maxlen=self.window)
 
     def see(self, record: Record) -> None:
-        if not record.skipped and (self.anneal is None or self.anneal.done(record.step - 1)):
+        if not record.skipped and self.settled(record.step - 1):
             # nan and −inf are none, and no better than any: neither may hide in the average of others
             self.recent.append(record.f_q if record.f_q > -math.inf else math.inf)
 
@@ -202,9 +202,9 @@ class _Best:
 
 def _trainer(folder: RunFolder, model: Any) -> Trainer:
     arguments = arguments_of(folder.config.training)
-    estimator = ESTIMATORS[arguments.pop("estimator")]
     del arguments["checkpoint_every"]
     try:
+        estimator = estimator_of(arguments.pop("estimator"), arguments.pop("estimator_options"))
         return Trainer(model, folder.action, estimator, generator=folder.generator("training"), **arguments)
     except ValueError as error:
         raise ConfigError(f"training: {error}") from error

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -166,6 +166,17 @@ class Action(ABC):
         numbers = ", ".join(f"{name} = {_plain(value)}" for name, value in shown.items())
         return Words(type(self).__name__, numbers)
 
+    def on_lattice(self, lattice: Sequence[int]) -> "Action":
+        """The same theory on another lattice; a dataclass with a `lattice` needs no method of its own.
+
+        Raises:
+            ValueError: for a theory that is bound to its lattice.
+        """
+        own = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        if not any(one.name == "lattice" and one.init for one in own):
+            raise ValueError(f"expected a theory with `on_lattice`, got {type(self).__name__}")
+        return dataclasses.replace(self, lattice=tuple(lattice))  # pyright: ignore[reportArgumentType]
+
     def check(self, x: Tensor) -> None:
         """Refuse a batch of fields of another shape.
 
@@ -227,6 +238,9 @@ class Sum(Action):
     @property
     def kind(self) -> FieldKind:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.first.kind
+
+    def on_lattice(self, lattice: Sequence[int]) -> Action:
+        return Sum(self.first.on_lattice(lattice), self.second.on_lattice(lattice))
 
     @property
     def z2_symmetric(self) -> bool:
@@ -305,6 +319,9 @@ class Scaled(Action):
     @property
     def kind(self) -> FieldKind:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.kind
+
+    def on_lattice(self, lattice: Sequence[int]) -> Action:
+        return Scaled(self.inner.on_lattice(lattice), self.factor)
 
     @property
     def z2_symmetric(self) -> bool:

@@ -1,6 +1,7 @@
 """Training as an iterator of records, which its owner logs, stops, checkpoints and resumes."""
 
 from latflow.training.annealing import Anneal
+from latflow.training.curriculum import Curriculum
 from latflow.training.optimizers import OptimizerFactory, make_optimizer, optimizer_names
 from latflow.training.schedules import Schedule, ScheduleName
 from latflow.training.trainer import PrecisionName, Record, Trainer, train
@@ -8,6 +9,7 @@ from latflow.training.world import World, joined
 
 __all__ = [
     "Anneal",
+    "Curriculum",
     "OptimizerFactory",
     "PrecisionName",
     "Record",

@@ -29,6 +29,11 @@ class Anneal:
         if not 0 <= self.start < 1 or self.steps < 1:
             raise ValueError(f"expected 0 ≤ start < 1 and steps ≥ 1, got {self}")
 
+    @property
+    def total(self) -> int:
+        """Steps for another action than S."""
+        return self.steps
+
     def done(self, step: int) -> bool:
         """Whether the update number `step` (from 0) is made for S itself."""
         return step >= self.steps

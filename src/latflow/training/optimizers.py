@@ -1,7 +1,7 @@
 """Optimisers: those of `torch.optim` by name, or any other by what makes it."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ def optimizer_names() -> list[str]:
 
 def make_optimizer(
     optimizer: str | OptimizerFactory,
-    parameters: list[nn.Parameter],
+    parameters: Sequence[nn.Parameter] | Sequence[list[nn.Parameter]],
     learning_rate: float,
     options: Mapping[str, Any],
 ) -> torch.optim.Optimizer:
@@ -26,7 +26,7 @@ def make_optimizer(
 
     Args:
         optimizer: a name, or what makes one.
-        parameters: to be trained.
+        parameters: to be trained, or several groups of them.
         learning_rate: at the start; the trainer sets it anew before every step.
         options: of the optimiser, such as betas and weight_decay; the others are as torch has them.
 
@@ -38,7 +38,8 @@ def make_optimizer(
     if factory is None:
         raise ValueError(f"expected optimizer {', '.join(optimizer_names())}, got {optimizer!r}")
     try:
-        made = factory(parameters, lr=learning_rate, **options)
+        groups = [{"params": one} if isinstance(one, list) else one for one in parameters]
+        made = factory(groups, lr=learning_rate, **options)
     except TypeError as error:
         legal = ", ".join(
             name for name in inspect.signature(factory).parameters if name not in ("params", "lr")
@@ -54,6 +55,27 @@ def make_optimizer(
             "evaluates the loss again"
         )
     return made
+
+
+def grouped(density: nn.Module, factors: Mapping[str, float]) -> dict[float, list[nn.Parameter]]:
+    """The parameters that are trained, by the factor of their learning rate.
+
+    Raises:
+        ValueError: for a factor that is not positive, and for a beginning that no name has.
+    """
+    names = [name for name, parameter in density.named_parameters() if parameter.requires_grad]
+    for beginning, factor in factors.items():
+        if not factor > 0 or not any(name.startswith(beginning) for name in names):
+            raise ValueError(
+                f"expected positive factors by beginnings of the names {', '.join(names)}, got "
+                f"{beginning} = {factor}"
+            )
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in density.named_parameters():
+        if parameter.requires_grad:
+            fitting = [beginning for beginning in factors if name.startswith(beginning)]
+            groups.setdefault(factors[max(fitting, key=len)] if fitting else 1.0, []).append(parameter)
+    return groups
 
 
 def _named() -> dict[str, type[torch.optim.Optimizer]]:

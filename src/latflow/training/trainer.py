@@ -16,7 +16,8 @@ from latflow.estimators import Estimator, reinforce
 from latflow.formulas import effective_sample_size
 from latflow.theories.base import Action
 from latflow.training.annealing import Anneal
-from latflow.training.optimizers import OptimizerFactory, make_optimizer
+from latflow.training.curriculum import Curriculum
+from latflow.training.optimizers import OptimizerFactory, grouped, make_optimizer
 from latflow.training.schedules import Plateau, Schedule
 from latflow.training.world import World
 from latflow.types import Count, Positive, Whole
@@ -34,7 +35,7 @@ class Record:
         step: counted from 1.
         loss: value of the surrogate loss, meaningful only for `reparametrization` and `forward_kl`.
         f_q: variational free energy F_q = −mean(log_weight) of the batch; of the weaker action while that is
-            annealed, as is `ess`.
+            annealed, and of the smaller lattice in a curriculum, as is `ess`.
         f_q_std: standard deviation of the log-weights of the batch.
         ess: effective sample size of the batch, as a fraction.
         grad_norm: Euclidean norm of the gradient, before clipping.
@@ -90,6 +91,9 @@ class Trainer(Iterator[Record]):
             float16 a gradient that overflows as the loss is scaled up does not count: the scale is lowered.
         anneal: how the action rises to S in the first steps; None for S throughout. Plateaus of the schedule
             are looked for only afterwards: F_q belongs to another action at every step before.
+        curriculum: smaller lattices for the first steps; None for that of the theory throughout.
+        rate_factors: of the learning rate, by the beginnings of the names of parameters, such as
+            {"prior": 3.0}; the longest that fits counts, and 1 where none does.
 
     Raises:
         ValueError: for arguments out of range, an action whose exp(−S) cannot be normalised, or a batch that
@@ -116,6 +120,8 @@ class Trainer(Iterator[Record]):
         precision: PrecisionName = "full",
         max_skipped: Whole = 20,
         anneal: Anneal | None = None,
+        curriculum: Curriculum | None = None,
+        rate_factors: Mapping[str, Positive] = MappingProxyType({}),
     ) -> None:
         if not isinstance(density, nn.Module):
             raise ValueError(f"expected a density that is an nn.Module, got {type(density).__name__}")
@@ -133,9 +139,13 @@ class Trainer(Iterator[Record]):
         self.steps, self.batch, self.sub_batch = steps, batch, sub_batch or batch
         self.generator, self.learning_rate, self.clip = generator, learning_rate, clip
         self.schedule = schedule or Schedule()
-        self.precision, self.max_skipped, self.anneal = precision, max_skipped, anneal
+        self.precision, self.max_skipped = precision, max_skipped
+        self.anneal, self.curriculum = anneal, curriculum
+        self._elsewhere = {} if curriculum is None else curriculum.parts(density, action)
         self.parameters = [p for p in density.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(optimizer, self.parameters, learning_rate, optimizer_options)
+        groups = grouped(density, rate_factors)
+        self.factors = list(groups)
+        self.optimizer = make_optimizer(optimizer, list(groups.values()), learning_rate, optimizer_options)
         # float16 underflows without a scale; bfloat16 has the exponents of float32
         self.scaler = torch.amp.GradScaler(generator.device.type, enabled=precision == "float16")
         self.plateau = Plateau(self.schedule.patience)
@@ -146,8 +156,8 @@ class Trainer(Iterator[Record]):
             raise StopIteration
         start = time.perf_counter()
         rate = self.learning_rate * self.schedule.multiplier(self.step, self.steps, self.plateau.falls)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
+            group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss, log_weight = self._backward()
         # DistributedDataParallel would do this within `forward` of a module, which densities need not have
@@ -160,7 +170,7 @@ class Trainer(Iterator[Record]):
         overflow = False
         if finite:
             self.scaler.step(self.optimizer)
-            if self.anneal is None or self.anneal.done(self.step):
+            if self.settled(self.step):
                 self.plateau.update(f_q)
         if self.scaler.is_enabled():
             overflow = math.isfinite(loss_value) and self.scaler.get_scale() > 1
@@ -170,6 +180,17 @@ class Trainer(Iterator[Record]):
         self._guard(finite or overflow, loss_value, grad_norm)
         return Record(self.step, loss_value, f_q, std, ess, grad_norm, rate, self.seconds, not finite)
 
+    def settled(self, step: int) -> bool:
+        """Whether the update number `step` (from 0) is made for the theory itself, on its own lattice."""
+        annealed = self.anneal is None or self.anneal.done(step)
+        return annealed and (self.curriculum is None or step >= self.curriculum.total)
+
+    def _parts(self) -> tuple[Density, Action]:
+        """The density and the action of this step."""
+        lattice = None if self.curriculum is None else self.curriculum.lattice(self.step)
+        density, action = (self.density, self.action) if lattice is None else self._elsewhere[lattice]
+        return density, action if self.anneal is None else self.anneal.action(action, self.step)
+
     def _backward(self) -> tuple[Tensor, Tensor]:
         """Leave this process's part of the gradient in the parameters.
 
@@ -177,9 +198,9 @@ class Trainer(Iterator[Record]):
         """
         losses, log_weights = [], []
         device = self.generator.device.type
-        action = self.action if self.anneal is None else self.anneal.action(self.action, self.step)
+        density, action = self._parts()
         pieces = self.estimator.pieces(
-            self.density, action, self.share, self.generator, self.sub_batch, self.world.gather
+            density, action, self.share, self.generator, self.sub_batch, self.world.gather
         )
         while True:
             # older PyTorch would reuse weights that were lowered while drawing, where they had no graph
