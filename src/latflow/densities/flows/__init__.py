@@ -5,6 +5,16 @@ from latflow.densities.files import load_density as load_flow
 from latflow.densities.files import save_density as save_flow
 from latflow.densities.flows.base import Bijection, Compose, Flow, Inverse
 from latflow.densities.flows.circular_maps import CircularMap, CircularSpline, ProjectionMixture
+from latflow.densities.flows.continuous import (
+    ContinuousFlow,
+    HolonomyMap,
+    KernelField,
+    OnPlaquettes,
+    PlaquetteField,
+    VectorField,
+    continuous_flow,
+    continuous_gauge_flow,
+)
 from latflow.densities.flows.coupling import Coupling, CouplingLayer, OddMap, Scale, SiteMap
 from latflow.densities.flows.fourier import FourierLayer
 from latflow.densities.flows.gauge import GaugeCoupling
@@ -26,6 +36,7 @@ from latflow.densities.flows.presets import affine_flow, spline_flow
 from latflow.densities.flows.priors import Normal, Prior
 from latflow.densities.flows.pullback import Pullback
 from latflow.densities.flows.scalar_maps import Affine, RealMap, ScalarMap, Spline
+from latflow.densities.flows.sector_links import SectorLinks
 
 __all__ = [
     "Affine",
@@ -33,6 +44,7 @@ __all__ = [
     "CircularMap",
     "CircularSpline",
     "Compose",
+    "ContinuousFlow",
     "ConvNet",
     "Coupling",
     "CouplingLayer",
@@ -40,15 +52,19 @@ __all__ = [
     "Flow",
     "FourierLayer",
     "GaugeCoupling",
+    "HolonomyMap",
     "Interleaved",
     "Inverse",
+    "KernelField",
     "LinkPattern",
     "MinimalNetwork",
     "Network",
     "Normal",
     "OddMap",
+    "OnPlaquettes",
     "OnSublattices",
     "Parities",
+    "PlaquetteField",
     "Prior",
     "ProjectionMixture",
     "Pullback",
@@ -56,13 +72,17 @@ __all__ = [
     "RealMap",
     "ScalarMap",
     "Scale",
+    "SectorLinks",
     "SiteMap",
     "Spline",
     "TheoryPrior",
     "UniformLinks",
+    "VectorField",
     "Z2ConvNet",
     "affine_flow",
     "build_flow",
+    "continuous_flow",
+    "continuous_gauge_flow",
     "gauge_flow",
     "interleave",
     "kernel_for",
