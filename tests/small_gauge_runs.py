@@ -23,7 +23,7 @@ SMALL_LINKS = [
     "beside.block=100",
     "compute.threads=1",
 ]
-"""Changes to the presets u1 and schwinger-8x8."""
+"""Changes to the presets u1 and schwinger-16x16-published."""
 
 U1 = ["action.lattice=[4, 8]", "action.beta=0.5", "name=links"]
 SCHWINGER = [

@@ -32,7 +32,7 @@ def u1(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def schwinger(tmp_path_factory):
-    run = sampled(tmp_path_factory.mktemp("schwinger") / "run", "schwinger-8x8", *SCHWINGER)
+    run = sampled(tmp_path_factory.mktemp("schwinger") / "run", "schwinger-16x16-published", *SCHWINGER)
     return run, validate(run)
 
 
@@ -40,7 +40,7 @@ def schwinger(tmp_path_factory):
 def one_flavour(tmp_path_factory):
     """One flavour at a large κ, where many determinants are negative."""
     changes = ["action.lattice=[4, 4]", "action.beta=0.5", "action.kappa=0.4", "action.flavours=1"]
-    run = sampled(tmp_path_factory.mktemp("one") / "run", "schwinger-8x8", *changes)
+    run = sampled(tmp_path_factory.mktemp("one") / "run", "schwinger-16x16-published", *changes)
     return run, validate(run)
 
 
@@ -144,7 +144,7 @@ def test_links_are_kept_on_request(tmp_path):
 
 
 def test_stages_that_are_missing_leave_a_sentence(tmp_path):
-    run = Run.create(tmp_path / "run", load_config("schwinger-8x8", [*SMALL_LINKS, *SCHWINGER]))
+    run = Run.create(tmp_path / "run", load_config("schwinger-16x16-published", [*SMALL_LINKS, *SCHWINGER]))
     run.sample_beside()
     made = {plate.name: plate for plate in plates(Material(run))}
     assert list(made) == OF_FERMIONS

@@ -328,7 +328,7 @@ def test_both_signs_of_spins_are_counted():
 
 def fermions(*changes: str) -> Run:
     short = ["training.steps=4", "sampling.steps=60", "beside.steps=30", "beside.chains=4"]
-    return finished("schwinger-8x8", *SMALL_LINKS, *SCHWINGER, *short, *changes)
+    return finished("schwinger-16x16-published", *SMALL_LINKS, *SCHWINGER, *short, *changes)
 
 
 def test_a_run_with_fermions_shows_its_topology():
