@@ -56,6 +56,26 @@ def test_every_slice_is_a_source(source):
     torch.testing.assert_close(norms, expected, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("kappa", [0.1, 0.276, 0.6])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("lattice", [(3, 3), (4, 6), (7, 4), (3, 8)])
+def test_propagators_from_a_slice_are_columns_of_the_dense_inverse(lattice, boundary, kappa):
+    links = random_links(lattice)
+    whole = inverse(wilson.dense(links, kappa, boundary)).view(3, *lattice, 2, *lattice, 2)
+    for source in (0, lattice[0] - 1):
+        columns = wilson.slice_propagator(links, kappa, boundary, source)
+        expected = whole[:, :, :, :, source].roll(-source, 1)
+        torch.testing.assert_close(columns, expected, rtol=0, atol=1e-11)
+
+
+def test_the_pion_of_one_mass_is_a_mixed_one():
+    links = random_links((6, 4))
+    mixed = observables.pion_correlator(links, (KAPPA, KAPPA * (1 + 1e-13)), sources=2)
+    torch.testing.assert_close(mixed, observables.pion_correlator(links, KAPPA, sources=2))
+    one, other = observables.pion_correlators(links, [(0.2, KAPPA), (KAPPA, 0.2)], sources=3)
+    torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("kappa", [0.1, 0.45, 0.6])
 def test_slices_at_other_hopping_parameters(kappa):
     links = random_links((5, 4))

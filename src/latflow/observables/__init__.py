@@ -9,7 +9,12 @@ from latflow.formulas import (
     susceptibility,
 )
 from latflow.observables.base import Observable, Observe, Sectors, observing
-from latflow.observables.fermions import chiral_condensate, determinant_sign, pion_correlator
+from latflow.observables.fermions import (
+    chiral_condensate,
+    determinant_sign,
+    pion_correlator,
+    pion_correlators,
+)
 from latflow.observables.gauge import closed_loop, plaquette, polyakov_loop, topological_charge, wilson_loop
 from latflow.observables.recording import recorded
 from latflow.observables.scalar import lowest_mode, magnetization, phi_squared, two_point
@@ -32,6 +37,7 @@ __all__ = [
     "observing",
     "phi_squared",
     "pion_correlator",
+    "pion_correlators",
     "plaquette",
     "polyakov_loop",
     "recorded",

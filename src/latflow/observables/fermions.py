@@ -1,11 +1,13 @@
 """Observables of Wilson fermions in a two-dimensional U(1) gauge field, of each configuration."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from latflow.types import Links, LogProb
-from latflow.wilson import Boundary, determinant_and_condensate, log_abs_det, slice_norms
+from latflow.wilson import Boundary, determinant_and_condensate, log_abs_det, slice_norms, slice_propagator
 
 
 def chiral_condensate(links: Links, kappa: float, boundary: Boundary = "antiperiodic") -> LogProb:
@@ -40,20 +42,24 @@ def determinant_sign(links: Links, kappa: float, boundary: Boundary = "antiperio
 
 
 def pion_correlator(
-    links: Links, kappa: float, boundary: Boundary = "antiperiodic", sources: int = 1
+    links: Links,
+    kappa: float | tuple[float, float],
+    boundary: Boundary = "antiperiodic",
+    sources: int = 1,
 ) -> Float[Tensor, "batch times"]:
-    """Pseudoscalar correlator of two degenerate flavours at momentum zero, for t = 0 … L0//2.
+    """Pseudoscalar correlator of two different flavours at momentum zero, for t = 0 … L0//2.
 
-        C(t) = L1⁻¹ Σ_{x, y} Σ_{s, s'} |D⁻¹(t0+t, x, s'; t0, y, s)|²
+        C(t) = L1⁻¹ Re Σ_{x, y} Σ_{s, s'} S_1(t0+t, x, s'; t0, y, s) S_2*(t0+t, x, s'; t0, y, s),   S = D⁻¹
 
-    By D⁻¹(x,y)† = γ5 D⁻¹(y,x) γ5 it is Σ_x ⟨P(t0+t, x) P†(t0, y)⟩ of P = ψ̄_1 γ5 ψ_2, and the mean over y of a
+    By D⁻¹(x,y)† = γ5 D⁻¹(y,x) γ5 it is Σ_x ⟨P(t0+t, x) P†(t0, y)⟩ of P = ψ̄_2 γ5 ψ_1, and the mean over y of a
     source slice. The slices t0, and the times t and L0 − t, are averaged over.
 
     Args:
         links: link angles.
-        kappa: the hopping parameter κ.
+        kappa: the hopping parameter κ of both flavours, or (κ_1, κ_2).
         boundary: of the fermions in time.
-        sources: how many slices t0 to average over, evenly spaced from 0 on: each costs one elimination.
+        sources: how many slices t0 to average over, evenly spaced from 0 on: each costs one elimination for
+            each κ.
 
     Warns:
         NearSingularWarning: when D is close to singular.
@@ -61,10 +67,38 @@ def pion_correlator(
     Raises:
         ValueError: as `chiral_condensate`, and unless there are 1 to L0 sources.
     """
+    kappas = kappa if isinstance(kappa, tuple) else (kappa, kappa)
+    (correlator,) = pion_correlators(links, [kappas], boundary, sources)
+    return correlator
+
+
+def pion_correlators(
+    links: Links,
+    pairs: Sequence[tuple[float, float]],
+    boundary: Boundary = "antiperiodic",
+    sources: int = 1,
+) -> list[Float[Tensor, "batch times"]]:
+    """`pion_correlator` of several pairs (κ_1, κ_2), with one elimination of a source slice for each κ."""
     l0, l1 = links.shape[2:]
     if not 1 <= sources <= l0:
         raise ValueError(f"expected 1 to {l0} sources, got {sources}")
+    mixed = {kappa for pair in pairs if pair[0] != pair[1] for kappa in pair}
+    plain = {kappa for kappa, _ in pairs} - mixed
+    total = [links.new_zeros(len(links), l0) for _ in pairs]
     with torch.no_grad():
-        slices = [slice_norms(links, kappa, boundary, n * l0 // sources) for n in range(sources)]
-    correlator = torch.stack(slices).mean(0) / l1
-    return (0.5 * (correlator + correlator.flip(1).roll(1, 1)))[:, : l0 // 2 + 1]
+        for slice_ in (n * l0 // sources for n in range(sources)):
+            norms = {kappa: slice_norms(links, kappa, boundary, slice_) for kappa in plain}
+            columns = {kappa: slice_propagator(links, kappa, boundary, slice_) for kappa in mixed}
+            for sum_, (one, other) in zip(total, pairs, strict=True):
+                sum_ += norms[one] if one in norms else _product(columns[one], columns[other])
+    return [_of_both_times(sum_ / (sources * l1)) for sum_ in total]
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """Re Σ one · other* over all but configuration and time."""
+    return (one.real * other.real + one.imag * other.imag).flatten(2).sum(2)
+
+
+def _of_both_times(correlator: Tensor) -> Tensor:
+    """The mean over t and L0 − t, for t = 0 … L0//2."""
+    return (0.5 * (correlator + correlator.flip(1).roll(1, 1)))[:, : correlator.shape[1] // 2 + 1]

@@ -8,7 +8,7 @@ from latflow.wilson.determinant import (
 )
 from latflow.wilson.noise import solve, stochastic_condensate
 from latflow.wilson.operator import Boundary, apply, dense, hops
-from latflow.wilson.propagator import slice_norms
+from latflow.wilson.propagator import slice_norms, slice_propagator
 from latflow.wilson.spectrum import hermitian_spectrum, spectrum
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "hops",
     "log_abs_det",
     "slice_norms",
+    "slice_propagator",
     "solve",
     "spectrum",
     "stochastic_condensate",

@@ -1,6 +1,8 @@
 """Columns of D⁻¹: from a whole time slice, by elimination."""
 
-from jaxtyping import Float
+import math
+
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from latflow.types import Links
@@ -31,9 +33,7 @@ def slice_norms(
     Raises:
         ValueError: for links of another shape, a boundary of another name, or a slice beyond L0.
     """
-    hops(links[:1], boundary)
-    if not 0 <= source < links.shape[2]:
-        raise ValueError(f"expected a source from 0 to {links.shape[2] - 1}, got {source}")
+    _checked(links, boundary, source)
     (norms,), singular = with_escalation(
         links,
         kappa,
@@ -42,6 +42,25 @@ def slice_norms(
     )
     warn_if_any(singular, kappa)
     return norms.to(links.dtype)
+
+
+def slice_propagator(
+    links: Links, kappa: float, boundary: Boundary = "antiperiodic", source: int = 0
+) -> Complex[Tensor, "batch L0 L1 2 L1 2"]:
+    """D⁻¹(t0+t, x, s; t0, y, s') from a whole slice t0, at (batch, t, x, s, y, s').
+
+    A row beyond the end of time has the sign of the boundary: it is the one of D⁻¹ at t0+t−L0. The source is
+    the slice t0; arguments, cost, warning and exceptions are those of `slice_norms`.
+    """
+    _checked(links, boundary, source)
+    (columns,), singular = with_escalation(
+        links,
+        kappa,
+        reduced=lambda part, span: _reduced_columns(part, kappa, boundary, source, span),
+        dense=lambda part: _dense_columns(part, kappa, boundary, source),
+    )
+    warn_if_any(singular, kappa)
+    return columns
 
 
 def _reduced(
@@ -53,10 +72,34 @@ def _reduced(
 
 
 def _dense(links: Tensor, kappa: float, boundary: Boundary, source: int) -> tuple[Results, Tensor]:
+    (columns,), pivot_ratio = _dense_columns(links, kappa, boundary, source)
+    return (_squared(columns).sum((2, 3, 4, 5)),), pivot_ratio
+
+
+def _reduced_columns(
+    links: Tensor, kappa: float, boundary: Boundary, source: int, span: int | None
+) -> tuple[Results, Tensor]:
+    """X = D⁻¹γ5 is eliminated in the basis that (σ_x + σ_z)/√2 makes of the one of D, with γ5 = σ_x there."""
+    elimination = eliminate(hops(links, boundary).roll(-source, 2), kappa, span)
+    columns = from_first_slice(elimination)
+    l1 = columns.shape[-1] // 2
+    inverse = columns.roll(l1, -1).unflatten(-1, (2, l1)).unflatten(2, (2, l1)).permute(0, 1, 3, 2, 5, 4)
+    turn = inverse.new_tensor([[1, 1], [1, -1]]) / math.sqrt(2)
+    turned = (turn @ inverse.transpose(3, 4)) @ turn  # over spins: (batch, t, x, y, s, s')
+    return (turned.transpose(3, 4),), elimination.pivot_ratio
+
+
+def _dense_columns(links: Tensor, kappa: float, boundary: Boundary, source: int) -> tuple[Results, Tensor]:
     l0, l1 = links.shape[2:]
     inverse, determinant = inverse_and_determinant(dense(links, kappa, boundary))
-    columns = inverse.view(len(links), l0, 2 * l1, l0, 2 * l1)[:, :, :, source]
-    return (_squared(columns).sum((2, 3)).roll(-source, 1),), determinant.pivot_ratio
+    columns = inverse.view(len(links), l0, l1, 2, l0, l1, 2)[:, :, :, :, source]
+    return (columns.roll(-source, 1),), determinant.pivot_ratio
+
+
+def _checked(links: Tensor, boundary: Boundary, source: int) -> None:
+    hops(links[:1], boundary)
+    if not 0 <= source < links.shape[2]:
+        raise ValueError(f"expected a source from 0 to {links.shape[2] - 1}, got {source}")
 
 
 def _squared(values: Tensor) -> Tensor:

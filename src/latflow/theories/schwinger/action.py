@@ -1,62 +1,97 @@
 """Dynamical Wilson fermions in a two-dimensional U(1) gauge field, and the Schwinger model."""
 
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
 
 from latflow.formulas import effective_mass
 from latflow.observables.base import Observable
-from latflow.observables.fermions import pion_correlator
+from latflow.observables.fermions import pion_correlators
 from latflow.theories.base import Action, Evaluation, Scaled, Sum, Words, check_finite
 from latflow.theories.u1 import LinkTheory, U1Gauge
 from latflow.types import Count, Lattice, Links, LogProb
 from latflow.wilson import Boundary, determinant_and_condensate, log_abs_det
 
-_PION_MASSES = (1, 2, 3, 4)
-"""The times t at which tables have the effective mass of the pion."""
+_MASSES = (1, 2, 3, 4)
+"""The times t at which tables have the effective mass of a meson."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class WilsonFermions(LinkTheory):
     """What N_f flavours of Wilson fermions add to the action of the gauge field.
 
-        S(θ) = −N_f log |det D(θ)|
+        S(θ) = −Σ_f log |det D(κ_f; θ)|
 
-    The fermions are integrated out. The sign of det D, which is real, is left out: an even number of flavours
-    has none, and averages for an odd number are reweighted with it. The force comes from the same elimination
-    as the determinant. Source: Białas, Korcyl, Stebel, Training normalizing flows with computationally
-    intensive target probability distributions, section 5.
+    The fermions are integrated out. The sign of Π_f det D(κ_f), which is real, is left out: where every κ
+    belongs to an even number of flavours there is none, and elsewhere averages are reweighted with it. The
+    force comes from the same elimination as the determinant; flavours of one κ share it. Source: Białas,
+    Korcyl, Stebel, Training normalizing flows with computationally intensive target probability
+    distributions, section 5.
 
     Args:
         lattice: the two side lengths (L0, L1), each at least 3.
-        kappa: the hopping parameter κ.
-        flavours: N_f, at least 1.
+        kappa: the hopping parameter κ of all flavours, or one for each of them.
+        flavours: N_f, at least 1; as many as there are κ, and 2 for a single number, if None.
         boundary: of the fermions in time, "antiperiodic" or "periodic".
+
+    Attributes:
+        kappa: one number where all flavours have the same.
+        flavours: N_f.
 
     Raises:
         ValueError: for a lattice that is not two-dimensional or has a side below 3, a κ that is not
-            finite, and for no flavour.
+            finite, no flavour, and for another number of flavours than of κ.
+
+    Example:
+        >>> WilsonFermions((4, 4), kappa=(0.276, 0.25)).flavours
+        2
+        >>> WilsonFermions((4, 4), kappa=(0.25, 0.25)) == WilsonFermions((4, 4), 0.25, flavours=2)
+        True
     """
 
-    kappa: float
-    flavours: Count = 2
-    boundary: Boundary = "antiperiodic"
+    kappa: float | tuple[float, ...]
+    flavours: int
+    boundary: Boundary
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        lattice: Lattice,
+        kappa: float | Sequence[float],
+        flavours: Count | None = None,
+        boundary: Boundary = "antiperiodic",
+    ) -> None:
+        number = flavours if flavours is not None else (len(kappa) if isinstance(kappa, Sequence) else 2)
+        if number < 1:
+            raise ValueError(f"expected at least one flavour, got {number}")
+        kappas = tuple(kappa) if isinstance(kappa, Sequence) else (kappa,) * number
+        if len(kappas) != number:
+            raise ValueError(f"expected a kappa for each of {number} flavours, got {len(kappas)}: {kappas}")
+        for one in kappas:
+            check_finite(kappa=one)
+        object.__setattr__(self, "lattice", lattice)
+        object.__setattr__(self, "kappa", kappas if len(set(kappas)) > 1 else kappas[0])
+        object.__setattr__(self, "flavours", number)
+        object.__setattr__(self, "boundary", boundary)
         super().__post_init__()
-        check_finite(kappa=self.kappa)
         if min(self.lattice) < 3:
             raise ValueError(f"expected sides of at least 3 for fermions, got {self.lattice}")
-        if self.flavours < 1:
-            raise ValueError(f"expected at least one flavour, got {self.flavours}")
+
+    @property
+    def shares(self) -> dict[float, int]:
+        """How many flavours have each κ, in the order of the flavours."""
+        return dict(Counter(self.kappa)) if isinstance(self.kappa, tuple) else {self.kappa: self.flavours}
 
     def __call__(self, x: Links) -> LogProb:
         self.check(x)
-        return -self.flavours * log_abs_det(x, self.kappa, self.boundary)[0]
+        terms = [-n * log_abs_det(x, kappa, self.boundary)[0] for kappa, n in self.shares.items()]
+        return torch.stack(terms).sum(0)
 
     def evaluate(self, x: Links) -> Evaluation:
-        """Value and force by one elimination."""
+        """Value and force by one elimination for each κ."""
         self.check(x)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
@@ -66,55 +101,90 @@ class WilsonFermions(LinkTheory):
 
     @property
     def reweighting(self) -> str | None:
-        """The sign of det D, for an odd number of flavours."""
-        return "sign" if self.flavours % 2 else None
+        """The sign of Π_f det D(κ_f), where a κ belongs to an odd number of flavours."""
+        return "sign" if any(n % 2 for n in self.shares.values()) else None
 
     @property
     def words(self) -> Words:
-        numbers = f"κ = {self.kappa:g}, N_f = {self.flavours}, {self.boundary} in time".replace("-", "−")
-        return Words("Wilson fermions", numbers, "S = −N_f log |det D|")
+        numbers = f"{_kappas(self)}, N_f = {self.flavours}, {self.boundary} in time"
+        return Words("Wilson fermions", numbers, f"S = −{_determinants(self)}")
 
     def own_observables(self) -> tuple[Observable, ...]:
-        """Condensate, sign of det D, and the pion: its correlator in time and effective masses."""
-        last = self.lattice[0] // 2 - 1
-        masses = [_pion_mass(t) for t in _PION_MASSES if t <= last]
+        """Condensate of each κ, sign, and the pions: their correlators in time and effective masses."""
+        eliminated = self._from_elimination  # one object: what shares a function is computed by one call
+        sign = self._sign_words
         return (
+            *(self._condensate(i, eliminated) for i in range(len(self.shares))),
             Observable(
-                "condensate", "⟨Tr D⁻¹⟩/V (condensate)", self._from_elimination, slow=True,
-                shown=("history",), symbol="the condensate", tex="condensate",
-                meaning="The condensate is V⁻¹ Re Tr D⁻¹.",
-            ),
-            Observable(
-                "sign", "⟨σ⟩, σ = sign det D", self._from_elimination, quantum=2.0, reweighted=False,
+                "sign", f"⟨σ⟩, σ = {sign}", eliminated, quantum=2.0, reweighted=False,
                 rests_on=lambda average: 1 - abs(average), shown=("history",), symbol="σ", tex=r"$\sigma$",
-                meaning="σ is the sign of det D; where it follows (−1)^Q, its changes are moves between even "
-                "and odd topological sectors.",
+                meaning=f"σ is {sign.replace('sign', 'the sign of')}; where the sign of one det D follows "
+                "(−1)^Q, its changes are moves between even and odd topological sectors.",
             ),
-            Observable(
-                "pion", function=self._pion, axes=("time",), symbol="the pion correlator",
-                meaning="The pseudoscalar correlator C(t) along direction 0, symmetric about L₀/2. "
-                "Neighbouring times are strongly correlated, so several pulls of one sign are no surprise.",
-            ),
-            *masses,
+            *self._pions(),
         )  # fmt: skip
 
-    def _from_elimination(self, links: Links) -> dict[str, Tensor]:
-        _, sign, condensate = determinant_and_condensate(links, self.kappa, self.boundary)
-        return {"condensate": condensate, "sign": sign}
+    def _suffix(self, *flavours: int) -> str:
+        """Of a name, where there are several κ to tell apart, counted from 1."""
+        return f"_{''.join(str(i + 1) for i in flavours)}" if len(self.shares) > 1 else ""
 
-    def _pion(self, links: Links) -> Tensor:
-        return pion_correlator(links, self.kappa, self.boundary)
+    def _condensate(self, i: int, eliminated: Callable[[Links], dict[str, Tensor]]) -> Observable:
+        which = f", {_kappa(list(self.shares)[i])}" if len(self.shares) > 1 else ""
+        return Observable(
+            f"condensate{self._suffix(i)}", f"⟨Tr D⁻¹⟩/V (condensate{which})", eliminated, slow=True,
+            shown=("history",), symbol=f"the condensate{which}", tex=f"condensate{which}",
+            meaning=f"The condensate is V⁻¹ Re Tr D⁻¹{which.replace(',', ' at')}.",
+        )  # fmt: skip
+
+    @property
+    def _signs(self) -> list[float]:
+        """The κ whose signs make the sign: those of an odd number of flavours, or the first one."""
+        return [kappa for kappa, n in self.shares.items() if n % 2] or list(self.shares)[:1]
+
+    @property
+    def _sign_words(self) -> str:
+        if len(self.shares) == 1:
+            return "sign det D"
+        return "sign " + " ".join(f"det D({kappa:g})".replace("-", "−") for kappa in self._signs)
+
+    def _from_elimination(self, links: Links) -> dict[str, Tensor]:
+        found = {kappa: determinant_and_condensate(links, kappa, self.boundary) for kappa in self.shares}
+        sign = torch.stack([found[kappa].sign for kappa in self._signs]).prod(0)
+        condensates = {f"condensate{self._suffix(i)}": one.condensate for i, one in enumerate(found.values())}
+        return {**condensates, "sign": sign}
+
+    def _pions(self) -> Iterator[Observable]:
+        """The pion of each pair of κ: of two flavours that have them, though there may be but one of each."""
+        last, correlators = self.lattice[0] // 2 - 1, self._correlators
+        for suffix, kappas in self._pairs().items():
+            of = " of " + " and ".join(map(_kappa, dict.fromkeys(kappas))) if suffix else ""
+            yield Observable(
+                f"pion{suffix}", function=correlators, axes=("time",), symbol=f"the pion correlator{of}",
+                meaning="The pseudoscalar correlator C(t) along direction 0, symmetric about L₀/2. "
+                "Neighbouring times are strongly correlated, so several pulls of one sign are no surprise.",
+            )  # fmt: skip
+            yield from (_mass(f"pion{suffix}", t, f"the pion{of}") for t in _MASSES if t <= last)
+
+    def _pairs(self) -> dict[str, tuple[float, float]]:
+        """The pairs of κ of which there are pions, by what their names have behind."""
+        kappas = list(self.shares)
+        places = combinations_with_replacement(range(len(kappas)), 2)
+        return {self._suffix(*sorted({i, j})): (kappas[i], kappas[j]) for i, j in places}
+
+    def _correlators(self, links: Links) -> dict[str, Tensor]:
+        found = pion_correlators(links, list(self._pairs().values()), self.boundary)
+        return {f"pion{suffix}": pion for suffix, pion in zip(self._pairs(), found, strict=True)}
 
 
 @dataclass(frozen=True, init=False)
 class Schwinger(Sum):
-    """The Schwinger model, `U1Gauge` + `WilsonFermions`: S(θ) = −β Σ cos P − N_f log |det D|.
+    """The Schwinger model, `U1Gauge` + `WilsonFermions`: S(θ) = −β Σ cos P − Σ_f log |det D(κ_f)|.
 
     Args:
         lattice: the two side lengths (L0, L1), each at least 3.
         beta: the inverse gauge coupling β.
-        kappa: the hopping parameter κ.
-        flavours: N_f.
+        kappa: the hopping parameter κ of all flavours, or one for each of them.
+        flavours: N_f; as many as there are κ, and 2 for a single number, if None.
         boundary: of the fermions in time.
 
     Raises:
@@ -128,8 +198,8 @@ class Schwinger(Sum):
         self,
         lattice: Lattice,
         beta: float,
-        kappa: float,
-        flavours: Count = 2,
+        kappa: float | Sequence[float],
+        flavours: Count | None = None,
         boundary: Boundary = "antiperiodic",
     ) -> None:
         super().__init__(U1Gauge(lattice, beta), WilsonFermions(lattice, kappa, flavours, boundary))
@@ -147,20 +217,38 @@ class Schwinger(Sum):
     def words(self) -> Words:
         fermions = self.second
         flavours = f"{fermions.flavours} flavour{'' if fermions.flavours == 1 else 's'}"
-        numbers = f"β = {self.first.beta:g}, κ = {fermions.kappa:g}".replace("-", "−")
-        times = "" if fermions.flavours == 1 else f"{fermions.flavours} "
+        beta = f"β = {self.first.beta:g}".replace("-", "−")
         return Words(
             "Schwinger model",
-            f"{numbers}, {flavours}, {fermions.boundary} in time",
-            f"S = −β Σₓ cos P(x) − {times}log |det D|",
+            f"{beta}, {_kappas(fermions)}, {flavours}, {fermions.boundary} in time",
+            f"S = −β Σₓ cos P(x) − {_determinants(fermions)}",
         )
 
 
-def _pion_mass(t: int) -> Observable:
+def _kappa(kappa: float) -> str:
+    return f"κ = {kappa:g}".replace("-", "−")
+
+
+def _kappas(fermions: WilsonFermions) -> str:
+    """One κ for all, or that of each flavour."""
+    kappas = fermions.kappa if isinstance(fermions.kappa, tuple) else (fermions.kappa,)
+    return "κ = " + ", ".join(f"{kappa:g}" for kappa in kappas).replace("-", "−")
+
+
+def _determinants(fermions: WilsonFermions) -> str:
+    """What the formula of the action has of the fermions: "2 log |det D|"."""
+    if len(fermions.shares) > 1:
+        return "Σ_f log |det D(κ_f)|"
+    return f"{'' if fermions.flavours == 1 else f'{fermions.flavours} '}log |det D|"
+
+
+def _mass(correlator: str, t: int, of: str) -> Observable:
+    """The effective mass at t of the meson of a correlator."""
+    meson, _, suffix = correlator.partition("_")
     return Observable(
-        f"pion_mass_{t}",
-        f"m_eff({t}) of the pion",
-        of=("pion",),
+        f"{meson}_mass{suffix and f'_{suffix}'}_{t}",
+        f"m_eff({t}) of {of}",
+        of=(correlator,),
         each=lambda c: c[..., t - 1 : t + 2],
         average=lambda c: effective_mass(c)[0],
         may_be_undefined=True,
