@@ -97,6 +97,14 @@ def test_an_odd_number_of_flavours_is_reweighted(one_flavour):
     # quenched draws know the sign as well: the three opinions meet on reweighted averages
     assert {("beside", "neighbour"), ("weights", "neighbour")} <= rows["plaquette"].pulls.keys()
     assert all(row.passed for row in verdict.rows), verdict.rows
+    # what it costs is told of every way
+    share = sign.mean() ** 2
+    assert verdict.diagnostics["beside_reweighted_share"] == pytest.approx(share, rel=1e-6)
+    assert {f"{way}reweighted_share" for way in ("", "weights_", "neighbour_")} <= verdict.diagnostics.keys()
+    note = next(note for note in verdict.notes if "the HMC + sector hops chain are reweighted" in note)
+    assert f"⟨σ⟩ = {sign.mean():.2f}" in note
+    assert f"{sign.size} configurations count as {share * sign.size:.0f}" in note
+    assert "Share that the sign leaves of the HMC" in write_report(run, verdict).read_text(encoding="utf-8")
     caption = next(plate.caption for plate in plates(Material(run)) if plate.name == "topological_charge")
     assert "Signs are not counted here" in caption
 

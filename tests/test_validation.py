@@ -36,8 +36,9 @@ from latflow.validation import (
     sector_checks,
     sign_checks,
 )
-from latflow.validation.doubts import of_weights
+from latflow.validation.doubts import doubts, of_weights
 from latflow.validation.evidence import finite_draws
+from latflow.validation.ways import beside_chain
 
 FREE = Phi4((4, 6), m2=0.8, lam=0.0)
 
@@ -419,6 +420,23 @@ def test_averages_of_an_odd_number_of_flavours_carry_the_sign():
         numbers = measured(action, series)
         assert abs(numbers["condensate"].pull(expected)) < 5, flavours
         assert abs(numbers["sign"].pull(0.2)) < 5
+
+
+@pytest.mark.parametrize(("minus", "doubted"), [(0.2, False), (0.497, True)])
+def test_a_sign_that_may_average_to_zero_is_a_doubt(minus, doubted):
+    rng = np.random.default_rng(7)
+    charge = rng.choice([0.0, 1.0, -1.0], (500, 4), p=[0.6, 0.2, 0.2])
+    sign = np.where(rng.random(charge.shape) < minus, -1.0, 1.0)
+    of_chain = {"condensate": rng.random(charge.shape), "sign": sign, "accepted": np.ones_like(sign)}
+    found = evidence(Schwinger((8, 8), 2.0, 0.276, 1), beside=u1_series(charge) | of_chain)
+    way = beside_chain(found)
+    assert way.diagnostics["beside_reweighted_share"] == pytest.approx(sign.mean() ** 2)
+    (note,) = way.notes
+    assert f"2000 configurations count as {2000 * sign.mean() ** 2:.0f}" in note
+    told = list(doubts(found, [way], []))
+    assert any("sign problem" in one for one in told) == doubted
+    # reweighting takes its share of the independent configurations
+    assert any("expected at least 50: beside.steps" in one for one in told) == doubted
 
 
 # --- drifts ---------------------------------------------------------------------------------------

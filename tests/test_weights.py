@@ -219,3 +219,19 @@ def test_acceptance_is_an_average_of_the_record():
     assert found.error == pytest.approx(math.sqrt(0.21 / 2000), rel=0.2)
     always = analysis.acceptance(np.ones(10, dtype=bool))
     assert (always.value, always.warning) == (1.0, "constant")
+
+
+def test_the_share_that_reweighting_leaves_is_that_of_the_variances():
+    """Of σ independent of O: var⟨Oσ⟩/⟨σ⟩ over N numbers is var(O) / (N share), for signs by themselves."""
+    rng = np.random.default_rng(21)
+    sign = np.where(rng.random((200, 4)) < 0.2, -1.0, 1.0)
+    assert analysis.reweighted_share(sign) == pytest.approx(sign.mean() ** 2)
+    log_weight = rng.standard_normal(800)
+    assert analysis.reweighted_share(np.ones(800), log_weight) == pytest.approx(
+        analysis.effective_sample_size(log_weight)
+    )
+    noise = rng.standard_normal(sign.shape)
+    found = analysis.measure(noise, np.zeros_like(noise), factor=sign)
+    assert found.error == pytest.approx(1 / math.sqrt(800 * analysis.reweighted_share(sign)), rel=0.15)
+    with pytest.raises(ValueError, match="not all zero"):
+        analysis.reweighted_share(np.zeros(3))

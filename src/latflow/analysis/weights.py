@@ -34,6 +34,24 @@ def effective_sample_size(log_weight: ArrayLike) -> float:
     return float(formulas.effective_sample_size(scaled_weight(log_weight)))
 
 
+def reweighted_share(factor: ArrayLike, log_weight: ArrayLike | None = None) -> float:
+    """(Σ r)² / (N Σ r²), r = w σ: the share of N configurations that averages ⟨Oσ⟩/⟨σ⟩ are worth.
+
+    The cost of reweighting: for signs and without weights it is ⟨σ⟩². What σ and O have to do with each other
+    comes on top, as do autocorrelations. Raises as `scaled_weight`, and for factors that are all zero.
+
+    Args:
+        factor: σ of each configuration, of either sign.
+        log_weight: of independent draws, in the same order; None for Markov chains.
+    """
+    ratio = np.asarray(factor, dtype=np.float64).ravel()
+    if log_weight is not None:
+        ratio = ratio * scaled_weight(log_weight).ravel()
+    if not np.any(ratio):
+        raise ValueError("expected factors that are not all zero")
+    return float(np.sum(ratio) ** 2 / (ratio.size * np.sum(ratio**2)))
+
+
 def free_energy(log_weight: ArrayLike) -> Measurement:
     """F = −log Z = −log⟨w⟩_q, from independent draws of q. Raises as `scaled_weight`.
 

@@ -57,6 +57,17 @@ _KNOWN = {
         _share,
     ),
     "beside_exp_minus_delta_h": _Diagnostic("⟨exp(−ΔH)⟩ of {beside}", "is 1 in equilibrium", _share),
+    **{
+        f"{way}reweighted_share": _Diagnostic(
+            f"Share that the sign leaves of {words}", "(Σwσ)² / (N Σw²σ²), ⟨σ⟩² of a chain", _share
+        )
+        for way, words in (
+            ("", "the model's chain"),
+            ("beside_", "{beside}"),
+            ("weights_", "the proposals"),
+            ("neighbour_", "{neighbour} draws"),
+        )
+    },
     "neighbour_draws": _Diagnostic("{Neighbour} draws", "exact draws of a theory nearby", _count),
     "neighbour_ess": _Diagnostic(
         "ESS of {neighbour} draws", "weighted with what that theory lacks", _general

@@ -7,7 +7,7 @@ import numpy as np
 
 from latflow.validation.evidence import Evidence, MarkovChain
 from latflow.validation.table import Row
-from latflow.validation.ways import Way
+from latflow.validation.ways import OF_WAY, REWEIGHTED, Way
 from latflow.validation.words import Chain
 
 PARETO_LIMIT = 0.7
@@ -18,6 +18,9 @@ _LARGEST_SHARE = 0.1
 
 _FEWEST = 50.0
 """Independent configurations, or draws that count as such, below which an error is not known to a tenth."""
+
+_FEWEST_ERRORS = 5.0
+"""How far from zero the average of a sign must be known to be, for ratios with it to have sound errors."""
 
 _SECTION: dict[Chain, str] = {"model": "sampling", "beside": "beside"}
 
@@ -41,11 +44,24 @@ def doubts(evidence: Evidence, ways: Sequence[Way], rows: Sequence[Row]) -> Iter
     for name, chain in chains:
         if chain is not None and name in found:
             yield from _of_chain(evidence, name, chain, found[name])
+    yield from _of_signs(evidence, ways)
     if not any(row.pulls for row in rows):
         yield (
             "No two independent ways know the same number: switch [beside] on, or give a [reference], to "
             "hold these numbers against."
         )
+
+
+def _of_signs(evidence: Evidence, ways: Sequence[Way]) -> Iterator[str]:
+    """Whether what averages are divided by is known not to be zero."""
+    name = evidence.action.reweighting
+    for way in ways:
+        average = way.measurements.get(name or "")
+        if way.sampled and average is not None and not abs(average.value) > _FEWEST_ERRORS * average.error:
+            yield (
+                f"Averages over {way.sentence} are divided by ⟨{name}⟩ = {average}, which is not known to be "
+                f"{_FEWEST_ERRORS:.0f} errors from zero: this sign problem takes many more configurations."
+            )
 
 
 def rests_on_weights(evidence: Evidence) -> bool:
@@ -85,7 +101,8 @@ def _of_chain(evidence: Evidence, name: Chain, chain: MarkovChain, way: Way) -> 
     if action is None or action.tau_int is None or action.n is None:
         return
     steps = len(chain.series["action"])
-    count = action.n / max(2 * action.tau_int, 1.0)
+    share = way.diagnostics.get(f"{OF_WAY[name]}{REWEIGHTED}", 1.0)
+    count = share * action.n / max(2 * action.tau_int, 1.0)
     if count < _FEWEST:
         yield (
             f"The {action.n} configurations of {sentence} count as {count:.0f} independent ones, expected at "

@@ -6,6 +6,8 @@ A way that is added to `WAYS` is a column everywhere: in the verdict table, on t
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from torch import Generator
@@ -17,7 +19,9 @@ from latflow.analysis import (
     free_energy,
     largest_weight_share,
     longest_rejection_run,
+    measure,
     pareto_tail_index,
+    reweighted_share,
     summary,
     tunnelling_rate,
     variational_free_energy,
@@ -31,6 +35,10 @@ from latflow.validation.neighbour import neighbour_draws
 from latflow.validation.sectors import visited
 
 _FEWEST_FOR_A_TAIL = 25
+REWEIGHTED = "reweighted_share"
+"""The name of the number that tells what reweighting leaves of the configurations of a way."""
+OF_WAY = {"model": "", "beside": "beside_"}
+"""What stands before the names of numbers of a chain."""
 _OF_LOG_Z = ("log_z", "free_energy_density", "entropy")
 """What the weights of a density know only where its integral is one."""
 
@@ -93,15 +101,17 @@ def weighted_draws(evidence: Evidence) -> Way | None:
             "The density of the model is known up to a constant alone, so log Z is left out, and F and F_q "
             "are relative to that constant."
         )
+    sentence = "the model's weighted draws"
+    cost = _cost(evidence.action, draws, sentence, "weights_", log_weight)
     return Way(
         "weights",
         heading="NIS",
         short="NIS",
-        sentence="the model's weighted draws",
+        sentence=sentence,
         source="model",
         measurements=numbers,
-        diagnostics=_of_weights(log_weight, volume(evidence.action.lattice)),
-        notes=tuple(notes),
+        diagnostics={**_of_weights(log_weight, volume(evidence.action.lattice)), **cost.diagnostics},
+        notes=(*notes, *cost.notes),
     )
 
 
@@ -120,18 +130,20 @@ def neighbour(evidence: Evidence) -> Way | None:
     found = neighbour_draws(evidence.action, Generator().manual_seed(evidence.seed))
     if found is None:
         return None
-    numbers = {}
+    numbers, cost, sentence = {}, _Cost(), f"weighted {found.label} draws"
     if found.trusted:
-        numbers = measured(evidence.action, found.series, found.series["log_weight"])
+        log_weight = found.series["log_weight"]
+        numbers = measured(evidence.action, found.series, log_weight)
+        cost = _cost(evidence.action, found.series, sentence, "neighbour_", log_weight)
     return Way(
         "neighbour",
         heading=found.label,
         short=found.label,
-        sentence=f"weighted {found.label} draws",
+        sentence=sentence,
         source="neighbour",
         measurements=numbers,
-        diagnostics=found.diagnostics,
-        notes=(found.note,),
+        diagnostics={**found.diagnostics, **cost.diagnostics},
+        notes=(found.note, *cost.notes),
     )
 
 
@@ -192,6 +204,7 @@ def _of_chain(
     notes: Sequence[str] = (),
 ) -> Way:
     words = chain.words
+    cost = _cost(action, chain.series, words.sentence, OF_WAY[name])
     return Way(
         name,
         words.heading,
@@ -199,9 +212,33 @@ def _of_chain(
         words.sentence,
         source=name,
         measurements=measured(action, chain.series),
-        diagnostics=diagnostics,
-        notes=tuple(notes),
+        diagnostics={**diagnostics, **cost.diagnostics},
+        notes=(*notes, *cost.notes),
     )
+
+
+class _Cost(NamedTuple):
+    """What reweighting leaves of the configurations of a way: numbers by name, and a note."""
+
+    diagnostics: Mapping[str, float] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
+
+
+def _cost(
+    action: Action, series: Series, sentence: str, prefix: str, log_weight: np.ndarray | None = None
+) -> _Cost:
+    """Of averages over `sentence`; nothing where these are not reweighted."""
+    name = action.reweighting
+    if name is None or not np.any(series[name]):
+        return _Cost()
+    factor = series[name]
+    share, average = reweighted_share(factor, log_weight), measure(factor, log_weight)
+    symbol = next((one.in_words for one in action.observables if one.name == name), name)
+    note = (
+        f"Averages over {sentence} are reweighted with {symbol}, ⟨{symbol}⟩ = {average}: {factor.size} "
+        f"configurations count as {share * factor.size:.0f} ({share:.1%}), before autocorrelations."
+    )
+    return _Cost({f"{prefix}{REWEIGHTED}": share}, (note,))
 
 
 def _of_weights(log_weight: np.ndarray, sites: int) -> dict[str, float]:
