@@ -234,6 +234,20 @@ def test_a_singular_part_is_no_singular_operator():
     for _ in range(60):
         middle = (regular + singular) / 2
         regular, singular = (regular, middle) if bool(negative(middle * ends)) else (middle, singular)
+    # close to it derivatives lose four digits for each one of the pivot ratio
+    cases = ((1e-6, 1e-9, torch.float64), (1e-4, 1e-4, torch.float64), (2e-3, 1e-3, torch.float32))
+    for away, tolerance, dtype in cases:
+        near = (singular * (1 + away) * ends).to(dtype)
+        ratio = eliminate(wilson.hops(near), kappa).pivot_ratio
+        assert torch.finfo(dtype).eps ** 0.5 < ratio < 10 * away
+        leaf = near.double().requires_grad_()
+        value = wilson.log_abs_det(near.requires_grad_(), kappa)[0]
+        exact = wilson.dense_log_abs_det(leaf, kappa)[0]
+        slopes = [torch.autograd.grad(v, x)[0].double() for v, x in ((value, near), (exact, leaf))]
+        torch.testing.assert_close(*slopes, rtol=0, atol=tolerance)
+        condensate = wilson.determinant_and_condensate(near.detach(), kappa).condensate.double()
+        expected = dense_condensate(leaf.detach(), kappa)
+        torch.testing.assert_close(condensate, expected, rtol=0, atol=tolerance)
     others = random_links((4, 4), 2)
     links = torch.cat((others[:1], singular * ends, others[1:])).requires_grad_()
     ratio = eliminate(wilson.hops(links), kappa).pivot_ratio

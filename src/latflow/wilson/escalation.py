@@ -22,10 +22,12 @@ _CACHED, _AT_ONCE = 2**17, 2**24
 def with_escalation(links: Tensor, kappa: float, reduced: ReducedWay, dense: Way) -> tuple[Results, Tensor]:
     """What `reduced` gives for a batch of links, or `dense` where it cannot; and where D is nearly singular.
 
-    A configuration that loses half of its digits is reduced again in double precision, then with shorter
-    spans, and where all lose half of them, as they must when D is close to singular, it is done densely. D is
-    called nearly singular when a quarter of the digits of its determinant, or fewer, are right even then; nan
-    counts too. Results are in double precision where one of them took that.
+    A configuration with a pivot ratio r below ε^¼ is reduced again in double precision, then with shorter
+    spans, and where all are as bad, as they must be when D is close to singular, it is done densely. For with
+    |G| = 1/r rounding makes the inverse G of a block wrong by ε/r², and as much what it leaves of H, the
+    inverse X of that, and log|det D|; X_oo = G + G C X C† G, of which the derivatives are made, becomes wrong
+    by ε/r⁴. D is called nearly singular when a quarter of the digits of its determinant, or fewer, are right
+    even then; nan counts too. Results are in double precision where one of them took that.
 
     Args:
         links: (batch, 2, L0, L1).
@@ -75,17 +77,19 @@ def judged(links: Tensor, dense: Way) -> tuple[Results, Tensor]:
 def _where_weak(links: Tensor, way: Way, otherwise: Way) -> tuple[Results, Tensor]:
     """The weak configurations otherwise, and the others without them.
 
-    Nothing is selected from results of all: a gradient that is not finite would spoil the others'.
+    Nothing with a graph is selected from results of all: a gradient that is not finite would spoil the
+    others'.
     """
     results, ratio = way(links)
-    weak = ~(ratio > torch.finfo(ratio.dtype).eps ** 0.5)
+    weak = ~(ratio > torch.finfo(ratio.dtype).eps ** 0.25)
     if not bool(weak.any()):
         return results, weak
     parts, singular = [], weak.clone()
     mended, singular[weak] = otherwise(links[weak])
     parts.append(mended)
     if not bool(weak.all()):
-        parts.append(way(links[~weak])[0])
+        graph = any(result.requires_grad for result in results)
+        parts.append(way(links[~weak])[0] if graph else tuple(result[~weak] for result in results))
     order = torch.cat((weak.nonzero()[:, 0], (~weak).nonzero()[:, 0])).argsort()
     return tuple(result[order] for result in _joined(parts)), singular
 
