@@ -1,12 +1,16 @@
 """Runs of theories of links, from the configuration to the report."""
 
+import json
+import math
 import re
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from latflow import cli
 from latflow.config import load_config
+from latflow.measurement import Measurement
 from latflow.report import write_report
 from latflow.report.circumstances import theory
 from latflow.report.material import Material
@@ -168,3 +172,40 @@ def test_the_command_line_shows_the_third_opinion(schwinger):
     assert "NIS HMC + sector hops quenched exact" in words
     assert "note: The column “quenched”" in words
     assert "condensate" in words
+
+
+def test_the_command_line_reweights_to_other_angles(u1, one_flavour, tmp_path):
+    run, _ = u1
+    result = CliRunner().invoke(cli.app, ["theta", str(run.path), "--angles", "4"])
+    assert result.exit_code == 0, result.output
+    assert "Z(θ)/Z(0)" in result.stdout
+    tree = json.loads((run.path / "theta.json").read_text(encoding="utf-8"))
+    assert tree["angles"] == pytest.approx([math.pi * k / 4 for k in (1, 2, 3, 4)])
+    assert [way["name"] for way in tree["ways"]] == ["model", "weights", "beside"]
+    for way in tree["ways"]:
+        for one, known in zip(way["at"], tree["exact"], strict=True):
+            ratio = Measurement(**one["ratio"])
+            assert abs(ratio.pull(known["theta_ratio"])) < 5
+            assert one["drowned"] == (not one["numbers"])
+            for name in one["numbers"].keys() & {"plaquette", "charge_squared"}:
+                assert abs(Measurement(**one["numbers"][name]).pull(known[name])) < 5, (way, name)
+    page = (run.path / "theta.md").read_text(encoding="utf-8")
+    assert "## θ = 0.25 π" in page
+    assert "| ⟨Q⟩/i |" in page
+    # a sign is in the averages at θ = 0 already
+    path = one_flavour[0].path
+    assert CliRunner().invoke(cli.app, ["theta", str(path), "--angles", "1"]).exit_code == 0
+    tree = json.loads((path / "theta.json").read_text(encoding="utf-8"))
+    series = one_flavour[0].series("beside")
+    even = series["sign"] * np.cos(math.pi * series["topological_charge"])
+    (beside,) = (way["at"][0] for way in tree["ways"] if way["name"] == "beside")
+    assert beside["ratio"]["value"] == pytest.approx(even.mean() / series["sign"].mean(), rel=1e-6)
+    assert not tree["exact"]
+
+
+def test_a_theory_without_a_charge_has_no_angle(tmp_path):
+    run = Run.create(tmp_path / "run", load_config("phi4-quick", ["sampling.steps=20", "compute.threads=1"]))
+    run.sample_beside()
+    result = CliRunner().invoke(cli.app, ["theta", str(run.path)])
+    assert result.exit_code == 2
+    assert "expected a theory with a topological charge" in result.stderr

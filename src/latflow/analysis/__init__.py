@@ -5,6 +5,7 @@ from latflow.analysis.chains import acceptance, longest_rejection_run, thermalis
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
 from latflow.analysis.information import mutual_information, part_entropy
 from latflow.analysis.summary import Sample, summary
+from latflow.analysis.theta import AtTheta, at_theta
 from latflow.analysis.topology import charge_displacement, tunnelling_rate
 from latflow.analysis.weights import (
     effective_sample_size,
@@ -21,10 +22,12 @@ from latflow.analysis.weights import (
 from latflow.measurement import Measurement
 
 __all__ = [
+    "AtTheta",
     "Autocorrelation",
     "Measurement",
     "Sample",
     "acceptance",
+    "at_theta",
     "autocorrelation",
     "charge_displacement",
     "derive",

@@ -139,6 +139,22 @@ def report(source: Existing) -> None:
 
 @app.command()
 @explained
+def theta(
+    source: Existing,
+    angles: Annotated[
+        int, typer.Option("--angles", min=1, max=1000, help="How many θ, evenly spaced up to π.")
+    ] = 8,
+) -> None:
+    """Reweight what is sampled to other vacuum angles θ, into theta.json and theta.md, and print the cost."""
+    from latflow.cli import stages
+    from latflow.cli.verdict import print_theta
+
+    opened = stages.open_run(source)
+    print_theta(*stages.at_angles(opened, angles))
+
+
+@app.command()
+@explained
 def export(
     source: Existing,
     target: Annotated[

@@ -1,5 +1,6 @@
 """The stages of a run as the command line shows them, with progress. The stages themselves load PyTorch."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from latflow.runs import BlockReport, Run
     from latflow.training import Record
     from latflow.validation import Validation
+    from latflow.validation.theta import ThetaTable
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,22 @@ def report(run: "Run", validation: "Validation") -> Path:
     from latflow.report import write_report
 
     return write_report(run, validation)
+
+
+def at_angles(run: "Run", number: int) -> "tuple[str, ThetaTable, Path]":
+    """The theory of a run at a number of θ up to π, its title, and the page that holds all of it."""
+    from math import pi
+
+    from latflow.report.circumstances import theory
+    from latflow.storage import write_text
+    from latflow.validation.theta import theta_table
+
+    run.written()
+    table = theta_table(run, [pi * k / number for k in range(1, number + 1)])
+    page = run.path / "theta.md"
+    write_text(run.path / "theta.json", json.dumps(table.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_text(page, table.markdown())
+    return theory(run.action)[0], table, page
 
 
 def show(run: "Run", validation: "Validation") -> None:

@@ -1,6 +1,8 @@
 """The verdict on a run, on a terminal."""
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -8,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latflow.validation import Row, Validation
+from latflow.validation.theta import ThetaTable
 
 _LAST = {
     "passed": "validated",
@@ -24,9 +27,7 @@ def print_verdict(title: str, validation: Validation) -> None:
         title: of the table.
         validation: the verdict.
     """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = _console()
     ways = validation.ways
     headings = (way.heading for way in ways)
     table = Table(title=Text(title), box=SIMPLE_HEAD)
@@ -48,6 +49,44 @@ def print_verdict(title: str, validation: Validation) -> None:
     for doubt in validation.doubts:
         console.print(f"doubt: {doubt}", style="yellow", markup=False)
     console.print(_LAST[validation.verdict], style="bold")
+
+
+def print_theta(title: str, found: ThetaTable, page: Path) -> None:
+    """For each way a table on stdout with a line for each θ: what it costs, and what is slow or odd.
+
+    Args:
+        title: of the tables.
+        found: the theory at several θ.
+        page: with all observables.
+    """
+    console = _console()
+    shown = [one for one in found.observables if one.odd or one.slow or one.shown]
+    for column in found.columns:
+        table = Table(title=Text(f"{title}, {column.heading}"), box=SIMPLE_HEAD)
+        for heading in ("θ/π", "Z(θ)/Z(0)", "exact", "left", *map(found.label, shown)):
+            if heading != "exact" or found.exact:
+                table.add_column(Text(heading))
+        for i, one in enumerate(column.angles):
+            cells = [f"{one.theta / math.pi:.4g}", str(one.ratio)]
+            if found.exact:
+                cells.append(f"{found.exact[i]['theta_ratio'].value:.5g}")
+            cells.append(f"{one.share:.1%}")
+            cells += [str(one.numbers[two.name]) if two.name in one.numbers else "" for two in shown]
+            table.add_row(*map(Text, cells), style="yellow" if one.drowned else None)
+        console.print(table)
+    if drowned := [one.theta for column in found.columns for one in column.angles if one.drowned]:
+        console.print(
+            f"From θ = {min(drowned) / math.pi:.4g} π on, Z(θ)/Z(0) of some way is not known to be five "
+            "errors from zero: other numbers drown in noise, and are left out.",
+            style="yellow",
+            markup=False,
+        )
+    console.print(str(page), markup=False)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def _largest(row: Row, short: Mapping[str, str]) -> str:

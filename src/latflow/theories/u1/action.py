@@ -86,6 +86,34 @@ class U1Gauge(LinkTheory):
         }
         return {name: Measurement(value, 0.0) for name, value in numbers.items()}
 
+    def known_at_theta(self, theta: float) -> dict[str, Measurement]:
+        """The exact solution with the weight exp(iθQ); of ⟨Q⟩ the imaginary part.
+
+        Args:
+            theta: θ.
+        """
+        if self.beta < 0:
+            return {}
+        lattice, beta, sites = self.lattice, self.beta, volume(self.lattice)
+        plaquette = exact.u1_plaquette(lattice, beta, theta)
+        squared = exact.u1_charge_squared(lattice, beta, theta)
+        ratio = exact.u1_theta_ratio(lattice, beta, theta)
+        single = exact.u1_charge_distribution(lattice, beta, np.array(SECTORS)) / ratio
+        numbers = {
+            "theta_ratio": ratio,
+            "plaquette": plaquette,
+            "charge": exact.u1_charge_at_theta(lattice, beta, theta),
+            "charge_squared": squared,
+            "topological_susceptibility": squared / sites,
+            **{
+                f"P_charge_{n}": float(p) * (2 if n else 1) * math.cos(n * theta)
+                for n, p in zip(SECTORS, single, strict=True)
+            },
+            "polyakov": 0.0,
+            "action_density": -beta * plaquette,
+        }
+        return {name: Measurement(value, 0.0) for name, value in numbers.items()}
+
     def probability(self, name: str, values: np.ndarray) -> np.ndarray | None:
         if name != "topological_charge" or self.beta < 0:
             return None

@@ -5,8 +5,9 @@ the same n on all V plaquettes. With the number continued to real ν,
 
     J(ν) = π⁻¹ ∫₀^π exp(β cos p) cos(νp) dp,   J(n) = I_n(β),
 
-J(ν)^V also holds the distribution of the topological charge. Only V enters, not the two sides. Everything is
-computed relative to I_0(β), so that neither a large volume nor a large β overflows.
+J(ν)^V also holds the distribution of the topological charge, and the theory with the weight exp(iθQ): there
+the sum over n becomes one over ν = n + θ/2π. Only V enters, not the two sides. Everything is computed
+relative to the largest term, so that neither a large volume nor a large β overflows.
 """
 
 import math
@@ -21,7 +22,14 @@ from latflow.lattice import checked_plane, volume
 _AT_ONCE = 2**22
 """Values of the integrand that are held at once."""
 
-__all__ = ["u1_charge_distribution", "u1_charge_squared", "u1_log_z", "u1_plaquette"]
+__all__ = [
+    "u1_charge_at_theta",
+    "u1_charge_distribution",
+    "u1_charge_squared",
+    "u1_log_z",
+    "u1_plaquette",
+    "u1_theta_ratio",
+]
 
 
 _MOST_CHARACTERS = 1_000_000
@@ -49,28 +57,75 @@ def u1_log_z(lattice: Sequence[int], beta: float) -> float:
     return float(sites * (beta + math.log(ive(0, beta))) + math.log(np.sum(ratio**sites)))
 
 
-def u1_plaquette(lattice: Sequence[int], beta: float) -> float:
-    """⟨cos P⟩ = Z⁻¹ Σ_n I_n^{V−1} I_n′ with I_n′ = (I_{n−1} + I_{n+1})/2. Raises as `u1_log_z`."""
-    sites = _checked(lattice, beta)
-    n = _characters(beta, sites)
-    ratio = ive(n, beta) / ive(0, beta)
-    slope = (ive(n - 1, beta) + ive(n + 1, beta)) / (2 * ive(0, beta))
-    return float(np.sum(ratio ** (sites - 1) * slope) / np.sum(ratio**sites))
+def u1_plaquette(lattice: Sequence[int], beta: float, theta: float = 0.0) -> float:
+    """⟨cos P⟩ = Z⁻¹ Σ_ν J^{V−1} J_c with J_c = (J(ν−1) + J(ν+1))/2, at ν = n + θ/2π.
 
+    Args:
+        lattice: the two side lengths, each at least 2.
+        beta: the inverse coupling β ≥ 0.
+        theta: θ of the weight exp(iθQ).
 
-def u1_charge_squared(lattice: Sequence[int], beta: float) -> float:
-    """⟨Q²⟩ of the topological charge, V times the topological susceptibility.
-
-        ⟨Q²⟩ = −(4π² Z)⁻¹ Σ_n [ V J^{V−1} J″ + V(V−1) J^{V−2} J′² ]_{ν=n}
-
-    The terms cancel where ⟨Q²⟩ is tiny: the error is about 10⁻¹⁴ V, not a fraction of the result, and what
-    rounding makes negative is zero. Raises as `u1_log_z`.
+    Raises:
+        ValueError: as `u1_log_z`, and for a θ that is not finite.
     """
     sites = _checked(lattice, beta)
-    n = _characters(beta, sites)
-    j, first, second = _continued(n, beta, derivatives=2)
+    if theta == 0:
+        n = _characters(beta, sites)
+        ratio = ive(n, beta) / ive(0, beta)
+        slope = (ive(n - 1, beta) + ive(n + 1, beta)) / (2 * ive(0, beta))
+        return float(np.sum(ratio ** (sites - 1) * slope) / np.sum(ratio**sites))
+    nu = _shifted(theta, beta, sites)
+    (j,), (below,), (above,) = (_continued(nu + step, beta) for step in (0, -1, 1))
+    scale = np.max(np.abs(j))
+    scaled = j / scale
+    return float(np.sum(scaled ** (sites - 1) * (below + above)) / (2 * scale * np.sum(scaled**sites)))
+
+
+def u1_charge_squared(lattice: Sequence[int], beta: float, theta: float = 0.0) -> float:
+    """⟨Q²⟩ of the topological charge, at θ = 0 V times the topological susceptibility.
+
+        ⟨Q²⟩ = −(4π² Z)⁻¹ Σ_ν [ V J^{V−1} J″ + V(V−1) J^{V−2} J′² ],   ν = n + θ/2π
+
+    The terms cancel where ⟨Q²⟩ is tiny: the error is about 10⁻¹⁴ V, not a fraction of the result, and what
+    rounding makes negative at θ = 0 is zero. Elsewhere ⟨Q²⟩ = −Z″(θ)/Z(θ) may be negative. Arguments and
+    exceptions are those of `u1_plaquette`.
+    """
+    sites = _checked(lattice, beta)
+    nu = _characters(beta, sites) if theta == 0 else _shifted(theta, beta, sites)
+    j, first, second = _continued(nu, beta, derivatives=2)
+    scale = np.max(np.abs(j))
+    j, first, second = j / scale, first / scale, second / scale
     curvature = sites * j ** (sites - 1) * second + sites * (sites - 1) * j ** (sites - 2) * first**2
-    return max(float(-np.sum(curvature) / (4 * math.pi**2 * np.sum(j**sites))), 0.0)
+    found = float(-np.sum(curvature) / (4 * math.pi**2 * np.sum(j**sites)))
+    return max(found, 0.0) if theta == 0 else found
+
+
+def u1_theta_ratio(lattice: Sequence[int], beta: float, theta: float) -> float:
+    """Z(θ)/Z(0) = ⟨cos θQ⟩ = Σ_n J(n + θ/2π)^V / Σ_n J(n)^V, the cost of reweighting to θ.
+
+    Arguments and exceptions are those of `u1_plaquette`.
+
+    Example:
+        >>> round(u1_theta_ratio((8, 8), 2.0, math.pi), 6)
+        0.004818
+    """
+    sites = _checked(lattice, beta)
+    (j,), (whole,) = (_continued(nu, beta) for nu in (_shifted(theta, beta, sites), _characters(beta, sites)))
+    scale = np.max(np.abs(j))
+    return float(scale**sites * np.sum((j / scale) ** sites) / np.sum(whole**sites))
+
+
+def u1_charge_at_theta(lattice: Sequence[int], beta: float, theta: float) -> float:
+    """⟨Q⟩_θ/i = −∂ log Z/∂θ = −(2πZ)⁻¹ Σ_ν V J^{V−1} J′, which is real: ⟨Q sin θQ⟩/⟨cos θQ⟩ at θ = 0.
+
+    Arguments and exceptions are those of `u1_plaquette`.
+    """
+    sites = _checked(lattice, beta)
+    j, first = _continued(_shifted(theta, beta, sites), beta, derivatives=1)
+    scale = np.max(np.abs(j))
+    scaled = j / scale
+    slope = sites * np.sum(scaled ** (sites - 1) * first / scale)
+    return float(-slope / (2 * math.pi * np.sum(scaled**sites)))
 
 
 def u1_charge_distribution(lattice: Sequence[int], beta: float, charges: ArrayLike | int) -> np.ndarray:
@@ -98,9 +153,7 @@ def u1_charge_distribution(lattice: Sequence[int], beta: float, charges: ArrayLi
         raise ValueError(f"expected whole numbers as charges, got {charges!r}")
     possible = np.abs(q) <= sites / 2
     largest = float(np.max(np.abs(q), initial=0, where=possible))
-    # J falls as a power of ν at worst, by the jump of the slope of exp(β cos p) at p = π
-    tail = math.exp(-2 * beta) / (math.pi * ive(0, beta)) * 10 ** (10 / (sites - 1))
-    coarse = np.arange(0, max(tail, _last_character(beta, sites)), 1 / 8)
+    coarse = np.arange(0, _last_of_all(beta, sites), 1 / 8)
     reach = coarse[np.abs(_continued(coarse, beta)[0]) ** sites > 1e-18][-1] + 1 / 8
     # the sum over steps of 1/period gives Σ_m P(Q + m period): by Hoeffding's bound nothing else than P(Q)
     period = math.ceil(min(sites + 1, largest + math.sqrt(20 * sites) + 1))
@@ -124,6 +177,24 @@ def _checked(lattice: Sequence[int], beta: float) -> int:
 def _last_character(beta: float, sites: int) -> int:
     """From here on (I_n/I_0)^V is below 10⁻⁸⁰."""
     return 20 + math.ceil(20 * math.sqrt(beta / sites))
+
+
+def _last_of_all(beta: float, sites: int) -> float:
+    """From here on (J(ν)/J(0))^V counts no more, for any ν.
+
+    J falls as a power of ν at worst, by the jump of the slope of exp(β cos p) at p = π.
+    """
+    tail = math.exp(-2 * beta) / (math.pi * ive(0, beta)) * 10 ** (10 / (sites - 1))
+    return float(max(tail, _last_character(beta, sites)))
+
+
+def _shifted(theta: float, beta: float, sites: int) -> np.ndarray:
+    """The ν = n + θ/2π of the sums at θ, about zero."""
+    if not math.isfinite(theta):
+        raise ValueError(f"expected a finite theta, got {theta}")
+    turn = theta / (2 * math.pi)
+    last = math.ceil(_last_of_all(beta, sites))
+    return np.arange(-last, last + 1) + (turn - round(turn))
 
 
 def _characters(beta: float, sites: int) -> np.ndarray:
