@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latflow import exact, observables, wilson
 from latflow.errors import ConvergenceError
-from latflow.samplers import HMC, run
+from latflow.samplers import HMC, constant_flux, run
 from latflow.theories import Schwinger, U1Gauge, WilsonFermions, gauge_transformed
 from latflow.wilson.linear_algebra import inverse
 
@@ -76,6 +76,67 @@ def test_the_pion_of_one_mass_is_a_mixed_one():
     torch.testing.assert_close(one, other)
 
 
+# --- the flavour singlet ----------------------------------------------------------------------------
+
+
+def dense_loops(links: Tensor, kappa: float, boundary: str) -> Tensor:
+    """Σ_x tr γ5 D⁻¹(t, x; t, x), complex."""
+    propagator = inverse(wilson.dense(links, kappa, boundary))
+    diagonal = propagator.diagonal(dim1=1, dim2=2).unflatten(1, (*links.shape[2:], 2))
+    return (diagonal[..., 0] - diagonal[..., 1]).sum(2)
+
+
+@pytest.mark.parametrize("kappa", [0.1, KAPPA, 0.6])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_traces_of_slices_are_those_of_the_dense_inverse(lattice, boundary, kappa):
+    links = random_links(lattice)
+    found, expected = wilson.slice_traces(links, kappa, boundary), dense_loops(links, kappa, boundary)
+    torch.testing.assert_close(found, expected.real, rtol=1e-10, atol=1e-10)
+    assert expected.imag.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("kappas", [(KAPPA, KAPPA), (0.2,), (0.2, KAPPA, 0.2)])
+def test_the_singlet_is_what_wicks_theorem_says(kappas):
+    """Term by term: −tr γ5 S(x,y) γ5 S(y,x) and tr γ5 S(x,x) tr γ5 S(y,y), times the sign of P† = −P."""
+    lattice, links = (5, 4), random_links((5, 4), 2)
+    gamma = torch.tensor([1.0, -1.0], dtype=torch.complex128)
+    total = torch.zeros(2, 5, dtype=torch.complex128)
+    s = [inverse(wilson.dense(links, k)).view(2, *lattice, 2, *lattice, 2) for k in kappas]
+    for i, one in enumerate(s):
+        for j, other in enumerate(s):
+            for t0 in range(5):
+                for t in range(5):
+                    t1 = (t0 + t) % 5
+                    if i == j:
+                        there, back = one[:, t1, :, :, t0], one[:, t0, :, :, t1]
+                        total[:, t] += torch.einsum("a,bxayc,c,bycxa->b", gamma, there, gamma, back)
+                    ends = [
+                        torch.einsum("a,bxaxa->b", gamma, which[:, at, :, :, at])
+                        for which, at in ((one, t1), (other, t0))
+                    ]
+                    total[:, t] -= ends[0] * ends[1]
+    expected = total.real / (5 * 4 * len(kappas))
+    found = observables.singlet_correlator(links, kappas, sources=5)
+    torch.testing.assert_close(found, expected[:, :3], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(expected[:, 1], expected[:, 4])
+
+
+def test_free_quarks_have_no_loops_and_their_singlet_is_a_pion():
+    links = torch.zeros(1, 2, 8, 5, dtype=torch.float64)
+    assert wilson.slice_traces(links, KAPPA).abs().max() < 1e-12
+    singlet = observables.singlet_correlator(links, (KAPPA, KAPPA))[0].numpy()
+    np.testing.assert_allclose(singlet, exact.free_fermion_pion_correlator((8, 5), KAPPA), rtol=1e-11)
+
+
+def test_the_loops_of_one_instanton_know_its_charge():
+    """Parity turns the sign of Q and of the loops, and a chirality belongs to a charge."""
+    links = constant_flux((6, 6), 1)[None]
+    loops = wilson.slice_traces(links, 0.25).sum(1)
+    torch.testing.assert_close(wilson.slice_traces(-links, 0.25).sum(1), -loops)
+    assert abs(loops.item()) > 1
+
+
 @pytest.mark.parametrize("kappa", [0.1, 0.45, 0.6])
 def test_slices_at_other_hopping_parameters(kappa):
     links = random_links((5, 4))
@@ -123,7 +184,12 @@ def test_free_quarks_make_a_pion_of_twice_their_energy():
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_observables_are_gauge_invariant_and_charge_conjugation_changes_nothing(boundary):
     links, angles = random_links((5, 6)), random_links((5, 6), seed=3)[:, 0]
-    functions = (observables.chiral_condensate, observables.determinant_sign, observables.pion_correlator)
+    functions = (
+        observables.chiral_condensate,
+        observables.determinant_sign,
+        observables.pion_correlator,
+        lambda x, kappa, boundary: observables.singlet_correlator(x, (kappa, kappa), boundary),
+    )
     for function in functions:
         before = function(links, KAPPA, boundary)
         for after in (gauge_transformed(links, angles), -links):
@@ -173,11 +239,13 @@ def test_fermions_are_recorded(boundary):
     links, kappa = random_links((6, 4)), 0.26
     action = 2.0 * (U1Gauge((6, 4), 2.0) + 0.5 * WilsonFermions((6, 4), kappa, boundary=boundary))
     record = observables.recorded(action)(links)
-    names = {"action", "plaquette", "topological_charge", "polyakov", "condensate", "sign", "pion"}
+    names = {"action", "plaquette", "topological_charge", "polyakov", "condensate", "sign", "pion", "singlet"}
     assert set(record) == names
     torch.testing.assert_close(record["condensate"], observables.chiral_condensate(links, kappa, boundary))
     torch.testing.assert_close(record["sign"], observables.determinant_sign(links, kappa, boundary))
     torch.testing.assert_close(record["pion"], observables.pion_correlator(links, kappa, boundary))
+    singlet = observables.singlet_correlator(links, (kappa, kappa), boundary)
+    torch.testing.assert_close(record["singlet"], singlet)
     assert "pion" not in observables.recorded(U1Gauge((6, 4), 2.0))(links)
 
 

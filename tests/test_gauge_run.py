@@ -25,7 +25,7 @@ OF_LINKS = [
     "training", "log_weights", "topological_charge_weights", "history", "topological_charge_history",
     "plaquette", "topological_charge", "autocorrelation", "configurations",
 ]  # fmt: skip
-OF_FERMIONS = [*OF_LINKS[:-1], "autocorrelation_condensate", "pion", "configurations"]
+OF_FERMIONS = [*OF_LINKS[:-1], "autocorrelation_condensate", "pion", "singlet", "configurations"]
 
 
 @pytest.fixture(scope="module")

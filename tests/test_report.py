@@ -60,7 +60,7 @@ FIGURES = [
 ]  # fmt: skip
 OF_FERMIONS = [
     "training", "log_weights", "topological_charge_weights", "history", "topological_charge_history",
-    "plaquette", "topological_charge", "autocorrelation", "autocorrelation_condensate", "pion",
+    "plaquette", "topological_charge", "autocorrelation", "autocorrelation_condensate", "pion", "singlet",
     "configurations",
 ]  # fmt: skip
 

@@ -163,8 +163,8 @@ def test_a_chain_with_two_masses_agrees_with_reweighted_quenched_configurations(
     quenched = {name: values.numpy() for name, values in record(x).items()}
     log_weight = -action.second(x).numpy()
     cycle = Cycle([HMC.of_length(action, 1.0, 6, jitter=0.2), SectorHop(action)])
-    start = action.kind.start(lattice, 64, generator, torch.float64)
-    chain = run(cycle, cycle.init(start), 40, record, generator, thermalisation=20)
+    start = action.kind.start(lattice, 48, generator, torch.float64)
+    chain = run(cycle, cycle.init(start), 25, record, generator, thermalisation=12)
     seen = {name: values.numpy() for name, values in chain.series.items()}
     for name in names:
         factors = (None, None) if name == "sign" else (quenched["sign"], seen["sign"])

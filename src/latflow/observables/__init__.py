@@ -14,6 +14,7 @@ from latflow.observables.fermions import (
     determinant_sign,
     pion_correlator,
     pion_correlators,
+    singlet_correlator,
 )
 from latflow.observables.gauge import closed_loop, plaquette, polyakov_loop, topological_charge, wilson_loop
 from latflow.observables.recording import recorded
@@ -41,6 +42,7 @@ __all__ = [
     "plaquette",
     "polyakov_loop",
     "recorded",
+    "singlet_correlator",
     "specific_heat",
     "susceptibility",
     "topological_charge",

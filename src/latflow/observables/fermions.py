@@ -1,13 +1,21 @@
 """Observables of Wilson fermions in a two-dimensional U(1) gauge field, of each configuration."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from latflow.types import Links, LogProb
-from latflow.wilson import Boundary, determinant_and_condensate, log_abs_det, slice_norms, slice_propagator
+from latflow.wilson import (
+    Boundary,
+    determinant_and_condensate,
+    log_abs_det,
+    slice_norms,
+    slice_propagator,
+    slice_traces,
+)
 
 
 def chiral_condensate(links: Links, kappa: float, boundary: Boundary = "antiperiodic") -> LogProb:
@@ -92,6 +100,52 @@ def pion_correlators(
             for sum_, (one, other) in zip(total, pairs, strict=True):
                 sum_ += norms[one] if one in norms else _product(columns[one], columns[other])
     return [_of_both_times(sum_ / (sources * l1)) for sum_ in total]
+
+
+def singlet_correlator(
+    links: Links,
+    kappas: Sequence[float],
+    boundary: Boundary = "antiperiodic",
+    sources: int = 1,
+) -> Float[Tensor, "batch times"]:
+    """Correlator of the flavour singlet P = N_f^−½ Σ_f ψ̄_f γ5 ψ_f at momentum zero, for t = 0 … L0//2.
+
+        C(t) = N_f⁻¹ { Σ_f C_f(t) − (L0 L1)⁻¹ Σ_{t0} ℓ(t0) ℓ(t0+t) },   ℓ(t) = Σ_f Σ_x tr γ5 D_f⁻¹(t, x; t, x)
+
+    with C_f the `pion_correlator` of κ_f: connected less N_f times disconnected for flavours of one mass,
+    whose particle is the η′, heavier than the pion by the anomaly. The loops ℓ are exact, not estimated with
+    noise, and ⟨ℓ⟩ = 0 by parity.
+
+    Args:
+        links: link angles.
+        kappas: the hopping parameter of each flavour.
+        boundary: of the fermions in time.
+        sources: of the connected part, as in `pion_correlator`; the disconnected one is averaged over all.
+
+    Warns:
+        NearSingularWarning: when D is close to singular.
+
+    Raises:
+        ValueError: as `pion_correlator`, and for no flavour.
+    """
+    if not kappas:
+        raise ValueError("expected at least one flavour, got no kappa")
+    shares = dict(Counter(kappas))
+    pions = pion_correlators(links, [(kappa, kappa) for kappa in shares], boundary, sources)
+    return singlet_of(links, dict(zip(shares, pions, strict=True)), shares, boundary)
+
+
+def singlet_of(
+    links: Links, pions: Mapping[float, Tensor], shares: Mapping[float, int], boundary: Boundary
+) -> Float[Tensor, "batch times"]:
+    """`singlet_correlator` from the connected part of each κ, and how many flavours have it."""
+    l0, l1 = links.shape[2:]
+    with torch.no_grad():
+        loops = torch.stack([n * slice_traces(links, kappa, boundary) for kappa, n in shares.items()]).sum(0)
+    power = torch.fft.rfft(loops).abs().square()
+    disconnected = torch.fft.irfft(power, n=l0)[:, : l0 // 2 + 1] / (l0 * l1)
+    connected = torch.stack([n * pions[kappa] for kappa, n in shares.items()]).sum(0)
+    return (connected - disconnected) / sum(shares.values())
 
 
 def _product(one: Tensor, other: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from latflow.wilson.determinant import (
 )
 from latflow.wilson.noise import solve, stochastic_condensate
 from latflow.wilson.operator import Boundary, apply, dense, hops
-from latflow.wilson.propagator import slice_norms, slice_propagator
+from latflow.wilson.propagator import slice_norms, slice_propagator, slice_traces
 from latflow.wilson.spectrum import hermitian_spectrum, spectrum
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "log_abs_det",
     "slice_norms",
     "slice_propagator",
+    "slice_traces",
     "solve",
     "spectrum",
     "stochastic_condensate",

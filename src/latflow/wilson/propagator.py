@@ -1,4 +1,4 @@
-"""Columns of D⁻¹: from a whole time slice, by elimination."""
+"""Columns of D⁻¹ from a whole time slice, and its traces over time slices, by elimination."""
 
 import math
 
@@ -11,7 +11,7 @@ from latflow.wilson.elimination import eliminate
 from latflow.wilson.escalation import Results, with_escalation
 from latflow.wilson.linear_algebra import inverse_and_determinant
 from latflow.wilson.operator import Boundary, dense, hops
-from latflow.wilson.restoration import from_first_slice
+from latflow.wilson.restoration import from_first_slice, traces
 
 
 def slice_norms(
@@ -61,6 +61,38 @@ def slice_propagator(
     )
     warn_if_any(singular, kappa)
     return columns
+
+
+def slice_traces(
+    links: Links, kappa: float, boundary: Boundary = "antiperiodic"
+) -> Float[Tensor, "batch L0"]:
+    """Σ_x tr γ5 D⁻¹(t, x; t, x) for t = 0 … L0−1: the loops of quark lines that begin and end in one slice.
+
+    They are real by γ5-hermiticity, and exact: one elimination has those of all slices. Arguments, cost,
+    warning and exceptions are those of `slice_norms`.
+    """
+    _checked(links, boundary, 0)
+    (found,), singular = with_escalation(
+        links,
+        kappa,
+        reduced=lambda part, span: _reduced_traces(part, kappa, boundary, span),
+        dense=lambda part: _dense_traces(part, kappa, boundary),
+    )
+    warn_if_any(singular, kappa)
+    return found
+
+
+def _reduced_traces(
+    links: Tensor, kappa: float, boundary: Boundary, span: int | None
+) -> tuple[Results, Tensor]:
+    elimination = eliminate(hops(links, boundary), kappa, span)
+    return (traces(elimination),), elimination.pivot_ratio
+
+
+def _dense_traces(links: Tensor, kappa: float, boundary: Boundary) -> tuple[Results, Tensor]:
+    inverse, determinant = inverse_and_determinant(dense(links, kappa, boundary))
+    upper, lower = inverse.diagonal(dim1=-2, dim2=-1).real.unflatten(-1, (*links.shape[2:], 2)).unbind(-1)
+    return ((upper - lower).sum(-1),), determinant.pivot_ratio
 
 
 def _reduced(

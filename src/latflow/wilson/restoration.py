@@ -39,15 +39,16 @@ class _Blocks(NamedTuple):
 
 def neighbours(elimination: Elimination) -> Neighbours:
     """The entries of X = D⁻¹γ5 between neighbouring sites."""
-    slices = elimination.last.shape[-1] // (2 * elimination.first.before.shape[-1])
-    place = torch.arange(slices, device=elimination.last.device)
-    of_spins = [_sliced(block, slices) for block in spin_blocks(elimination.last)]
-    upper, mixed, adjoint, lower = (block[:, place, place] for block in of_spins)
-    hop = of_spins[2][:, place.roll(-1), place]
-    blocks = _Blocks(upper, lower, hop, *_entries_of_e(upper, mixed, adjoint, lower))
-    for level in reversed(elimination.levels):
-        blocks = _restored(level, blocks)
-    return _first_restored(elimination.first, blocks)
+    return _first_restored(elimination.first, _kept(elimination))
+
+
+def traces(elimination: Elimination) -> Tensor:
+    """Tr X_tt of every slice, over sites and spins, (batch, L0): Tr γ5 D⁻¹ of the slice, which is real."""
+    kept, joined = _kept(elimination), _first_joined(elimination.first)
+    of_kept = (kept.upper + kept.lower).diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    # of G itself the trace is zero, as G_00 = −G_11
+    product = joined @ _touched(kept, joined.shape[1])
+    return _interleaved(of_kept, (product * joined.conj()).real.sum((-2, -1)))
 
 
 def from_first_slice(elimination: Elimination) -> Tensor:
@@ -62,6 +63,19 @@ def from_first_slice(elimination: Elimination) -> Tensor:
         towards = torch.cat((_following(lower, pairs), upper[:, :pairs]), -2)
         columns = _interleaved(columns, -(level @ towards))
     return columns
+
+
+def _kept(elimination: Elimination) -> _Blocks:
+    """X of the slices that the first level keeps."""
+    slices = elimination.last.shape[-1] // (2 * elimination.first.before.shape[-1])
+    place = torch.arange(slices, device=elimination.last.device)
+    of_spins = [_sliced(block, slices) for block in spin_blocks(elimination.last)]
+    upper, mixed, adjoint, lower = (block[:, place, place] for block in of_spins)
+    hop = of_spins[2][:, place.roll(-1), place]
+    blocks = _Blocks(upper, lower, hop, *_entries_of_e(upper, mixed, adjoint, lower))
+    for level in reversed(elimination.levels):
+        blocks = _restored(level, blocks)
+    return blocks
 
 
 def _sliced(block: Tensor, slices: int) -> Tensor:

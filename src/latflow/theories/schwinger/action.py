@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latflow.formulas import effective_mass
 from latflow.observables.base import Observable
-from latflow.observables.fermions import pion_correlators
+from latflow.observables.fermions import pion_correlators, singlet_of
 from latflow.theories.base import Action, Evaluation, Scaled, Sum, Words, check_finite
 from latflow.theories.u1 import LinkTheory, U1Gauge
 from latflow.types import Count, Lattice, Links, LogProb
@@ -110,7 +110,7 @@ class WilsonFermions(LinkTheory):
         return Words("Wilson fermions", numbers, f"S = −{_determinants(self)}")
 
     def own_observables(self) -> tuple[Observable, ...]:
-        """Condensate of each κ, sign, and the pions: their correlators in time and effective masses."""
+        """Condensate of each κ, sign, pions and singlet: their correlators in time and effective masses."""
         eliminated = self._from_elimination  # one object: what shares a function is computed by one call
         sign = self._sign_words
         return (
@@ -121,7 +121,7 @@ class WilsonFermions(LinkTheory):
                 meaning=f"σ is {sign.replace('sign', 'the sign of')}; where the sign of one det D follows "
                 "(−1)^Q, its changes are moves between even and odd topological sectors.",
             ),
-            *self._pions(),
+            *self._mesons(),
         )  # fmt: skip
 
     def _suffix(self, *flavours: int) -> str:
@@ -153,8 +153,8 @@ class WilsonFermions(LinkTheory):
         condensates = {f"condensate{self._suffix(i)}": one.condensate for i, one in enumerate(found.values())}
         return {**condensates, "sign": sign}
 
-    def _pions(self) -> Iterator[Observable]:
-        """The pion of each pair of κ: of two flavours that have them, though there may be but one of each."""
+    def _mesons(self) -> Iterator[Observable]:
+        """The singlet, and the pion of each pair of κ: of two flavours, though there may be but one."""
         last, correlators = self.lattice[0] // 2 - 1, self._correlators
         for suffix, kappas in self._pairs().items():
             of = " of " + " and ".join(map(_kappa, dict.fromkeys(kappas))) if suffix else ""
@@ -164,6 +164,12 @@ class WilsonFermions(LinkTheory):
                 "Neighbouring times are strongly correlated, so several pulls of one sign are no surprise.",
             )  # fmt: skip
             yield from (_mass(f"pion{suffix}", t, f"the pion{of}") for t in _MASSES if t <= last)
+        yield Observable(
+            "singlet", function=correlators, axes=("time",), symbol="the singlet correlator",
+            meaning="The correlator of the flavour singlet Σ_f ψ̄_f γ5 ψ_f, connected less disconnected quark "
+            "lines: its particle, the η′, is heavier than the pion by the anomaly.",
+        )  # fmt: skip
+        yield from (_mass("singlet", t, "the singlet (η′)") for t in _MASSES if t <= last)
 
     def _pairs(self) -> dict[str, tuple[float, float]]:
         """The pairs of κ of which there are pions, by what their names have behind."""
@@ -172,8 +178,14 @@ class WilsonFermions(LinkTheory):
         return {self._suffix(*sorted({i, j})): (kappas[i], kappas[j]) for i, j in places}
 
     def _correlators(self, links: Links) -> dict[str, Tensor]:
-        found = pion_correlators(links, list(self._pairs().values()), self.boundary)
-        return {f"pion{suffix}": pion for suffix, pion in zip(self._pairs(), found, strict=True)}
+        pairs = self._pairs()
+        found = pion_correlators(links, list(pairs.values()), self.boundary)
+        equal = {one: pion for (one, other), pion in zip(pairs.values(), found, strict=True) if one == other}
+        singlet = singlet_of(links, equal, self.shares, self.boundary)
+        return {
+            **{f"pion{suffix}": pion for suffix, pion in zip(pairs, found, strict=True)},
+            "singlet": singlet,
+        }
 
 
 @dataclass(frozen=True, init=False)
