@@ -5,6 +5,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,6 +32,18 @@ class Evaluation(NamedTuple):
     value: LogProb
     force: Tensor
     field: Tensor
+
+
+class ByCost(NamedTuple):
+    """An action as the sum of two, S = cheap + costly, by what their forces take.
+
+    Attributes:
+        cheap: sums over neighbouring sites and their like.
+        costly: what takes far longer, such as the determinant of fermions.
+    """
+
+    cheap: "Action"
+    costly: "Action"
 
 
 class Words(NamedTuple):
@@ -107,6 +121,18 @@ class Action(ABC):
     def z2_symmetric(self) -> bool:
         """Whether S(−x) = S(x) holds for every x."""
         return False
+
+    @property
+    def costly(self) -> bool:
+        """Whether the force takes far longer than a sum over neighbouring sites, as that of a determinant."""
+        return False
+
+    def by_cost(self) -> ByCost | None:
+        """The cheap and the costly part of S, which HMC may move on time scales of their own.
+
+        None where all of it costs alike.
+        """
+        return None
 
     @property
     def established(self) -> tuple[str, ...]:
@@ -247,6 +273,19 @@ class Sum(Action):
         return self.first.z2_symmetric and self.second.z2_symmetric
 
     @property
+    def costly(self) -> bool:
+        return self.first.costly or self.second.costly
+
+    def by_cost(self) -> ByCost | None:
+        """All that is cheap in either part, and all that is costly."""
+        (cheap, costly), (more_cheap, more_costly) = (
+            _cheap_and_costly(self.first),
+            _cheap_and_costly(self.second),
+        )
+        cheap, costly = cheap + more_cheap, costly + more_costly
+        return ByCost(reduce(add, cheap), reduce(add, costly)) if cheap and costly else None
+
+    @property
     def established(self) -> tuple[str, ...]:
         mine, theirs = self.first.established, self.second.established
         return mine if mine == theirs else self.kind.established
@@ -328,6 +367,14 @@ class Scaled(Action):
         return self.inner.z2_symmetric
 
     @property
+    def costly(self) -> bool:
+        return self.inner.costly
+
+    def by_cost(self) -> ByCost | None:
+        parts = self.inner.by_cost()
+        return None if parts is None else ByCost(self.factor * parts.cheap, self.factor * parts.costly)
+
+    @property
     def established(self) -> tuple[str, ...]:
         return self.inner.established if self.factor > 0 else self.kind.established
 
@@ -375,6 +422,13 @@ class Scaled(Action):
                 f"exp(−S) cannot be normalised: expected a factor above 0 of {self.inner.words.name}, got "
                 f"{self.factor:g}"
             )
+
+
+def _cheap_and_costly(action: Action) -> tuple[list[Action], list[Action]]:
+    """What of an action is cheap, and what costly: one of each at most."""
+    if (parts := action.by_cost()) is not None:
+        return [parts.cheap], [parts.costly]
+    return ([], [action]) if action.costly else ([action], [])
 
 
 def check_finite(**numbers: float) -> None:

@@ -100,6 +100,11 @@ class WilsonFermions(LinkTheory):
         return Evaluation(value.detach(), -gradient, x)
 
     @property
+    def costly(self) -> bool:
+        """True: the force takes an elimination."""
+        return True
+
+    @property
     def reweighting(self) -> str | None:
         """The sign of Π_f det D(κ_f), where a κ belongs to an odd number of flavours."""
         return "sign" if any(n % 2 for n in self.shares.values()) else None
