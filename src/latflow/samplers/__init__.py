@@ -15,7 +15,14 @@ from latflow.samplers.compiled import can_compile
 from latflow.samplers.cycle import Cycle, CycleInfo, CycleState
 from latflow.samplers.flowed import flowed_hmc
 from latflow.samplers.hmc import HMC, HMCInfo, HMCState
-from latflow.samplers.integrators import INTEGRATORS, LEAPFROG, OMELYAN, Integrator, integrate
+from latflow.samplers.integrators import (
+    INTEGRATORS,
+    LEAPFROG,
+    OMELYAN,
+    Integrator,
+    integrate,
+    integrate_nested,
+)
 from latflow.samplers.kinetic import FourierMass
 from latflow.samplers.metropolis import (
     IndependenceInfo,
@@ -63,6 +70,7 @@ __all__ = [
     "constant_flux",
     "flowed_hmc",
     "integrate",
+    "integrate_nested",
     "metropolis_scan",
     "run",
     "run_blocks",

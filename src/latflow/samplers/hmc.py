@@ -13,11 +13,19 @@ from torch import Generator, Tensor
 from latflow.fields.base import Manifold
 from latflow.samplers.base import Block, Observe, Sampler
 from latflow.samplers.history import chosen
-from latflow.samplers.integrators import INTEGRATORS, Integrator, added, to_last_kick
+from latflow.samplers.integrators import (
+    INTEGRATORS,
+    Forces,
+    Integrator,
+    added,
+    nested_last_kick,
+    nested_to_last_kick,
+    to_last_kick,
+)
 from latflow.samplers.kinetic import FourierMass
 from latflow.samplers.noise import NOISE, drawn
 from latflow.samplers.trajectories import Evaluate, Trajectories
-from latflow.theories.base import Action
+from latflow.theories.base import Action, ByCost
 from latflow.types import LogProb
 
 Tune = Callable[["HMC", "HMCState", Generator, int], tuple["HMC", "HMCState"]]
@@ -31,14 +39,16 @@ class HMCState:
     Attributes:
         x: the variables of the action, written canonically.
         action: S(x).
-        force: −∂S/∂x.
+        force: −∂S/∂x; of the cheap part alone, where the costly part has a time scale of its own.
         field: the physical configuration, where it is another one than x.
+        costly_force: that of the costly part, there.
     """
 
     x: Tensor
     action: LogProb
     force: Tensor
     field: Tensor | None = None
+    costly_force: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,15 @@ class HMC(Sampler[HMCState, HMCInfo]):
             same, results differ by rounding. "auto" for where that pays.
         tuning: what `adapt` does to find step size and number of steps; they are kept if None.
         through: in words, what lies between the variables that move and the field: "the model".
+        inner_steps: of the cheap force in each drift of a step with the costly force, for an action that has
+            both (`Action.by_cost`), such as gauge field and fermions: `integrate_nested`. The steps of
+            `n_steps` then are those of the costly force. One time scale if None.
 
     Raises:
         ValueError: for a step size that is not positive and finite, no steps, an unknown integrator, a
             jitter outside [0, 1), a field of discrete values, an action whose exp(−S) cannot be
-            normalised, or a mass for a field that is not made of real numbers, one a site.
+            normalised, a mass for a field that is not made of real numbers, one a site, or inner steps for
+            an action whose parts cost alike or that is to be compiled.
 
     Example:
         >>> from latflow.theories import Phi4
@@ -114,6 +128,7 @@ class HMC(Sampler[HMCState, HMCInfo]):
     compiled: bool | Literal["auto"] = False
     tuning: Tune | None = None
     through: str = ""
+    inner_steps: int | None = None
     _trajectories: Trajectories = dataclasses.field(
         default_factory=Trajectories, init=False, repr=False, compare=False
     )
@@ -133,6 +148,19 @@ class HMC(Sampler[HMCState, HMCInfo]):
         self.action.check_proper()
         if self.mass and not (kind.manifold.flat and self.action.field_shape == tuple(self.action.lattice)):
             raise ValueError(f"expected real numbers, one a site, for a Fourier mass, got {kind}")
+        if self.inner_steps is not None:
+            self._check_time_scales(self.inner_steps)
+
+    def _check_time_scales(self, inner_steps: int) -> None:
+        if inner_steps < 1:
+            raise ValueError(f"expected inner_steps of at least 1, got {inner_steps}")
+        if self.action.by_cost() is None:
+            raise ValueError(
+                f"expected an action of a cheap and a costly part for inner_steps, got "
+                f"{self.action.words.name}, whose force is of one cost: leave inner_steps out"
+            )
+        if self.compiled is True:
+            raise ValueError("expected no compiled trajectories with inner_steps, got compiled = true")
 
     @classmethod
     def of_length(
@@ -156,7 +184,7 @@ class HMC(Sampler[HMCState, HMCInfo]):
 
     @property
     def force_evaluations(self) -> int:
-        """How often a trajectory evaluates the force, which is what it costs."""
+        """How often a trajectory evaluates the force, which is what it costs: the costly one, if any."""
         return self.n_steps * len(self.scheme.drifts)
 
     @property
@@ -198,7 +226,7 @@ class HMC(Sampler[HMCState, HMCInfo]):
         return self._start(z)
 
     def _start(self, x: Tensor) -> HMCState:
-        state = self._reached(self.manifold.canonical(x.detach().clone()), self.action.evaluate)
+        state = self._reached(self.manifold.canonical(x.detach().clone()))
         if not bool(state.action.isfinite().all()):
             raise ValueError("expected fields of finite action to start from, got some that are not")
         return state
@@ -262,19 +290,33 @@ class HMC(Sampler[HMCState, HMCInfo]):
         evaluate: Evaluate | None = None,
     ) -> tuple[HMCState, Tensor]:
         """Where the chains would be at the end of the trajectory, and π there."""
-        force = (lambda x: evaluate(x).force) if evaluate else self.action.force
-        velocity, manifold = self.mass.velocity if self.mass else None, self.manifold
-        move = None if manifold.linear else manifold.move
-        along = (state.x, momentum, state.force, step_size, self.n_steps, velocity, move)
-        x, almost = to_last_kick(self.scheme, force, *along)
+        manifold, parts = self.manifold, self._parts
+        moving = self.mass.velocity if self.mass else None, None if manifold.linear else manifold.move
         # only the end of a trajectory needs more than the force
-        end = self._reached(manifold.canonical(x), evaluate or self.action.evaluate)
-        return end, added(almost, end.force, self.scheme.kicks[-1], step_size)
+        if parts is None or self.inner_steps is None:
+            force = (lambda x: evaluate(x).force) if evaluate else self.action.force
+            along = (state.x, momentum, state.force, step_size, self.n_steps, *moving)
+            x, almost = to_last_kick(self.scheme, force, *along)
+            end = self._reached(manifold.canonical(x), evaluate)
+            return end, added(almost, end.force, self.scheme.kicks[-1], step_size)
+        along = (state.x, momentum, _forces(state), step_size, self.n_steps, self.inner_steps, *moving)
+        x, almost = nested_to_last_kick(self.scheme, parts.cheap.force, parts.costly.force, *along)
+        end = self._reached(manifold.canonical(x))
+        return end, nested_last_kick(self.scheme, almost, _forces(end), step_size, self.inner_steps)
 
-    @staticmethod
-    def _reached(x: Tensor, evaluate: Evaluate) -> HMCState:
-        value, force, field = evaluate(x)
-        return HMCState(x, value, force, None if field is x else field)
+    @property
+    def _parts(self) -> ByCost | None:
+        """Of the action, where they have time scales of their own."""
+        return None if self.inner_steps is None else self.action.by_cost()
+
+    def _reached(self, x: Tensor, evaluate: Evaluate | None = None) -> HMCState:
+        """The state of chains at x."""
+        if (parts := self._parts) is None:
+            value, force, field = (evaluate or self.action.evaluate)(x)
+            return HMCState(x, value, force, None if field is x else field)
+        cheap, costly = parts.cheap.evaluate(x), parts.costly.evaluate(x)
+        field = None if cheap.field is x else cheap.field
+        return HMCState(x, cheap.value + costly.value, cheap.force, field, costly.force)
 
     def tangent_shape(self, x: Tensor) -> tuple[int, ...]:
         """The shape of the momentum of one chain."""
@@ -304,3 +346,8 @@ class HMC(Sampler[HMCState, HMCInfo]):
 
     def adapted(self, found: Mapping[str, float]) -> "HMC":
         return dataclasses.replace(self, step_size=float(found["step_size"]), n_steps=int(found["n_steps"]))
+
+
+def _forces(state: HMCState) -> Forces:
+    assert state.costly_force is not None  # of every state that HMC with two time scales makes
+    return state.force, state.costly_force

@@ -140,7 +140,7 @@ class Trajectories:
 
     def _chosen_way(self, hmc: "HMC", x: Tensor) -> Way:
         forces, automatic = hmc.force_evaluations, hmc.compiled == "auto"
-        if not hmc.compiled or (automatic and not self._may_pay(hmc, x)):
+        if not hmc.compiled or hmc.inner_steps is not None or (automatic and not self._may_pay(hmc, x)):
             return "not"
         operations = self._programs.operations(_evaluated(hmc), {"x": x})
         if automatic and (operations is None or operations * forces > _CHEAP):
