@@ -53,8 +53,9 @@ def theory(action: Action) -> tuple[str, str]:
 
 def _tuned(found: Mapping[str, float]) -> str:
     """What a kernel found when it tuned itself, in words."""
-    if found.keys() == {"step_size", "n_steps"}:
-        return f"trajectories of {found['n_steps']:.0f} × {found['step_size']:.3g}"
+    if found.keys() - {"inner_steps"} == {"step_size", "n_steps"}:
+        inner = f", {found['inner_steps']:.0f} inner steps" if "inner_steps" in found else ""
+        return f"trajectories of {found['n_steps']:.0f} × {found['step_size']:.3g}{inner}"
     return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items())
 
 

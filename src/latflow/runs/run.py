@@ -161,7 +161,7 @@ class Run(RunFolder):
 
         For samplers of single spins or clusters the `acceptance` is the share of the spins that a step
         changes. The seconds include tuning and thermalisation. `found` has by the name of each kernel what it
-        tuned, for HMC `step_size` and `n_steps`.
+        tuned, for HMC `step_size` and `n_steps`, and `inner_steps` of one on two time scales.
         """
         info = growth.chain_info(self, name)
         if not info["steps"]:

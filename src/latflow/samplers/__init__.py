@@ -33,7 +33,7 @@ from latflow.samplers.metropolis import (
 from latflow.samplers.sector import SectorHop, SectorInfo, SectorState, constant_flux
 from latflow.samplers.spins import SingleSpin, SpinInfo, SpinState, SwendsenWang, Wolff
 from latflow.samplers.trajectories import Trajectories
-from latflow.samplers.tuning import TrajectoryCost, Tuning, tune_cost, tune_step_size
+from latflow.samplers.tuning import TrajectoryCost, Tuning, tune_cost, tune_inner_steps, tune_step_size
 
 __all__ = [
     "HMC",
@@ -77,5 +77,6 @@ __all__ = [
     "thermalisation_time",
     "thermalise",
     "tune_cost",
+    "tune_inner_steps",
     "tune_step_size",
 ]

@@ -341,11 +341,16 @@ class HMC(Sampler[HMCState, HMCInfo]):
         return self.tuning(self, state, generator, thermalisation) if self.tuning else (self, state)
 
     def found(self) -> dict[str, float]:
-        """Step size and number of steps, where `adapt` looks for them."""
-        return {"step_size": self.step_size, "n_steps": self.n_steps} if self.tuning else {}
+        """Step size and number of steps, and inner steps if there are any, where `adapt` looks for them."""
+        if not self.tuning:
+            return {}
+        steps: dict[str, float] = {"step_size": self.step_size, "n_steps": self.n_steps}
+        return steps if self.inner_steps is None else steps | {"inner_steps": self.inner_steps}
 
     def adapted(self, found: Mapping[str, float]) -> "HMC":
-        return dataclasses.replace(self, step_size=float(found["step_size"]), n_steps=int(found["n_steps"]))
+        inner = int(found["inner_steps"]) if "inner_steps" in found else None
+        steps = {"step_size": float(found["step_size"]), "n_steps": int(found["n_steps"])}
+        return dataclasses.replace(self, **steps, inner_steps=inner)
 
 
 def _forces(state: HMCState) -> Forces:

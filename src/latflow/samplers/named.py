@@ -12,15 +12,20 @@ from latflow.samplers.kinetic import FourierMass
 from latflow.samplers.spins import SingleSpin
 from latflow.samplers.tuning import Tuning, slowest
 from latflow.theories.base import Action
-from latflow.types import Positive
+from latflow.types import Count, Positive
 
 Acceptance = Annotated[float, Gt(0), Lt(1)]
 Jitter = Annotated[float, Ge(0), Lt(1)]
 Scheme = Literal["leapfrog", "omelyan", "minimum_norm"]
 Compiled = Literal["auto"] | bool
 
+InnerSteps = Count | Sequence[Count] | Literal["auto", "none"]
+
 _START_STEPS = 10
 """Steps in a trajectory from which the tuning starts."""
+
+_INNER_STEPS = 4
+"""From which on more save no costly force at acceptance 0.8, in the Schwinger model on 8² and 16²."""
 
 
 def hmc(
@@ -32,6 +37,7 @@ def hmc(
     jitter: Jitter = 0.2,
     fourier_mass: Positive | None = None,
     compiled: Compiled = "auto",
+    inner_steps: InnerSteps = "auto",
 ) -> HMC:
     """Hybrid Monte Carlo whose step size is tuned when a chain begins.
 
@@ -45,14 +51,18 @@ def hmc(
         fourier_mass: m² of a `samplers.FourierMass`, for fields of real numbers; without it all modes have
             mass 1.
         compiled: whether trajectories are compiled; "auto" where that pays (`samplers.Trajectories`).
+        inner_steps: of the cheap force in each drift of a step with the costly one, for theories that have
+            both; of several the number with the fewest costly forces is taken (`samplers.tune_inner_steps`).
+            "auto" is 4 where there are both, unless trajectories shall be compiled; "none" is one time scale.
 
     Raises:
         ValueError: as `HMC` and `Tuning`, and for several lengths where the theory has no slow observable.
     """
-    tuning = _tuning(action, trajectory_length, target_acceptance)
+    candidates = _inner_steps(action, inner_steps, compiled)
+    tuning = _tuning(action, trajectory_length, target_acceptance, candidates)
     mass = None if fourier_mass is None else FourierMass(fourier_mass)
-    step_size = tuning.lengths[0] / _START_STEPS
-    return HMC(action, step_size, _START_STEPS, integrator, jitter, mass, compiled, tuning)
+    step_size, inner = tuning.lengths[0] / _START_STEPS, candidates[0] if candidates else None
+    return HMC(action, step_size, _START_STEPS, integrator, jitter, mass, compiled, tuning, inner_steps=inner)
 
 
 def flowed_hmc(
@@ -99,8 +109,19 @@ def metropolis(action: Action) -> SingleSpin:
     return SingleSpin(action, "metropolis")
 
 
-def _tuning(action: Action, length: float | Sequence[float], target: float) -> Tuning:
+def _inner_steps(action: Action, wanted: InnerSteps, compiled: Compiled) -> tuple[int, ...]:
+    """The numbers to choose from; none for one time scale."""
+    if wanted == "auto":
+        return (_INNER_STEPS,) if compiled is not True and action.by_cost() is not None else ()
+    if isinstance(wanted, str):
+        return ()
+    return (wanted,) if isinstance(wanted, int) else tuple(wanted)
+
+
+def _tuning(
+    action: Action, length: float | Sequence[float], target: float, inner_steps: tuple[int, ...] = ()
+) -> Tuning:
     lengths = tuple(length) if isinstance(length, Sequence) else (length,)
     if len(lengths) > 1:
         slowest(action)  # refuses a theory that has none
-    return Tuning(target, lengths)
+    return Tuning(target, lengths, inner_steps if len(inner_steps) > 1 else ())
