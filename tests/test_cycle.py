@@ -10,12 +10,14 @@ from torch import Tensor
 
 from cases import perturbed
 from latflow import exact, observables
+from latflow.analysis import measure
 from latflow.densities.flows import FourierLayer, affine_flow, gauge_flow
 from latflow.lattice import wrapped
 from latflow.observables.fermions import determinant_sign
 from latflow.samplers import (
     HMC,
     Cycle,
+    HolonomyShift,
     IndependenceMetropolis,
     Sampler,
     SectorHop,
@@ -377,3 +379,53 @@ def test_hops_of_the_schwinger_model_keep_the_fermions_action() -> None:
     torch.testing.assert_close(state.action, action(state.x), rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match="expected a theory of links, got one of scalar"):
         SectorHop(ACTION)
+
+
+# --- shifts of the holonomies ---------------------------------------------------------------------
+
+
+def test_a_shift_turns_the_loops_around_the_torus_and_no_plaquette() -> None:
+    action = U1Gauge((3, 5), beta=2.0)
+    shift = HolonomyShift(action)
+    start = shift.init(0.5 * normal(400, 2, 3, 5, seed=25))
+    after, info = shift.step(start, seeded(26))
+    assert bool(info.accepted.all())
+    moved = wrapped(plaquette_angles(after.x) - plaquette_angles(start.x))
+    torch.testing.assert_close(moved, torch.zeros_like(moved), rtol=0, atol=1e-12)
+    for direction in (0, 1):
+        turned = wrapped((after.x - start.x)[:, direction].sum(direction + 1))
+        torch.testing.assert_close(turned, turned[:, :1].expand_as(turned), rtol=0, atol=1e-12)
+        # uniform angles: the mean of their cosine has an error of 1/√800
+        assert abs(float(turned[:, 0].cos().mean())) < 5 / 800**0.5
+        assert float(turned[:, 0].abs().max()) > 3
+    with pytest.raises(ValueError, match="expected a theory of links, got one of scalar"):
+        HolonomyShift(ACTION)
+    assert not shift.ergodic
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_shifts_and_hops_sample_the_schwinger_model(dtype: torch.dtype) -> None:
+    """The Polyakov loop, Q² and cos P as pure gauge configurations, drawn exactly, weighted with det D²."""
+    action = Schwinger((4, 3), beta=1.5, kappa=0.25)
+    hmc = HMC.of_length(action, 0.5, 2, jitter=0.2, inner_steps=2)
+    cycle = Cycle([hmc, SectorHop(action), HolonomyShift(action)], steps=(1, 1, 2))
+    chain = run(cycle, 0.3 * normal(150, 2, 4, 3, seed=27, dtype=dtype), 40, loops, seeded(28), 15)
+    assert 0.2 < float(chain.series["accepted_holonomy_shift"].mean()) < 0.99
+    draws, _ = action.first.exact_sampler().sample(8000, seeded(29))
+    log_weight = -action.second(draws)
+    for name, values in loops(draws).items():
+        expected = measure(values.double().numpy(), log_weight.numpy())
+        found = chain.series[name].double().mean(0)
+        error = float(found.std()) / len(found) ** 0.5
+        assert abs(expected.pull(float(found.mean()), error)) < 5, name
+        assert error < 0.05
+    # the fermions are seen: without their weight the Polyakov loop averages to zero
+    assert abs(float(chain.series["polyakov"].mean())) > 0.02
+
+
+def loops(x: Tensor) -> dict[str, Tensor]:
+    return {
+        "polyakov": observables.polyakov_loop(x).real,
+        "charge_squared": observables.topological_charge(x) ** 2,
+        "plaquette": observables.plaquette(x),
+    }

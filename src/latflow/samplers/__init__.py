@@ -30,7 +30,7 @@ from latflow.samplers.metropolis import (
     IndependenceState,
     metropolis_scan,
 )
-from latflow.samplers.sector import SectorHop, SectorInfo, SectorState, constant_flux
+from latflow.samplers.sector import HolonomyShift, SectorHop, SectorInfo, SectorState, constant_flux
 from latflow.samplers.spins import SingleSpin, SpinInfo, SpinState, SwendsenWang, Wolff
 from latflow.samplers.trajectories import Trajectories
 from latflow.samplers.tuning import TrajectoryCost, Tuning, tune_cost, tune_inner_steps, tune_step_size
@@ -48,6 +48,7 @@ __all__ = [
     "FourierMass",
     "HMCInfo",
     "HMCState",
+    "HolonomyShift",
     "IndependenceInfo",
     "IndependenceMetropolis",
     "IndependenceState",
