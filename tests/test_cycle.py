@@ -381,6 +381,33 @@ def test_hops_of_the_schwinger_model_keep_the_fermions_action() -> None:
         SectorHop(ACTION)
 
 
+def test_an_action_that_one_kernel_knows_is_not_evaluated_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hops after HMC evaluate their proposals alone, and shifts after hops too."""
+    action, asked = U1Gauge((4, 6), beta=2.0), []
+    evaluated = U1Gauge.__call__
+
+    def counted(self: U1Gauge, x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return evaluated(self, x)
+
+    cycle = Cycle([HMC(action, 0.3, 3), SectorHop(action), HolonomyShift(action)], steps=(1, 2, 1))
+    state = cycle.init(0.3 * normal(7, 2, 4, 6, seed=24))
+    monkeypatch.setattr(U1Gauge, "__call__", counted)
+    for seed in range(3):
+        state, _ = cycle.step(state, seeded(seed))
+    assert asked == 3 * [7, 7, 7]
+    held = state.kernels[-1].action
+    torch.testing.assert_close(held, evaluated(action, state.x), rtol=0, atol=1e-11)
+    # of another object nobody knows that its action is the same, constants included
+    apart = Cycle([HMC(action, 0.3, 3), SectorHop(U1Gauge((4, 6), beta=2.0))])
+    state = apart.init(0.3 * normal(7, 2, 4, 6, seed=24))
+    asked.clear()
+    apart.step(state, seeded(1))
+    assert len(asked) == 2
+
+
 # --- shifts of the holonomies ---------------------------------------------------------------------
 
 

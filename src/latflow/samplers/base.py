@@ -4,14 +4,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
 from latflow.observables.base import Observe
 from latflow.samplers.history import joined, on_cpu, stacked
-from latflow.types import Draws
+from latflow.theories.base import Action
+from latflow.types import Draws, LogProb
 
 State = TypeVar("State")
 Info = TypeVar("Info")
@@ -39,6 +40,13 @@ class Chain(Generic[State]):
     series: dict[str, Tensor]
     proposals: dict[str, Tensor] | None
     state: State
+
+
+class KnownAction(NamedTuple):
+    """S of the field of each chain, and whose S it is."""
+
+    action: Action
+    value: LogProb
 
 
 class Sampler(ABC, Generic[State, Info]):
@@ -75,6 +83,14 @@ class Sampler(ABC, Generic[State, Info]):
     @abstractmethod
     def field(self, state: State) -> Tensor:
         """The physical field of each chain."""
+
+    def known_action(self, state: State) -> KnownAction | None:  # noqa: ARG002 (of a state without)
+        """The action of the physical field of each chain, where the state has it, for a next kernel."""
+        return None
+
+    def init_knowing(self, x: Tensor, known: KnownAction) -> State:  # noqa: ARG002 (of no use here)
+        """`init` for configurations of which another kernel knows the action."""
+        return self.init(x)
 
     @abstractmethod
     def state_from_dict(self, tree: dict[str, Any]) -> State:

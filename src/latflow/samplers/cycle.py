@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from latflow.samplers.base import Sampler
+from latflow.samplers.base import KnownAction, Sampler
 from latflow.samplers.history import chosen
 from latflow.types import Draws
 
@@ -47,7 +47,8 @@ class Cycle(Sampler[CycleState, CycleInfo]):
 
     Each kernel keeps exp(−S) where it is, so their product does. They hand over the physical field: a kernel
     that works in other variables finds them from the field (`init`), but only for the chains which the others
-    have moved; of the rest it still holds action, force or log-weight.
+    have moved; of the rest it still holds action, force or log-weight. A kernel that knows the action of the
+    fields hands it on with them.
 
     One step is one cycle. Its "accepted" says whether the chain has moved at all; the acceptance of each
     kernel is in "accepted_NAME". Names are those of the samplers unless given.
@@ -116,7 +117,7 @@ class Cycle(Sampler[CycleState, CycleInfo]):
         self, state: CycleState, generator: Generator
     ) -> tuple[CycleState, CycleInfo, Draws | None]:
         """One cycle of every chain, and the draws that were proposed in it, all batches of them joined."""
-        turn, draws, report = _Turn(state), [], {}
+        turn, draws, report = self._turn(state), [], {}
         for i, (kernel, name) in enumerate(zip(self.kernels, self.names, strict=True)):
             begin = turn.brought_to(i, kernel)
             end, told = self._steps(i, begin, generator, draws)
@@ -129,7 +130,7 @@ class Cycle(Sampler[CycleState, CycleInfo]):
         self, state: CycleState, generator: Generator, thermalisation: int
     ) -> "tuple[Cycle, CycleState]":
         """Each kernel in turn as it is best for the chains."""
-        turn, kernels = _Turn(state), []
+        turn, kernels = self._turn(state), []
         for i, kernel in enumerate(self.kernels):
             begin = turn.brought_to(i, kernel)
             adapted, end = kernel.adapt(begin, generator, thermalisation)
@@ -168,6 +169,10 @@ class Cycle(Sampler[CycleState, CycleInfo]):
         states = tuple(kernel.state_from_dict(_inside(tree, str(i))) for i, kernel in enumerate(self.kernels))
         return CycleState(tree["x"], states, tree["stale"])
 
+    def _turn(self, state: CycleState) -> "_Turn":
+        """The chains where the last kernel left them."""
+        return _Turn(state, self.kernels[-1].known_action(state.kernels[-1]))
+
     def _steps(
         self, i: int, state: Any, generator: Generator, draws: list[Draws]
     ) -> tuple[Any, dict[str, Tensor]]:
@@ -186,10 +191,11 @@ class Cycle(Sampler[CycleState, CycleInfo]):
 
 
 class _Turn:
-    """The chains on their way from kernel to kernel."""
+    """The chains on their way from kernel to kernel, with their action where the last kernel knew it."""
 
-    def __init__(self, state: CycleState) -> None:
+    def __init__(self, state: CycleState, known: KnownAction | None) -> None:
         self.x, self.states, self.stale = state.x, list(state.kernels), state.stale.clone()
+        self.known = known
         self.moved = torch.zeros_like(self.stale[:, 0])
 
     def brought_to(self, i: int, kernel: Sampler[Any, Any]) -> Any:
@@ -198,10 +204,15 @@ class _Turn:
         if len(rows) == 0:
             return self.states[i]
         if len(rows) == len(self.x):
-            return kernel.init(self.x)
-        fresh = kernel.state_dict(kernel.init(self.x[rows]))
+            return self._started(kernel, self.x, self.known)
+        known = None if self.known is None else self.known._replace(value=self.known.value[rows])
+        fresh = kernel.state_dict(self._started(kernel, self.x[rows], known))
         known = kernel.state_dict(self.states[i])
         return kernel.state_from_dict({name: known[name].index_copy(0, rows, fresh[name]) for name in known})
+
+    @staticmethod
+    def _started(kernel: Sampler[Any, Any], x: Tensor, known: KnownAction | None) -> Any:
+        return kernel.init(x) if known is None else kernel.init_knowing(x, known)
 
     def ended(self, i: int, kernel: Sampler[Any, Any], begin: Any, end: Any) -> None:
         """A kernel has moved the chains."""
@@ -213,6 +224,7 @@ class _Turn:
         self.stale |= moved[:, None]
         self.stale[:, i] = False
         self.moved |= moved
+        self.known = kernel.known_action(end)
 
     @property
     def state(self) -> CycleState:

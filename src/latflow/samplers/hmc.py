@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from latflow.fields.base import Manifold
-from latflow.samplers.base import Block, Observe, Sampler
+from latflow.samplers.base import Block, KnownAction, Observe, Sampler
 from latflow.samplers.history import chosen
 from latflow.samplers.integrators import (
     INTEGRATORS,
@@ -325,6 +325,10 @@ class HMC(Sampler[HMCState, HMCInfo]):
     def field(self, state: HMCState) -> Tensor:
         """The physical configuration of each chain."""
         return state.x if state.field is None else state.field
+
+    def known_action(self, state: HMCState) -> KnownAction | None:
+        """S(x), where x is the physical field."""
+        return KnownAction(self.action, state.action) if state.field is None else None
 
     def state_dict(self, state: HMCState) -> dict[str, Tensor]:
         return {name: values for name, values in vars(state).items() if values is not None}

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from latflow.fields import LINKS
 from latflow.lattice import checked_plane, volume, wrapped
-from latflow.samplers.base import Sampler
+from latflow.samplers.base import KnownAction, Sampler
 from latflow.samplers.history import chosen
 from latflow.theories.base import Action
 from latflow.types import Lattice, Links, LogProb
@@ -92,6 +92,14 @@ class LinkMove(Sampler[SectorState, SectorInfo]):
     def init(self, x: Links) -> SectorState:
         """Start one chain at each configuration of links, (batch, 2, L0, L1)."""
         return SectorState(x.detach().clone(), self.action(x))
+
+    def init_knowing(self, x: Links, known: KnownAction) -> SectorState:
+        """The same, without another evaluation of an action that is known."""
+        return SectorState(x.detach().clone(), known.value) if known.action is self.action else self.init(x)
+
+    def known_action(self, state: SectorState) -> KnownAction:
+        """S of the links."""
+        return KnownAction(self.action, state.action)
 
     @torch.no_grad()
     def step(self, state: SectorState, generator: Generator) -> tuple[SectorState, SectorInfo]:
