@@ -150,8 +150,8 @@ def test_configurations_that_cannot_run_are_refused(change, message):
 
 
 def test_presets_fit_their_curricula():
-    for side in (8, 16, 24, 32):
-        config = load_config(f"schwinger-{side}x{side}")
+    for side, name in ((8, "nf1"), (8, "theta"), *((side, f"{side}x{side}") for side in (8, 16, 24, 32))):
+        config = load_config(f"schwinger-{name}")
         curriculum = config.training.curriculum
         assert curriculum is None or sum(curriculum.steps) < config.training.steps
         assert math.prod(config.action.table()["lattice"]) == side**2
