@@ -14,9 +14,12 @@ from latflow.config import load_config
 from latflow.densities.flows import minimal_flow
 from latflow.errors import ConfigError
 from latflow.fields import SCALAR, FieldKind
+from latflow.observables import plaquette
 from latflow.samplers import (
     HMC,
+    Cycle,
     FourierMass,
+    SectorHop,
     Tuning,
     named,
     run,
@@ -26,6 +29,7 @@ from latflow.samplers import (
     tune_step_size,
     tuning,
 )
+from latflow.samplers.base import Place
 from latflow.theories import Action, Ising, Phi4, Schwinger, U1Gauge
 
 FREE = Phi4((4, 6), m2=0.1, lam=0.0)
@@ -161,9 +165,11 @@ class Foreign(Action):
 
 def test_the_slow_observable_is_that_of_the_theory() -> None:
     x = torch.randn(3, 4, 6, generator=seeded(1))
-    torch.testing.assert_close(tuning.slowest(FREE)(x), x.mean((1, 2)).abs().double())
+    torch.testing.assert_close(
+        tuning.slow_observables(FREE)["abs_magnetization"](x), x.mean((1, 2)).abs().double()
+    )
     links = torch.randn(3, 2, 4, 4, generator=seeded(2), dtype=torch.float64)
-    squared = tuning.slowest(U1Gauge((4, 4), 1.0))(links)
+    squared = tuning.slow_observables(U1Gauge((4, 4), 1.0))["charge_squared"](links)
     assert squared.shape == (3,)
     torch.testing.assert_close(squared.sqrt(), squared.sqrt().round())
     with pytest.raises(ValueError, match=r"slow observable .* Foreign has none: give one length"):
@@ -174,6 +180,42 @@ def test_the_slow_observable_is_that_of_the_theory() -> None:
     for options in ({"lengths": ()}, {"lengths": (0.0,)}, {"target_acceptance": 1.0}):
         with pytest.raises(ValueError, match="expected"):
             Tuning(**options)
+
+
+def test_observables_are_named_for_lengths() -> None:
+    assert list(tuning.slow_observables(SCHWINGER)) == ["charge_squared", "condensate"]
+    named_ones = tuning.slow_observables(SCHWINGER, ("plaquette", "condensate", "P_charge_1"))
+    assert list(named_ones) == ["plaquette", "condensate", "P_charge_1"]
+    links = smooth_links(3)
+    torch.testing.assert_close(named_ones["plaquette"](links), plaquette(links))
+    assert named_ones["P_charge_1"](links).tolist() == [0, 0, 0]
+    sampler = named.hmc(SCHWINGER, trajectory_length=[1.0, 2.0], observables="condensate")
+    assert sampler.tuning == Tuning(lengths=(1.0, 2.0), observables=("condensate",))
+    for wrong in ("log_z", "pion_mass_1", "magnetization"):
+        with pytest.raises(ValueError, match=f"observables among .*condensate.*, got '{wrong}'"):
+            named.hmc(SCHWINGER, observables=wrong)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_length_is_chosen_by_the_chain_of_all_kernels() -> None:
+    """Q² stands still for HMC alone at weak coupling, and would tell nothing of its trajectories."""
+    action = U1Gauge((4, 6), beta=8.0)
+    hmc = named.hmc(action, trajectory_length=[0.5, 1.5], jitter=0.2)
+    cycle = Cycle([SectorHop(action), hmc], steps=(3, 1))
+    start = cycle.init(0.1 * torch.randn(30, 2, 4, 6, generator=seeded(27), dtype=torch.float64))
+    slow = tuning.slow_observables(action)
+    alone = hmc.init(start.x)
+    _, _, costs = tune_cost(hmc, alone, seeded(28), slow, (0.5, 1.5), trajectories=40)
+    assert [cost.tau for cost in costs] == [math.inf, math.inf]
+    place = Place(lambda kernel: Cycle([SectorHop(action), kernel], steps=(3, 1)), "hmc")
+    best, state, costs = tune_cost(hmc, alone, seeded(28), slow, (0.5, 1.5), trajectories=40, place=place)
+    assert all(cost.tau < 10 and 0.5 < cost.acceptance < 1 for cost in costs)
+    torch.testing.assert_close(state.action, action(state.x), rtol=0, atol=1e-11)
+    adapted, _ = cycle.adapt(start, seeded(29), 10)
+    assert adapted.kernels[1].trajectory_length in (pytest.approx(0.5), pytest.approx(1.5))
+    assert adapted.kernels == cycle.adapted(adapted.found()).kernels
+    assert adapted.kernels[1].tuning.place is None
+    assert best.tuning == hmc.tuning
 
 
 def test_tuning_compiles_nothing_and_keeps_the_wish_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -47,6 +47,19 @@ class KnownAction(NamedTuple):
 
     action: Action
     value: LogProb
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a kernel acts among others, for what `adapt` measures of the whole chain.
+
+    Attributes:
+        chain: the sampler of the chain, with this kernel in its place.
+        name: of the kernel, which what it reports ends in: "accepted_NAME".
+    """
+
+    chain: "Callable[[Sampler[Any, Any]], Sampler[Any, Any]]"
+    name: str
 
 
 class Sampler(ABC, Generic[State, Info]):
@@ -131,6 +144,10 @@ class Sampler(ABC, Generic[State, Info]):
             thermalisation: steps after which the chains are trusted to be in equilibrium.
         """
         return self, state
+
+    def within(self, place: Place) -> "Sampler[State, Info]":  # noqa: ARG002 (of those that measure nothing)
+        """The same sampler, whose `adapt` knows of the chain in which it acts."""
+        return self
 
     def found(self) -> dict[str, float]:
         """What `adapt` found, by name."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from latflow.samplers.base import KnownAction, Sampler
+from latflow.samplers.base import KnownAction, Place, Sampler
 from latflow.samplers.history import chosen
 from latflow.types import Draws
 
@@ -129,14 +130,20 @@ class Cycle(Sampler[CycleState, CycleInfo]):
     def adapt(
         self, state: CycleState, generator: Generator, thermalisation: int
     ) -> "tuple[Cycle, CycleState]":
-        """Each kernel in turn as it is best for the chains."""
+        """Each kernel in turn as it is best for the chains, which all of them move."""
         turn, kernels = self._turn(state), []
         for i, kernel in enumerate(self.kernels):
             begin = turn.brought_to(i, kernel)
-            adapted, end = kernel.adapt(begin, generator, thermalisation)
+            place = Place(partial(self._around, kernels[:i]), self.names[i])
+            adapted, end = kernel.within(place).adapt(begin, generator, thermalisation)
             turn.ended(i, adapted, begin, end)
             kernels.append(adapted)
         return Cycle(kernels, self.steps, self.names), turn.state
+
+    def _around(self, before: Sequence[Sampler[Any, Any]], kernel: Sampler[Any, Any]) -> "Cycle":
+        """This cycle with a kernel after those that are adapted."""
+        kernels = [*before, kernel, *self.kernels[len(before) + 1 :]]
+        return Cycle(kernels, self.steps, self.names)
 
     def found(self) -> dict[str, float]:
         """What the kernels found, with their names in front: "hmc.step_size"."""

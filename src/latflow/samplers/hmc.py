@@ -2,16 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from latflow.fields.base import Manifold
-from latflow.samplers.base import Block, KnownAction, Observe, Sampler
+from latflow.samplers.base import Block, KnownAction, Observe, Place, Sampler
 from latflow.samplers.history import chosen
 from latflow.samplers.integrators import (
     INTEGRATORS,
@@ -28,8 +28,24 @@ from latflow.samplers.trajectories import Evaluate, Trajectories
 from latflow.theories.base import Action, ByCost
 from latflow.types import LogProb
 
-Tune = Callable[["HMC", "HMCState", Generator, int], tuple["HMC", "HMCState"]]
-"""Makes HMC as it is best for some chains: `Tuning`."""
+
+@runtime_checkable
+class Tune(Protocol):
+    """Makes HMC as it is best for some chains: `Tuning`."""
+
+    def __call__(
+        self, hmc: "HMC", state: "HMCState", generator: Generator, thermalisation: int, /
+    ) -> tuple["HMC", "HMCState"]:
+        """The tuned sampler, and the chains as they stand."""
+        ...
+
+    def check_chains(self, n: int) -> None:
+        """Refuse a number of chains with which this cannot work."""
+        ...
+
+    def within(self, place: Place) -> "Tune":
+        """The same for HMC that is one of several kernels of a chain."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -340,6 +356,9 @@ class HMC(Sampler[HMCState, HMCInfo]):
     def check_chains(self, n: int) -> None:
         if self.tuning is not None:
             self.tuning.check_chains(n)
+
+    def within(self, place: Place) -> "HMC":
+        return dataclasses.replace(self, tuning=self.tuning.within(place)) if self.tuning else self
 
     def adapt(self, state: HMCState, generator: Generator, thermalisation: int) -> "tuple[HMC, HMCState]":
         return self.tuning(self, state, generator, thermalisation) if self.tuning else (self, state)

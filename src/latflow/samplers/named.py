@@ -10,7 +10,7 @@ from latflow.samplers.flowed import flowed_hmc as through_flow
 from latflow.samplers.hmc import HMC
 from latflow.samplers.kinetic import FourierMass
 from latflow.samplers.spins import SingleSpin
-from latflow.samplers.tuning import Tuning, slowest
+from latflow.samplers.tuning import Tuning, slow_observables
 from latflow.theories.base import Action
 from latflow.types import Count, Positive
 
@@ -38,13 +38,14 @@ def hmc(
     fourier_mass: Positive | None = None,
     compiled: Compiled = "auto",
     inner_steps: InnerSteps = "auto",
+    observables: str | Sequence[str] = (),
 ) -> HMC:
     """Hybrid Monte Carlo whose step size is tuned when a chain begins.
 
     Args:
         action: the theory.
         trajectory_length: τ; of several, the one with the fewest force evaluations for each independent value
-            of the theory's slow observable is taken (`samplers.tune_cost`).
+            of the slowest observable is taken (`samplers.tune_cost`).
         target_acceptance: to which the step size is tuned.
         integrator: a name in `samplers.INTEGRATORS`.
         jitter: of the step size.
@@ -54,12 +55,15 @@ def hmc(
         inner_steps: of the cheap force in each drift of a step with the costly one, for theories that have
             both; of several the number with the fewest costly forces is taken (`samplers.tune_inner_steps`).
             "auto" is 4 where there are both, unless trajectories shall be compiled; "none" is one time scale.
+        observables: for several lengths, those of which the slowest counts; all that the theory calls slow if
+            none.
 
     Raises:
-        ValueError: as `HMC` and `Tuning`, and for several lengths where the theory has no slow observable.
+        ValueError: as `HMC` and `Tuning`, for several lengths where the theory has no slow observable, and
+            for observables that it does not have.
     """
     candidates = _inner_steps(action, inner_steps, compiled)
-    tuning = _tuning(action, trajectory_length, target_acceptance, candidates)
+    tuning = _tuning(action, trajectory_length, target_acceptance, candidates, observables)
     mass = None if fourier_mass is None else FourierMass(fourier_mass)
     step_size, inner = tuning.lengths[0] / _START_STEPS, candidates[0] if candidates else None
     return HMC(action, step_size, _START_STEPS, integrator, jitter, mass, compiled, tuning, inner_steps=inner)
@@ -119,9 +123,14 @@ def _inner_steps(action: Action, wanted: InnerSteps, compiled: Compiled) -> tupl
 
 
 def _tuning(
-    action: Action, length: float | Sequence[float], target: float, inner_steps: tuple[int, ...] = ()
+    action: Action,
+    length: float | Sequence[float],
+    target: float,
+    inner_steps: tuple[int, ...] = (),
+    observables: str | Sequence[str] = (),
 ) -> Tuning:
     lengths = tuple(length) if isinstance(length, Sequence) else (length,)
-    if len(lengths) > 1:
-        slowest(action)  # refuses a theory that has none
-    return Tuning(target, lengths, inner_steps if len(inner_steps) > 1 else ())
+    names = (observables,) if isinstance(observables, str) else tuple(observables)
+    if len(lengths) > 1 or names:
+        slow_observables(action, names)  # refuses a theory that has none
+    return Tuning(target, lengths, inner_steps if len(inner_steps) > 1 else (), names)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
@@ -12,14 +12,16 @@ from torch import Generator, Tensor
 
 from latflow.errors import LatflowError
 from latflow.observables.base import Observable, observing
-from latflow.samplers.base import run, thermalise
+from latflow.samplers.base import Place, run
 from latflow.samplers.hmc import HMC, HMCState
 from latflow.theories.base import Action
-from latflow.types import LogProb
 
 _LEAST_TRAJECTORIES = 200
 """Of each chain, for the autocorrelation time at each of several trajectory lengths."""
 
+
+Number = Callable[[Tensor], Tensor]
+"""An observable: of fields, (batch, …), one number for each."""
 
 _CHEAP = 0.01
 """What a cheap force counts beside a costly one."""
@@ -30,13 +32,16 @@ class Tuning:
     """What `HMC.adapt` reaches for: an acceptance, and of several trajectory lengths the cheapest.
 
     With several lengths the chains are thermalised after the first, and the cost is that of an independent
-    value of the theory's slow observable (`tune_cost`).
+    value of the slowest observable (`tune_cost`). Of HMC that is one of several kernels it is that of their
+    chain: what only another kernel moves, such as the topological charge, would hide all else.
 
     Args:
         target_acceptance: to which the step size is tuned, in (0, 1).
         lengths: τ, or several to choose from.
         inner_steps: several numbers of inner steps to choose from (`tune_inner_steps`); those of the sampler
             are kept if there are none.
+        observables: by name, those of which the slowest counts; all that the theory calls slow if none.
+        place: of HMC among other kernels; alone if None.
 
     Raises:
         ValueError: for no length or one that is not positive, inner steps below one, and a target outside
@@ -46,6 +51,8 @@ class Tuning:
     target_acceptance: float = 0.8
     lengths: tuple[float, ...] = (1.0,)
     inner_steps: tuple[int, ...] = ()
+    observables: tuple[str, ...] = ()
+    place: Place | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.inner_steps and min(self.inner_steps) < 1:
@@ -67,6 +74,10 @@ class Tuning:
                 f"autocorrelation time of each; got {n}"
             )
 
+    def within(self, place: Place) -> "Tuning":
+        """The same for HMC that is one of several kernels."""
+        return dataclasses.replace(self, place=place)
+
     def __call__(
         self, hmc: HMC, state: HMCState, generator: Generator, thermalisation: int
     ) -> tuple[HMC, HMCState]:
@@ -76,19 +87,20 @@ class Tuning:
             ValueError: for several lengths and a theory without a slow observable, or fewer than two chains.
             LatflowError: when no step size is accepted.
         """
-        if len(self.lengths) == 1:
-            return self._steps_tuned(hmc, state, generator)
-        slow = slowest(hmc.action)
-        self.check_chains(len(state.action))
-        hmc, state = self._steps_tuned(hmc, state, generator)
-        # τ is found from chains in equilibrium, in a time to which the thermalisation trusts for that
-        eager = dataclasses.replace(hmc, compiled=False)
-        state = thermalise(eager, state, thermalisation, generator) if thermalisation else state
-        trajectories = max(_LEAST_TRAJECTORIES, thermalisation)
-        hmc, state, _ = tune_cost(
-            hmc, state, generator, slow, self.lengths, self.target_acceptance, trajectories
-        )
-        return hmc, state
+        if len(self.lengths) > 1:
+            slow = slow_observables(hmc.action, self.observables)
+            self.check_chains(len(state.action))
+            hmc, state = self._steps_tuned(hmc, state, generator)
+            # τ is found from chains in equilibrium, in a time to which the thermalisation trusts for that
+            state, _ = _whole_chain(hmc, state, self.place, thermalisation, {}, generator)
+            steps = max(_LEAST_TRAJECTORIES, thermalisation)
+            hmc, state, _ = tune_cost(
+                hmc, state, generator, slow, self.lengths, self.target_acceptance, steps, self.place
+            )
+        else:
+            hmc, state = self._steps_tuned(hmc, state, generator)
+        # what a sampler is told of its place is for this search
+        return dataclasses.replace(hmc, tuning=dataclasses.replace(self, place=None)), state
 
     def _steps_tuned(self, hmc: HMC, state: HMCState, generator: Generator) -> tuple[HMC, HMCState]:
         if self.inner_steps:
@@ -96,20 +108,32 @@ class Tuning:
         return tune_step_size(hmc, state, generator, self.target_acceptance)
 
 
-def slowest(action: Action) -> Callable[[Tensor], Tensor]:
-    """The first slow observable of a theory as a function of the field, one number for each configuration.
+def slow_observables(action: Action, names: Sequence[str] = ()) -> dict[str, Number]:
+    """Observables of a theory as functions of the field, one number for each configuration.
+
+    Args:
+        action: the theory.
+        names: those that are wanted; all that it calls slow if none.
 
     Raises:
-        ValueError: when it says of none that it is slow.
+        ValueError: when it calls none slow and none is named, and for names of what is no observable, or not
+            one of single configurations.
     """
-    observables = action.observables
-    found = next((one for one in observables if one.slow), None)
-    if found is None:
+    observables = {one.name: one for one in action.observables}
+    wanted = names or [name for name, one in observables.items() if one.slow]
+    if not wanted:
         raise ValueError(
             f"expected a theory with a slow observable to choose between several trajectory lengths, "
-            f"{action.words.name} has none: give one length"
+            f"{action.words.name} has none: give one length, or name observables"
         )
-    return _function(found, [one for one in observables if one.name in found.needs])
+    functions = {}
+    for name in wanted:
+        one = observables.get(name)
+        if one is None or one.estimate or one.average:
+            known = [n for n, other in observables.items() if not (other.estimate or other.average)]
+            raise ValueError(f"expected observables among {', '.join(known)}, got {name!r}")
+        functions[name] = _function(one, [other for n, other in observables.items() if n in one.needs])
+    return functions
 
 
 def _function(observable: Observable, recorded: Sequence[Observable]) -> Callable[[Tensor], Tensor]:
@@ -257,7 +281,7 @@ class TrajectoryCost:
         trajectory_length: τ_MD.
         n_steps: that reach the target acceptance.
         acceptance: as measured.
-        tau: integrated autocorrelation time, ½ + Σ ρ(t), in trajectories.
+        tau: integrated autocorrelation time, ½ + Σ ρ(t), in trajectories, of the slowest observable.
         force_evaluations: 2 τ_int times those of a trajectory.
     """
 
@@ -272,54 +296,77 @@ def tune_cost(
     hmc: HMC,
     state: HMCState,
     generator: Generator,
-    observe: Callable[[Tensor], LogProb],
+    observe: Number | Mapping[str, Number],
     lengths: Sequence[float],
     target: float = 0.8,
     trajectories: int = 200,
+    place: Place | None = None,
 ) -> tuple[HMC, HMCState, list[TrajectoryCost]]:
     """Find the trajectory length with the fewest force evaluations for each independent configuration.
 
         cost = 2 τ_int · (force evaluations of a trajectory)
 
-    For each length the step size is tuned to the target acceptance, then τ_int of one slow observable is
-    measured from the spread of the chains' means, τ_int = N Var(mean of N steps) / (2 Var(O)). That needs no
-    window, but many chains (its relative error is √(2 / chains)) and N ≫ τ_int, else it is too small.
+    For each length the step size is tuned to the target acceptance, then τ_int of each slow observable is
+    measured from the spread of the chains' means, τ_int = N Var(mean of N steps) / (2 Var(O)), and the
+    largest counts. That needs no window, but many chains (its relative error is √(2 / chains)) and N ≫ τ_int,
+    else it is too small. On two time scales the costly force is counted. What other kernels of the chain
+    evaluate is not.
 
     Args:
         hmc: where the search starts; everything but step size and number of steps is kept.
         state: the chains, thermalised; at least two. Their transitions here are not to be measured.
         generator: the source of randomness.
-        observe: the slow observable O, one number for each chain, for example the magnetisation.
+        observe: the slow observable O, one number for each chain, for example the magnetisation; or several
+            by name.
         lengths: the trajectory lengths that are tried, in this order.
         target: the acceptance to reach.
         trajectories: N, transitions of every chain at each length.
+        place: of HMC among other kernels, whose chain is measured; HMC alone if None.
 
     Returns:
         The sampler of the lowest cost, the chains as they stand, and what each length cost.
 
     Raises:
-        ValueError: for no lengths or one that is not positive, fewer than two chains or trajectories, and as
-            `tune_step_size`.
+        ValueError: for no lengths or one that is not positive, nothing to observe, fewer than two chains or
+            trajectories, and as `tune_step_size`.
         LatflowError: as `tune_step_size`.
     """
-    if not lengths or not min(lengths) > 0 or len(state.action) < 2 or trajectories < 2:
+    slow = observe if isinstance(observe, Mapping) else {"observable": observe}
+    if not lengths or not min(lengths) > 0 or not slow or len(state.action) < 2 or trajectories < 2:
         raise ValueError(
-            f"expected positive lengths, and at least 2 chains and trajectories, got {lengths=}, "
-            f"{len(state.action)} chains and {trajectories=}"
+            f"expected positive lengths, an observable, and at least 2 chains and trajectories, got "
+            f"{lengths=}, {len(slow)} observables, {len(state.action)} chains and {trajectories=}"
         )
     tried: list[tuple[TrajectoryCost, HMC]] = []
     for length in lengths:
         n_steps = max(1, round(length / hmc.step_size))
         first = dataclasses.replace(hmc, step_size=length / n_steps, n_steps=n_steps)
         tuned, state = tune_step_size(first, state, generator, target)
-        eager = dataclasses.replace(tuned, compiled=False)
-        chain = run(eager, state, trajectories, lambda x: {"observable": observe(x)}, generator)
-        state, tau = chain.state, _tau_of_means(chain.series["observable"])
-        acceptance = float(chain.series["accepted"].double().mean())
+        state, series = _whole_chain(tuned, state, place, trajectories, slow, generator)
+        tau = max(_tau_of_means(series[name]) for name in slow)
+        acceptance = float(series["accepted" if place is None else f"accepted_{place.name}"].double().mean())
         cost = 2 * tau * tuned.force_evaluations
         tried.append((TrajectoryCost(length, tuned.n_steps, acceptance, tau, cost), tuned))
     best = min(tried, key=lambda one: one[0].force_evaluations)
     return best[1], state, [cost for cost, _ in tried]
+
+
+def _whole_chain(
+    hmc: HMC,
+    state: HMCState,
+    place: Place | None,
+    steps: int,
+    observe: Mapping[str, Number],
+    generator: Generator,
+) -> tuple[HMCState, dict[str, Tensor]]:
+    """The chains after some steps of all their kernels, and the series of these."""
+    if steps < 1:
+        return state, {}
+    eager = dataclasses.replace(hmc, compiled=False)
+    whole = eager if place is None else place.chain(eager)
+    start = state if place is None else whole.init(hmc.field(state))
+    chain = run(whole, start, steps, lambda x: {name: of(x) for name, of in observe.items()}, generator)
+    return chain.state if place is None else hmc.init(whole.field(chain.state)), chain.series
 
 
 def _tau_of_means(series: Tensor) -> float:
