@@ -31,6 +31,7 @@ BENCHMARKS = (
     "gauge_step",
     "spin_sampling",
     "hmc",
+    "schwinger_hmc",
 )
 HEAD = "# Results\n\nWritten by `make bench`. What is measured, and what it taught: [README.md](README.md).\n"
 

@@ -259,11 +259,11 @@ def smooth_links(chains: int) -> Tensor:
 
 
 def test_inner_steps_are_those_that_save_costly_forces() -> None:
-    """A free field beside a weak, costly force: four inner steps save most, a hundred little more."""
+    """A free field beside a weak, costly force: four inner steps save most, fifty little more."""
     sampler = HMC.of_length(Phi4((4, 6), m2=1.0, lam=0.0) + Weak(), 2.0, 10, inner_steps=1)
     state = sampler.init(torch.randn(100, 4, 6, generator=seeded(20), dtype=torch.float64))
     plain, state = tune_step_size(sampler, state, seeded(22), 0.9)
-    best, state = tune_inner_steps(sampler, state, seeded(23), (1, 4, 100), 0.9)
+    best, state = tune_inner_steps(sampler, state, seeded(23), (1, 4, 50), 0.9)
     assert best.inner_steps == 4
     assert best.force_evaluations <= 0.5 * plain.force_evaluations
     assert best.trajectory_length == pytest.approx(2.0)

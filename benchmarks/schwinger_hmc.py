@@ -1,0 +1,160 @@
+"""What an independent configuration of the Schwinger model costs, by HMC and what can be put beside it.
+
+    python benchmarks/schwinger_hmc.py --lattice 16 16 --lengths 1 2
+
+β = 2, κ = 0.276, two flavours, on one thread. Ways to move the chains: HMC, HMC on two time scales (four
+steps of the gauge force to one of the fermions'), and with either, in turn, hops between topological sectors
+and shifts of the holonomies. The chains of a way start from those that hops have thermalised, HMC is tuned to
+an acceptance, and a record follows, the steps of all ways interleaved. The table holds the milliseconds of
+the thread that a step of one chain takes (a median, without what is recorded); τ of condensate, topological
+charge, sign of det D and Polyakov loop by the Γ-method; and 2τ times the milliseconds, which an independent
+number costs. "–" is a number that no chain ever changed, "> …" a τ of which the record holds less than fifty,
+and which may be longer.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from latflow.analysis import measure
+from latflow.errors import UnreliableErrorWarning
+from latflow.measurement import Measurement
+from latflow.observables import polyakov_loop, topological_charge
+from latflow.samplers import Cycle, HolonomyShift, Sampler, SectorHop, named, thermalise
+from latflow.theories import Schwinger
+from latflow.wilson import determinant_and_condensate
+from measure import print_table
+
+BETA, KAPPA = 2.0, 0.276
+SLOW = ("condensate", "charge", "sign", "Polyakov")
+
+
+def ways(action: Schwinger, length: float, hops: int) -> dict[str, Callable[[], Sampler[Any, Any]]]:
+    """Samplers with trajectories of one length, by what moves the chains."""
+
+    def hmc(scales: int) -> Sampler[Any, Any]:
+        inner = "none" if scales == 1 else "auto"
+        return named.hmc(action, trajectory_length=length, inner_steps=inner)
+
+    def beside(scales: int, *holonomies: Sampler[Any, Any]) -> Cycle:
+        return Cycle([hmc(scales), SectorHop(action), *holonomies], (1, hops, *(1 for _ in holonomies)))
+
+    return {
+        "HMC": lambda: hmc(1),
+        "two scales": lambda: hmc(2),
+        "HMC + hops": lambda: beside(1),
+        "two scales + hops": lambda: beside(2),
+        "two scales + hops + holonomies": lambda: beside(2, HolonomyShift(action)),
+    }
+
+
+def recorded(links: Tensor) -> tuple[Tensor, ...]:
+    """Condensate, topological charge, sign of det D and the real part of the Polyakov loop."""
+    found = determinant_and_condensate(links, KAPPA)
+    return found.condensate, topological_charge(links), found.sign, polyakov_loop(links).real
+
+
+def begun(sampler: Sampler[Any, Any], start: Tensor, steps: int, generator: Generator) -> tuple[Any, Any]:
+    """The tuned sampler, and its chains after some steps."""
+    sampler, state = sampler.adapt(sampler.init(start), generator, 0)
+    return sampler, thermalise(sampler, state, steps, generator)
+
+
+def histories(
+    chains: Mapping[Any, tuple[Any, Any]], steps: int, generator: Generator
+) -> dict[Any, tuple[float, np.ndarray]]:
+    """Of each way the median seconds of a step, and the record (observable, step, chain).
+
+    The steps of all ways are interleaved.
+    """
+    states = {key: state for key, (_, state) in chains.items()}
+    taken: dict[Any, list[float]] = {key: [] for key in chains}
+    record: dict[Any, list[Tensor]] = {key: [] for key in chains}
+    for _ in range(steps):
+        for key, (sampler, _) in chains.items():
+            begin = time.thread_time()
+            states[key], _ = sampler.step(states[key], generator)
+            taken[key].append(time.thread_time() - begin)
+            record[key].append(torch.stack(recorded(sampler.field(states[key]))))
+    return {key: (statistics.median(taken[key]), torch.stack(record[key], 1).numpy()) for key in chains}
+
+
+def forces(sampler: Sampler[Any, Any]) -> str:
+    """Evaluations of the fermions' force in a trajectory."""
+    return str((sampler.kernels[0] if isinstance(sampler, Cycle) else sampler).force_evaluations)
+
+
+def measured(series: np.ndarray) -> Measurement:
+    """The average, whose τ may be longer than its warning says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)
+        return measure(series)
+
+
+def cells(found: Measurement, factor: float) -> str:
+    """τ times a factor, with its error."""
+    if found.tau_int is None or not found.tau_int_error or not np.isfinite(found.error):
+        return "–"
+    short = "> " if found.warning else ""
+    return short + str(Measurement(factor * found.tau_int, factor * found.tau_int_error))
+
+
+def rows(options: argparse.Namespace) -> list[list[str]]:
+    """A row for each way and length."""
+    action, generator = Schwinger(tuple(options.lattice), BETA, KAPPA), Generator().manual_seed(options.seed)
+    start = action.kind.start(action.lattice, options.chains, generator, torch.float64)
+    first = ways(action, 1.0, options.hops)["two scales + hops"]()
+    state = thermalise(first, first.init(start), 5, generator)
+    first, state = first.adapt(state, generator, 0)
+    start = first.field(thermalise(first, state, options.thermalisation, generator))
+    settle = max(5, options.steps // 10)
+    chains = {
+        (name, length): begun(make(), start, settle, generator)
+        for length in options.lengths
+        for name, make in ways(action, length, options.hops).items()
+        if not options.only or name in options.only
+    }
+    found = []
+    for (name, length), (seconds, series) in histories(chains, options.steps, generator).items():
+        each = 1000 * seconds / options.chains
+        observed = [measured(one) for one in series]
+        line = [name, f"{length:g}", forces(chains[name, length][0]), f"{each:.3g}"]
+        line += [cells(one, 1.0) for one in observed]
+        line += [cells(one, 2 * each) for one in observed[:2]]
+        found.append([*line, str(observed[0])])
+    return found
+
+
+def main() -> None:
+    """Reads the options and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--lattice", nargs=2, default=[8, 8], type=int)
+    parser.add_argument("--lengths", nargs="+", default=[1.0], type=float, help="of trajectories")
+    parser.add_argument("--chains", default=32, type=int)
+    parser.add_argument("--steps", default=400, type=int, help="of each way")
+    parser.add_argument("--hops", default=1, type=int, help="in a step")
+    parser.add_argument("--thermalisation", default=100, type=int)
+    parser.add_argument("--only", nargs="+", help="of the ways")
+    parser.add_argument("--seed", default=1, type=int)
+    parser.add_argument("--quick", action="store_true", help="a quarter of chains and steps")
+    options = parser.parse_args()
+    if options.quick:
+        options.chains, options.steps = max(2, options.chains // 4), options.steps // 4
+    torch.set_num_threads(1)
+    sides = "×".join(map(str, options.lattice))
+    print(f"Schwinger model on {sides}, β = {BETA:g}, κ = {KAPPA:g}; CPU, 1 thread, float64")
+    print(f"{options.chains} chains in one batch, {options.steps} steps; {options.hops} hops in a step")
+    taus, costs = (f"τ {name}" for name in SLOW), (f"2τ · ms, {name}" for name in SLOW[:2])
+    header = ["moved by", "length", "forces", "ms a step and chain", *taus, *costs, "condensate"]
+    print_table(header, rows(options))
+
+
+if __name__ == "__main__":
+    main()
