@@ -1,6 +1,7 @@
 """What an independent configuration of the Schwinger model costs, by HMC and what can be put beside it.
 
     python benchmarks/schwinger_hmc.py --lattice 16 16 --lengths 1 2
+    python benchmarks/schwinger_hmc.py --model runs/schwinger-8x8/checkpoints/best.safetensors
 
 β = 2, κ = 0.276, two flavours, on one thread. Ways to move the chains: HMC, HMC on two time scales (four
 steps of the gauge force to one of the fermions'), and with either, in turn, hops between topological sectors
@@ -9,7 +10,7 @@ an acceptance, and a record follows, the steps of all ways interleaved. The tabl
 the thread that a step of one chain takes (a median, without what is recorded); τ of condensate, topological
 charge, sign of det D and Polyakov loop by the Γ-method; and 2τ times the milliseconds, which an independent
 number costs. "–" is a number that no chain ever changed, "> …" a τ of which the record holds less than fifty,
-and which may be longer.
+and which may be longer. With a trained model, its proposals are a way to move the chains too.
 """
 
 import argparse
@@ -24,10 +25,19 @@ import torch
 from torch import Generator, Tensor
 
 from latflow.analysis import measure
+from latflow.densities.files import load_density
 from latflow.errors import UnreliableErrorWarning
 from latflow.measurement import Measurement
 from latflow.observables import polyakov_loop, topological_charge
-from latflow.samplers import Cycle, HolonomyShift, Sampler, SectorHop, named, thermalise
+from latflow.samplers import (
+    Cycle,
+    HolonomyShift,
+    IndependenceMetropolis,
+    Sampler,
+    SectorHop,
+    named,
+    thermalise,
+)
 from latflow.theories import Schwinger
 from latflow.wilson import determinant_and_condensate
 from measure import print_table
@@ -36,8 +46,11 @@ BETA, KAPPA = 2.0, 0.276
 SLOW = ("condensate", "charge", "sign", "Polyakov")
 
 
-def ways(action: Schwinger, length: float, hops: int) -> dict[str, Callable[[], Sampler[Any, Any]]]:
+def ways(
+    action: Schwinger, length: float, hops: int, model: Any = None
+) -> dict[str, Callable[[], Sampler[Any, Any]]]:
     """Samplers with trajectories of one length, by what moves the chains."""
+    proposals = {} if model is None else {"model": lambda: IndependenceMetropolis(model, action)}
 
     def hmc(scales: int) -> Sampler[Any, Any]:
         inner = "none" if scales == 1 else "auto"
@@ -46,7 +59,7 @@ def ways(action: Schwinger, length: float, hops: int) -> dict[str, Callable[[], 
     def beside(scales: int, *holonomies: Sampler[Any, Any]) -> Cycle:
         return Cycle([hmc(scales), SectorHop(action), *holonomies], (1, hops, *(1 for _ in holonomies)))
 
-    return {
+    return proposals | {
         "HMC": lambda: hmc(1),
         "two scales": lambda: hmc(2),
         "HMC + hops": lambda: beside(1),
@@ -88,6 +101,8 @@ def histories(
 
 def forces(sampler: Sampler[Any, Any]) -> str:
     """Evaluations of the fermions' force in a trajectory."""
+    if isinstance(sampler, IndependenceMetropolis):
+        return "–"
     return str((sampler.kernels[0] if isinstance(sampler, Cycle) else sampler).force_evaluations)
 
 
@@ -109,6 +124,7 @@ def cells(found: Measurement, factor: float) -> str:
 def rows(options: argparse.Namespace) -> list[list[str]]:
     """A row for each way and length."""
     action, generator = Schwinger(tuple(options.lattice), BETA, KAPPA), Generator().manual_seed(options.seed)
+    model = None if options.model is None else load_density(options.model).double()
     start = action.kind.start(action.lattice, options.chains, generator, torch.float64)
     first = ways(action, 1.0, options.hops)["two scales + hops"]()
     state = thermalise(first, first.init(start), 5, generator)
@@ -118,7 +134,7 @@ def rows(options: argparse.Namespace) -> list[list[str]]:
     chains = {
         (name, length): begun(make(), start, settle, generator)
         for length in options.lengths
-        for name, make in ways(action, length, options.hops).items()
+        for name, make in ways(action, length, options.hops, model).items()
         if not options.only or name in options.only
     }
     found = []
@@ -142,6 +158,7 @@ def main() -> None:
     parser.add_argument("--hops", default=1, type=int, help="in a step")
     parser.add_argument("--thermalisation", default=100, type=int)
     parser.add_argument("--only", nargs="+", help="of the ways")
+    parser.add_argument("--model", help="checkpoint of a trained model on that lattice")
     parser.add_argument("--seed", default=1, type=int)
     parser.add_argument("--quick", action="store_true", help="a quarter of chains and steps")
     options = parser.parse_args()
