@@ -68,6 +68,12 @@ def slow_gradient(name, states):
         loss = s.sum() / n
     elif name == "path_gradient":
         loss = (fixed.log_prob(x) + ACTION(x)).sum() / n
+    elif name == "forward_path":
+        leaf = x.detach().requires_grad_()
+        (along,) = torch.autograd.grad(-(fixed.log_prob(leaf) + ACTION(leaf)).sum(), leaf)
+        w = (n * torch.softmax(-s.detach(), 0)).clamp(max=20.0)
+        shorter = (2.0 * along[0].numel() ** 0.5 / along.flatten(1).norm(dim=1)).clamp(max=1.0)
+        loss = -((w + 0.3 * shorter) * (along * x).flatten(1).sum(1)).sum() / n
     else:
         loss, signal_of = torch.zeros((), dtype=torch.float64), s.detach()
         for i in range(n):

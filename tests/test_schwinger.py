@@ -175,7 +175,7 @@ def test_a_chain_with_two_masses_agrees_with_reweighted_quenched_configurations(
 
 
 def test_a_configuration_gives_several_kappas():
-    loaded = load_config("schwinger-8x8", ["action.kappa=[0.27, 0.25]", "model.layers=8"])
+    loaded = load_config("schwinger-8x8", ["action.kappa=[0.27, 0.25]"])
     action = loaded.action.build()
     assert action == Schwinger((8, 8), 2.0, (0.27, 0.25))
     assert "κ = 0.27, 0.25, 2 flavours" in action.words.parameters
