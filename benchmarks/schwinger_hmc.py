@@ -53,7 +53,7 @@ def ways(
     proposals = {} if model is None else {"model": lambda: IndependenceMetropolis(model, action)}
 
     def hmc(scales: int) -> Sampler[Any, Any]:
-        inner = "none" if scales == 1 else "auto"
+        inner = "off" if scales == 1 else None
         return named.hmc(action, trajectory_length=length, inner_steps=inner)
 
     def beside(scales: int, *holonomies: Sampler[Any, Any]) -> Cycle:

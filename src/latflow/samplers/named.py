@@ -19,7 +19,7 @@ Jitter = Annotated[float, Ge(0), Lt(1)]
 Scheme = Literal["leapfrog", "omelyan", "minimum_norm"]
 Compiled = Literal["auto"] | bool
 
-InnerSteps = Count | Sequence[Count] | Literal["auto", "none"]
+InnerSteps = Count | Sequence[Count] | Literal["off"]
 
 _START_STEPS = 10
 """Steps in a trajectory from which the tuning starts."""
@@ -37,8 +37,8 @@ def hmc(
     jitter: Jitter = 0.2,
     fourier_mass: Positive | None = None,
     compiled: Compiled = "auto",
-    inner_steps: InnerSteps = "auto",
-    observables: str | Sequence[str] = (),
+    inner_steps: InnerSteps | None = None,
+    observables: str | Sequence[str] | None = None,
 ) -> HMC:
     """Hybrid Monte Carlo whose step size is tuned when a chain begins.
 
@@ -54,7 +54,7 @@ def hmc(
         compiled: whether trajectories are compiled; "auto" where that pays (`samplers.Trajectories`).
         inner_steps: of the cheap force in each drift of a step with the costly one, for theories that have
             both; of several the number with the fewest costly forces is taken (`samplers.tune_inner_steps`).
-            "auto" is 4 where there are both, unless trajectories shall be compiled; "none" is one time scale.
+            If None, 4 where there are both, unless trajectories shall be compiled; "off" for one time scale.
         observables: for several lengths, those of which the slowest counts; all that the theory calls slow if
             none.
 
@@ -113,9 +113,9 @@ def metropolis(action: Action) -> SingleSpin:
     return SingleSpin(action, "metropolis")
 
 
-def _inner_steps(action: Action, wanted: InnerSteps, compiled: Compiled) -> tuple[int, ...]:
+def _inner_steps(action: Action, wanted: InnerSteps | None, compiled: Compiled) -> tuple[int, ...]:
     """The numbers to choose from; none for one time scale."""
-    if wanted == "auto":
+    if wanted is None:
         return (_INNER_STEPS,) if compiled is not True and action.by_cost() is not None else ()
     if isinstance(wanted, str):
         return ()
@@ -127,10 +127,10 @@ def _tuning(
     length: float | Sequence[float],
     target: float,
     inner_steps: tuple[int, ...] = (),
-    observables: str | Sequence[str] = (),
+    observables: str | Sequence[str] | None = None,
 ) -> Tuning:
     lengths = tuple(length) if isinstance(length, Sequence) else (length,)
-    names = (observables,) if isinstance(observables, str) else tuple(observables)
+    names = (observables,) if isinstance(observables, str) else tuple(observables or ())
     if len(lengths) > 1 or names:
         slow_observables(action, names)  # refuses a theory that has none
     return Tuning(target, lengths, inner_steps if len(inner_steps) > 1 else (), names)
