@@ -15,8 +15,6 @@ from latflow.measurement import Measurement
 if TYPE_CHECKING:
     from latflow.observables.base import Observable
 
-_FEWEST_ERRORS = 5.0
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -41,16 +39,6 @@ class Sample:
     def derive(self, function: Callable[..., Any], *series: ArrayLike) -> Measurement:
         """A function of averages, as the function `derive` has it, with the weights of this sample."""
         return derive(function, *series, log_weight=self.log_weight, factor=self.factor, tau_exp=self.tau_exp)
-
-    def positive(self, values: np.ndarray) -> bool:
-        """Whether the averages of all components, (steps, chains, …), are five errors above zero.
-
-        Of numbers that are not, a logarithm has no error that means something: what noise makes of it lies
-        far from the truth in units of its own error. What has no error passes.
-        """
-        flat = values.reshape(*values.shape[:2], -1)
-        averages = [self.average(flat[..., i]) for i in range(flat.shape[-1])]
-        return not any(one.value <= _FEWEST_ERRORS * one.error for one in averages)
 
     def log_z(self) -> Measurement | None:
         """log Z; None without weights, for a Markov chain does not know it."""
