@@ -161,7 +161,7 @@ class _Wide(Prior):
 
 
 @pytest.mark.parametrize("of_the_prior", [False, True])
-def test_forward_path_is_the_gradient_of_the_forward_divergence(of_the_prior):
+def test_path_gradients_of_both_divergences(of_the_prior):
     """q and p are normal, of widths e^s and 1: ∂D(p|q)/∂s = V (1 − e^−2s), ∂D(q|p)/∂s = V (e^2s − 1).
 
     Through the draws (by `Scale`) and by the score of the prior. Weights are normalised, which shifts the
@@ -182,6 +182,14 @@ def test_forward_path_is_the_gradient_of_the_forward_divergence(of_the_prior):
         found = torch.tensor(found)
         expected = sites * (1 - math.exp(-2 * s)) + reverse * sites * (math.exp(2 * s) - 1)
         assert abs(found.mean() - expected) < 5 * found.std() / math.sqrt(batches) + 2 * expected / n
+
+    generator, found = Generator().manual_seed(2), []
+    for _ in range(batches):
+        flow.zero_grad()
+        path_gradient(flow, unit, n, generator).loss.backward()
+        found.append(wanted.grad.item())
+    found, reverse = torch.tensor(found), sites * (math.exp(2 * s) - 1)
+    assert abs(found.mean() - reverse) < 5 * found.std() / math.sqrt(batches) + 2 * reverse / n
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ class PathGradient(Estimator):
     """The part of g3 that flows through the draws: ⟨∂_x(log q + S) · ∂_θ x⟩. It has no variance at q = p.
 
     What it leaves out of g3, ⟨∂_θ log q at fixed x⟩, has mean zero. Parameters of the prior, which draws
-    without a derivative, get the estimate of `reinforce`. Source: Vaitl, Nicoli, Nakajima, Kessel,
-    Gradients should stay on path, arXiv:2207.08219.
+    without a derivative, get the estimate of `reinforce`, whose mean runs over the draws of one call. Source:
+    Vaitl, Nicoli, Nakajima, Kessel, Gradients should stay on path, arXiv:2207.08219.
 
     Raises:
         ValueError: for a discrete field.
@@ -62,7 +62,7 @@ class ForwardPath(Estimator):
     forces are shortened, pulls where all w are small. Parameters of the prior, which draws without a
     derivative, get the estimates of the score function with the same weights, less their means. Weights are
     normalised over all draws of a step. A q that jumps, as over the sectors of `SectorLinks`, leaves out
-    what flows over the jump. Source: arXiv:2207.08219, section 3.3 (fast path gradient of the forward KL).
+    what flows over the jump. Source: arXiv:2207.08219.
 
     Args:
         largest: weights beyond this many times their mean are cut to it.

@@ -27,7 +27,7 @@ class KernelField(VectorField):
     parameters know no lattice; the frequencies ω are trained too. Translations, reflections, exchanges of
     directions with the same coefficients and φ → −φ are exact symmetries. Source: Gerdes, de Haan, Rainone,
     Bondesan, Cheng, Learning lattice quantum field theories with equivariant continuous flows,
-    arXiv:2207.00283, eqs. 12-16, there with kernels of the distance and time in a basis of its own.
+    arXiv:2207.00283, there with kernels of the distance.
 
     Args:
         dimensions: of the lattice.
