@@ -11,6 +11,7 @@ from latflow import exact, observables, wilson
 from latflow.errors import ConvergenceError
 from latflow.samplers import HMC, constant_flux, run
 from latflow.theories import Schwinger, U1Gauge, WilsonFermions, gauge_transformed
+from latflow.wilson import escalation, propagator
 from latflow.wilson.linear_algebra import inverse
 
 KAPPA = 0.276
@@ -94,6 +95,25 @@ def test_traces_of_slices_are_those_of_the_dense_inverse(lattice, boundary, kapp
     found, expected = wilson.slice_traces(links, kappa, boundary), dense_loops(links, kappa, boundary)
     torch.testing.assert_close(found, expected.real, rtol=1e-10, atol=1e-10)
     assert expected.imag.abs().max() < 1e-9
+
+
+def test_results_have_the_precision_of_the_links_where_some_took_more(monkeypatch):
+    links, asked = random_links((4, 4)).float(), []
+
+    def with_escalation(*arguments, **ways):
+        results, singular = escalation.with_escalation(*arguments, **ways)
+        asked.append(arguments)
+        more = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+        return tuple(result.to(more[result.dtype]) for result in results), singular
+
+    monkeypatch.setattr(propagator, "with_escalation", with_escalation)
+    for function, dtype in (
+        (wilson.slice_traces, torch.float32),
+        (wilson.slice_norms, torch.float32),
+        (propagator.slice_propagator, torch.complex64),
+    ):
+        assert function(links, KAPPA).dtype == dtype
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("kappas", [(KAPPA, KAPPA), (0.2,), (0.2, KAPPA, 0.2)])

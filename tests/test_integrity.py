@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from latflow import cli
 from latflow.config import load_config
 from latflow.errors import CheckpointError, LatflowError, RunFolderError
-from latflow.runs import Run
+from latflow.runs import Run, growth
 from latflow.runs.provenance import depends, extension
+from latflow.samplers import run_blocks
 from latflow.storage import load_tree, save_tree
 from small_runs import SMALL, assert_same, outcome
 
@@ -93,6 +95,22 @@ def test_an_array_of_another_type_is_told(copy):
     for file in (copy / "samples.zarr/model/action/.zarray", copy / "samples.zarr/.zmetadata"):
         file.write_text(file.read_text().replace('"<f4"', '"<i4"'))
     told(copy, "is missing or damaged", "model")
+
+
+def test_a_block_of_another_type_is_written_as_the_first(tmp_path, monkeypatch):
+    def more_digits_later(*arguments, **settings):
+        for number, (state, part) in enumerate(run_blocks(*arguments, **settings)):
+            if number:
+                other = {torch.float32: torch.float64, torch.float64: torch.float32}
+                part.series.update({n: v.to(other.get(v.dtype, v.dtype)) for n, v in part.series.items()})
+            yield state, part
+
+    monkeypatch.setattr(growth, "run_blocks", more_digits_later)
+    run = complete(tmp_path / "run")
+    first = {name: values.dtype for name, values in run.series("beside").items()}
+    monkeypatch.undo()
+    plain = complete(tmp_path / "plain").series("beside")
+    assert first == {name: values.dtype for name, values in plain.items()}
 
 
 def test_what_is_lost_is_computed_anew(copy, finished):

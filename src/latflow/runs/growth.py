@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
@@ -137,7 +137,7 @@ class GrowingChain:
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
         for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
-            groups = _arrays(self.name, part)
+            groups = _alike(_arrays(self.name, part), self.arrays)
             self.store.append(groups, self.steps)
             self.arrays = {
                 group: self.arrays.get(group, Written()).grown(series) for group, series in groups.items()
@@ -269,6 +269,20 @@ def _arrays(name: ChainName, part: Block) -> dict[str, dict[str, np.ndarray]]:
             key: values.reshape(steps, -1, *values.shape[2:]) for key, values in drawn.items()
         }
     return groups
+
+
+def _alike(
+    groups: dict[str, dict[str, np.ndarray]], before: Mapping[str, Written]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The same in the types of the blocks before: an array has one, whatever an observable does."""
+    return {
+        group: {
+            key: values.astype(before[group].arrays[key][0], copy=False) for key, values in series.items()
+        }
+        if group in before and before[group].steps
+        else series
+        for group, series in groups.items()
+    }
 
 
 def _block_report(step: int, steps: int, part: Block) -> BlockReport:

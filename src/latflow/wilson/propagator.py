@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
@@ -60,7 +61,7 @@ def slice_propagator(
         dense=lambda part: _dense_columns(part, kappa, boundary, source),
     )
     warn_if_any(singular, kappa)
-    return columns
+    return columns.to(torch.promote_types(links.dtype, torch.complex32))
 
 
 def slice_traces(
@@ -79,7 +80,7 @@ def slice_traces(
         dense=lambda part: _dense_traces(part, kappa, boundary),
     )
     warn_if_any(singular, kappa)
-    return found
+    return found.to(links.dtype)
 
 
 def _reduced_traces(
