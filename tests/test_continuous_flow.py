@@ -97,7 +97,8 @@ def slow_velocity(vector_field: PlaquetteField, stage: int, x: torch.Tensor) -> 
     weights = [2 * (-1) ** (n + 1) / n * math.sin(math.pi * n / 4) / (math.pi * n / 4) for n in (1, 2, 3)]
     charge = sum(s * torch.sin((n + 1) * x).sum() for n, s in enumerate(weights)) / (2 * math.pi)
     sites = x.numel()
-    energy = math.sqrt(sites) * (x.cos().mean() - vector_field.mean_cosine)
+    mean = math.sqrt(sites) * (x.cos().mean() - vector_field.mean_cosine)
+    energy = mean / (1 + mean**2).sqrt()
     chi = charge**2 / (charge**2 + 0.25)
     features = [torch.sin(n * x) for n in (1, 2, 3)] + [mean_over_loops(s) for s in ((2, 1), (1, 2), (2, 2))]
     total = torch.zeros_like(x)

@@ -78,14 +78,17 @@ class ContinuousFlow(Bijection):
 
     def _undone(self, target: BatchLast) -> tuple[BatchLast, LogProb]:
         """The x that the steps carry to the target, and the log-determinant of the way there."""
-        aim, limit = target, 8 * torch.finfo(target.dtype).eps * (1 + target.abs().amax())
+        limit = 8 * torch.finfo(target.dtype).eps * (1 + target.abs().amax())
+        x, log_det = torch.empty_like(target), target.new_empty(target.shape[-1], dtype=torch.float64)
+        aim, rest = target, torch.arange(target.shape[-1], device=target.device)
         for _ in range(_MOST_CORRECTIONS):
-            x, _ = self._followed(aim, -1)
-            reached, log_det = self._followed(x, 1)
-            missed = target - reached
-            if not bool(missed.abs().amax() > limit):
+            x[..., rest], _ = self._followed(aim, -1)
+            reached, log_det[rest] = self._followed(x[..., rest], 1)
+            missed = target[..., rest] - reached
+            far = missed.flatten(0, -2).abs().amax(0) > limit
+            if not bool(far.any()):
                 break
-            aim = aim + missed
+            aim, rest = (aim + missed)[..., far], rest[far]
         return x, log_det
 
     def _with_gradient(self, y: Field, x: Field, log_det: LogProb) -> tuple[Field, LogProb]:

@@ -43,10 +43,12 @@ class PlaquetteField(VectorField):
     g are sin F, sin 2F, sin 3F and, for each of the loops W of 2×1, 1×2 and 2×2, the mean of sin W over those
     loops that hold the site; j = 1, 2. The factors m are 1, χ, χe, e and μ are sin(2πQ_s)/2π, Q_s/(1 + Q_s²),
 
-        Q_s = (1/2π) Σ_x Σ_{n≤3} s_n sin nF(x),   χ = Q_s²/(Q_s² + ¼),   e = √V (V⁻¹ Σ cos F − c).
+        Q_s = (1/2π) Σ_x Σ_{n≤3} s_n sin nF(x),   χ = Q_s²/(Q_s² + ¼),
+        e = ē/√(1 + ē²),   ē = √V (V⁻¹ Σ cos F − c).
 
-    Every kernel is a sum of the functions of momentum of `momentum_functions`, with free coefficients; those
-    which make velocities vanish at k = 0. The divergence is exact. To leading order fermions make the action
+    The bound on e keeps rare fields from velocities that the steps could not follow. Every kernel is a sum of
+    the functions of momentum of `momentum_functions`, with free coefficients; those which make velocities
+    vanish at k = 0. The divergence is exact. To leading order fermions make the action
     quadratic and non-local in F, which the first two terms of the basis with the mass of the boson express.
     Translations, reflections and F → −F are exact symmetries.
 
@@ -180,7 +182,7 @@ class _Stage:
         one, none = torch.ones_like(chi), torch.zeros_like(chi)
         factors = torch.stack((one, chi, chi * energy, energy))
         charge_slopes = torch.stack((none, total.chi_slope, total.chi_slope * energy, none))
-        energy_slopes = torch.stack((none, none, chi, one))
+        energy_slopes = torch.stack((none, none, chi, one)) * total.energy_slope
         driven = self.kernels @ odd
         along_charge = torch.einsum("kb,kab->ab", total.slope, driven)
         along_energy = torch.einsum("kb,kab->ab", odd[:, 0], driven) / -root
@@ -225,6 +227,7 @@ class _Totals:
         orders: n = 1, 2, 3, a column.
         sines, cosines, loops: Σ sin nF, Σ cos nF and Σ cos W.
         charge, energy: Q_s and e.
+        energy_slope: √V ∂e/∂(mean cos F) over √V.
         chi, chi_slope: χ and ∂χ/∂Q_s.
         slope: the transform of ∂Q_s/∂F.
     """
@@ -235,6 +238,7 @@ class _Totals:
     loops: Tensor
     charge: Tensor
     energy: Tensor
+    energy_slope: Tensor
     chi: Tensor
     chi_slope: Tensor
     slope: Tensor
@@ -251,6 +255,7 @@ class _Totals:
         sites = len(even)
         charge = weights @ of_sines
         energy = (of_cosines[0] / sites - mean_cosine) * math.sqrt(sites)
+        bound = (1 + energy * energy).rsqrt()
         squared = charge * charge
         return cls(
             orders[:, None],
@@ -258,7 +263,8 @@ class _Totals:
             of_cosines,
             of_loops,
             charge,
-            energy,
+            energy * bound,
+            bound**3,
             chi=squared / (squared + 0.25),
             chi_slope=0.5 * charge / (squared + 0.25) ** 2,
             slope=torch.einsum("n,knb->kb", weights * orders, even),
