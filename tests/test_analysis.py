@@ -357,9 +357,9 @@ def test_ratios_of_nothing_are_not_numbers():
 )
 @pytest.mark.parametrize("number", [0.0, 1.0])
 def test_the_table_of_a_constant_record_is_a_table(action, number):
-    axes = {"two_point": (3,)}
-    recorded = {one.name for one in action.observables if one.function is not None}
-    series = {name: np.full((20, 2, *axes.get(name, ())), number) for name in recorded}
+    field = action.kind.start(action.lattice, 1, torch.Generator().manual_seed(1), torch.float64)
+    record = observables.recorded(action)(field)
+    series = {name: np.full((20, 2, *values.shape[1:]), number) for name, values in record.items()}
     for log_weight in (None, np.zeros((20, 2))):
         for name, found in summary(series, action.observables, log_weight).items():
             of_counts = next(one for one in action.observables if one.name == name).quantum is not None

@@ -259,7 +259,8 @@ def test_fermions_are_recorded(boundary):
     links, kappa = random_links((6, 4)), 0.26
     action = 2.0 * (U1Gauge((6, 4), 2.0) + 0.5 * WilsonFermions((6, 4), kappa, boundary=boundary))
     record = observables.recorded(action)(links)
-    names = {"action", "plaquette", "topological_charge", "polyakov", "condensate", "sign", "pion", "singlet"}
+    names = {"action", "plaquette", "topological_charge", "sine_charge", "polyakov", "wilson_loops"}
+    names |= {"condensate", "sign", "pion", "singlet"}
     assert set(record) == names
     torch.testing.assert_close(record["condensate"], observables.chiral_condensate(links, kappa, boundary))
     torch.testing.assert_close(record["sign"], observables.determinant_sign(links, kappa, boundary))

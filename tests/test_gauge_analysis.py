@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.signal import lfilter
 
+from latflow import observables
 from latflow.analysis import (
     charge_displacement,
     derive,
@@ -149,7 +151,9 @@ def test_links_have_their_own_names():
         "pion": np.ones((3000, 2, 4)),
     }
     with_fermions = summary(series | fermions, Schwinger((6, 4), 2.0, 0.2).observables)
-    assert with_fermions.keys() - found.keys() == {"condensate", "sign", "pion_mass_1", "pion_mass_2"}
+    assert with_fermions.keys() - found.keys() == {
+        "condensate", "condensate_subtracted", "sign", "pion_mass_1", "pion_mass_2",
+    }  # fmt: skip
     assert abs(with_fermions["sign"].pull(0.6)) < 5
     # reweighted with the sign: P(|Q| = 2) = −0.2/0.6, ⟨Q²⟩ = (0.4 − 0.8)/0.6; the sign itself is not
     one = Schwinger((6, 4), 2.0, 0.2, flavours=1)
@@ -169,3 +173,28 @@ def test_what_was_never_seen_is_not_known_to_be_zero():
     weight = np.exp(log_weight)
     drawn = summary(series_of_links(np.zeros(500)), U1Gauge((4, 4), 2.0).observables, log_weight)
     assert drawn["P_charge_3"].error == pytest.approx(np.sum(weight**2) / np.sum(weight) ** 2)
+
+
+def test_what_noise_may_have_made_has_no_logarithm():
+    """Loops of W = exp(−A/2), A = r t: known ones make V(r) = r/2, and those below the noise make no row."""
+    rng, areas = np.random.default_rng(11), np.outer((2, 3), (1, 2, 3))
+    action = U1Gauge((8, 8), 2.0)
+    drowned = {"potential_2", "potential_3", "string_tension_1", "string_tension_2"}
+    for noise, missing in ((0.05, set()), (1.0, drowned)):
+        loops = np.exp(-areas / 2) + noise * rng.standard_normal((2000, 2, 2, 3))
+        found = summary(series_of_links(np.ones((2000, 2))) | {"wilson_loops": loops}, action.observables)
+        made = {name: m for name, m in found.items() if name.startswith(("potential", "string"))}
+        expected = {f"potential_{r}": r / 2 for r in (1, 2, 3)} | {f"string_tension_{r}": 0.5 for r in (1, 2)}
+        assert made.keys() == expected.keys() - missing
+        assert all(abs(m.pull(expected[name])) < 5 for name, m in made.items())
+
+
+def test_the_condensate_less_that_of_free_fermions():
+    for boundary, kappa in (("antiperiodic", 0.25), ("periodic", 0.25), ("periodic", 0.2)):
+        action = Schwinger((4, 4), 2.0, kappa, boundary=boundary)
+        rows = [one for one in action.observables if one.name == "condensate_subtracted"]
+        if (boundary, kappa) == ("periodic", 0.25):
+            assert not rows  # free fermions have a zero mode there
+            continue
+        free = observables.chiral_condensate(torch.zeros(1, 2, 4, 4, dtype=torch.float64), kappa, boundary)
+        assert rows[0].each(np.array([free.item()])) == pytest.approx([0], abs=1e-12)

@@ -99,8 +99,11 @@ def check_kernels(run, verdict, *names):
             assert 0.01 < share <= 1
             assert verdict.diagnostics[f"acceptance_{name}"] == pytest.approx(share)
     assert bool(draws) == ("proposals" in names) == ("ess" in verdict.diagnostics)
+    # weights of a poor model may leave of a loop what has no logarithm, where the chain knows more
+    of_logarithms = {one.name for one in run.action.observables if one.positive}
     for row in verdict.rows:
-        assert ("weights" in row.values) == ("proposals" in names), row
+        if row.name not in of_logarithms or "proposals" not in names:
+            assert ("weights" in row.values) == ("proposals" in names), row
     tuned = run.sampling_info("model")["found"]
     assert set(tuned) == set(names) & set(HYBRIDS)
     for name, one in tuned.items():

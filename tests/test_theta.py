@@ -9,7 +9,7 @@ import torch
 from latflow import exact
 from latflow.analysis import at_theta, reweighted_share
 from latflow.measurement import Measurement
-from latflow.observables import recorded
+from latflow.observables import effective_mass, recorded
 from latflow.theories import Schwinger, U1Gauge
 
 CASES = [((2, 2), 0.0), ((2, 2), 1.0), ((3, 4), 1.0), ((8, 8), 2.0)]
@@ -72,7 +72,7 @@ def drawn(action: U1Gauge, steps: int, chains: int, seed: int) -> dict[str, np.n
     """What is recorded of independent draws, as that of chains."""
     x, _ = action.exact_sampler().sample(steps * chains, torch.Generator().manual_seed(seed))
     record = recorded(action)(x)
-    return {name: values.numpy().reshape(steps, chains) for name, values in record.items()}
+    return {name: values.numpy().reshape(steps, chains, *values.shape[1:]) for name, values in record.items()}
 
 
 @pytest.mark.parametrize("theta", [0.4, 1.5, math.pi])
@@ -83,7 +83,7 @@ def test_draws_of_one_angle_tell_of_all(theta):
     assert not found.drowned
     assert abs(found.ratio.pull(known["theta_ratio"].value)) < 5
     assert found.share == pytest.approx(reweighted_share(np.cos(theta * series["topological_charge"])))
-    assert set(found.numbers) == known.keys() - {"theta_ratio", "log_z"}
+    assert set(found.numbers) == known.keys() - {"theta_ratio"}
     for name, measured in found.numbers.items():
         if theta == math.pi and name == "charge":
             assert measured == Measurement(0.0, 0.0)  # sin πQ, up to rounding
@@ -139,6 +139,20 @@ def test_weights_and_signs_enter_as_a_complex_sum_says():
     charge_over_i = (weight * both["topological_charge"]).sum() / weight.sum() / 1j
     assert found.numbers["charge"].value == pytest.approx(charge_over_i.real)
     assert "sign" not in found.numbers
+
+
+def test_masses_are_those_of_correlators_at_the_angle():
+    """Of a correlator that falls faster in each sector than in the one below."""
+    rng, action, theta = np.random.default_rng(5), Schwinger((8, 4), 2.0, 0.25), 0.9
+    charge = rng.integers(-2, 3, (500, 4)).astype(float)
+    pion = np.exp(-(0.5 + 0.2 * charge[..., None] ** 2) * np.arange(5))
+    series = {"topological_charge": charge, "pion": pion, "singlet": -pion}
+    found = at_theta(theta, series, action.observables).numbers
+    weight = np.cos(theta * charge)[..., None]
+    expected = effective_mass((weight * pion).sum((0, 1)) / weight.sum())
+    assert [found[f"pion_mass_{t}"].value for t in (1, 2, 3)] == pytest.approx(expected)
+    # and what is below zero has none
+    assert not {name for name in found if name.startswith("singlet")}
 
 
 def test_noise_is_told_from_numbers():

@@ -139,10 +139,12 @@ def test_the_charge_of_a_constant_flux(charge):
 def test_dtype_is_kept_and_charges_are_whole(lattice, dtype):
     links, action = 5 * hot(lattice, 64, dtype=dtype), U1Gauge(lattice, 1.5)
     record = observables.recorded(action)(links)
-    assert set(record) == {"action", "plaquette", "topological_charge", "polyakov"}
+    names = {"action", "plaquette", "topological_charge", "sine_charge", "polyakov"}
+    assert set(record) == (names if lattice == (2, 2) else names | {"wilson_loops"})
+    loops = (2, 1) if lattice == (5, 3) else (2, 3)
     for name, values in record.items():
         assert values.dtype == (torch.float64 if name == "action" else dtype), name
-        assert values.shape == (64,), name
+        assert values.shape == ((64, *loops) if name == "wilson_loops" else (64,)), name
     assert action.force(links).dtype == dtype
     assert observables.wilson_loop(links, 2, 2).dtype == dtype
     assert observables.polyakov_loop(links).dtype.to_real() == dtype
@@ -293,6 +295,8 @@ def test_the_exact_solution_is_the_average_over_uniform_links(lattice, beta):
         ((charge == 1).double(), float(exact.u1_charge_distribution(lattice, beta, 1))),
         # in the whole plane a loop would fall by (I_1/I_0) per plaquette; its complement counts on a torus
         (observables.wilson_loop(links, 1, 2), _wilson_loop(sites, beta, 2)),
+        (observables.wilson_loop(links, 1, 2), exact.u1_wilson_loop(lattice, beta, 2)),
+        (observables.sine_charge(links) ** 2, exact.u1_sine_charge_squared(lattice, beta)),
     ):
         draws = values * weight / z
         assert abs(float(draws.mean()) - expected) < 5 * float(draws.std()) / math.sqrt(len(draws))
@@ -331,6 +335,62 @@ def _wilson_loop(sites: int, beta: float, area: int) -> float:
     return float(
         np.sum(iv(n, beta) ** (sites - area) * iv(n + 1, beta) ** area) / np.sum(iv(n, beta) ** sites)
     )
+
+
+@pytest.mark.parametrize(("lattice", "beta"), [((2, 2), 1.0), ((3, 4), 0.7), ((16, 16), 2.0)])
+def test_exact_wilson_loops(lattice, beta):
+    sites = math.prod(lattice)
+    for area in (0, 1, 2, sites):
+        found = exact.u1_wilson_loop(lattice, beta, area)
+        assert found == pytest.approx(_wilson_loop(sites, beta, area), rel=1e-10)
+        # a loop around everything is none, and A plaquettes are enclosed by what encloses the others
+        assert found == pytest.approx(exact.u1_wilson_loop(lattice, beta, sites - area), rel=1e-8)
+    assert exact.u1_wilson_loop(lattice, beta, 1) == pytest.approx(exact.u1_plaquette(lattice, beta))
+    # with θ the plaquette is known by another sum
+    turned = exact.u1_wilson_loop(lattice, beta, 1, theta=1.2)
+    assert turned == pytest.approx(exact.u1_plaquette(lattice, beta, 1.2), rel=1e-9)
+    with pytest.raises(ValueError, match=f"area of 0 to {sites}"):
+        exact.u1_wilson_loop(lattice, beta, sites + 1)
+
+
+@pytest.mark.parametrize("theta", [0.0, 1.2, math.pi])
+def test_the_exact_charge_of_sines(theta):
+    """4π²⟨Q_s²⟩ = ⟨(Σ sin P)²⟩ is the second derivative of Z by a source h of Σ sin P, over Z."""
+    sites, beta, h = 12, 0.9, 1e-3
+    nodes, weights = np.polynomial.legendre.leggauss(300)
+    p, nu = math.pi * nodes, np.arange(-40, 41) + theta / (2 * math.pi)
+
+    def z(source: float) -> float:
+        of_one = np.exp(1j * np.outer(nu, p)) @ (weights * np.exp(beta * np.cos(p) + source * np.sin(p))) / 2
+        return float(np.sum(of_one**sites).real)
+
+    second = (z(h) - 2 * z(0.0) + z(-h)) / h**2 / z(0.0)
+    found = exact.u1_sine_charge_squared((3, 4), beta, theta)
+    assert found == pytest.approx(second / (4 * math.pi**2), rel=1e-4)
+
+
+def test_in_the_continuum_both_charges_are_one():
+    lattice = (16, 16)
+    ratio = [
+        exact.u1_sine_charge_squared(lattice, b) / exact.u1_charge_squared(lattice, b)
+        for b in (5.0, 20.0, 50.0)
+    ]
+    assert ratio[0] < ratio[1] < ratio[2] < 1
+    assert ratio[2] > 0.9
+
+
+@pytest.mark.parametrize("lattice", [(5, 4), (4, 7)])
+def test_loops_at_once_are_those_around_their_links(lattice):
+    links = 5 * hot(lattice)
+    extents, distances = (1, 3, 4), (2, 3)
+    found = observables.wilson_loops(links, extents, distances)
+    expected = [[observables.wilson_loop(links, t, r) for r in distances] for t in extents]
+    torch.testing.assert_close(found, torch.stack([torch.stack(row, 1) for row in expected], 1))
+    sine = torch.sin(plaquette_angles(links)).sum((1, 2)) / (2 * math.pi)
+    torch.testing.assert_close(observables.sine_charge(links), sine)
+    torch.testing.assert_close(observables.sine_charge(-links), -sine)
+    with pytest.raises(ValueError, match="expected loops of 1 to"):
+        observables.wilson_loops(links, (1,), (9,))
 
 
 # --- hybrid Monte Carlo -----------------------------------------------------------------------------

@@ -15,6 +15,10 @@ from latflow.measurement import Measurement
 if TYPE_CHECKING:
     from latflow.observables.base import Observable
 
+FEWEST_ERRORS = 5.0
+"""How far from zero an average must be known to be, for a ratio with it or its logarithm to have a sound
+error."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -39,6 +43,12 @@ class Sample:
     def derive(self, function: Callable[..., Any], *series: ArrayLike) -> Measurement:
         """A function of averages, as the function `derive` has it, with the weights of this sample."""
         return derive(function, *series, log_weight=self.log_weight, factor=self.factor, tau_exp=self.tau_exp)
+
+    def positive(self, values: np.ndarray) -> bool:
+        """Whether the averages of all components are `FEWEST_ERRORS` errors above zero, or have no error."""
+        components = np.moveaxis(values.reshape(*values.shape[:2], -1), -1, 0)
+        averages = [self.average(component) for component in components]
+        return not any(one.value <= FEWEST_ERRORS * one.error for one in averages)
 
     def log_z(self) -> Measurement | None:
         """log Z; None without weights, for a Markov chain does not know it."""
@@ -140,12 +150,14 @@ def _with_chains(values: ArrayLike, components: int) -> np.ndarray:
 
 
 def _made(observable: "Observable", sample: Sample) -> Measurement | None:
-    """The measurement by the record of an observable."""
+    """The measurement by the record of an observable; None where this sample has none."""
     if observable.estimate is not None:
         return observable.estimate(sample)
     arrays = [np.asarray(sample.series[name], dtype=np.float64) for name in _needed(observable)]
     numbers = arrays if observable.each is None else observable.each(*arrays)
     several = numbers if isinstance(numbers, tuple | list) else (numbers,)
+    if observable.positive and not all(map(sample.positive, several)):
+        return None
     if observable.average is not None:
         return sample.derive(observable.average, *several)
     if len(several) != 1:

@@ -19,15 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latflow.analysis.autocorrelation import derive, measure
-from latflow.analysis.summary import summary
+from latflow.analysis.summary import FEWEST_ERRORS, summary
 from latflow.analysis.weights import reweighted_share
 from latflow.measurement import Measurement
 
 if TYPE_CHECKING:
     from latflow.observables.base import Observable
-
-FEWEST_ERRORS = 5.0
-"""How far from zero Z(θ)/Z(0) must be known to be, for ratios with it to have sound errors."""
 
 _ROUNDING = 4 * np.finfo(np.float64).eps
 

@@ -1,8 +1,9 @@
 """Links of a U(1) gauge field in two dimensions: an angle for each direction at each site."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -13,7 +14,7 @@ from latflow.fields.base import FieldKind, Manifold, Picture
 from latflow.lattice import wrapped
 from latflow.links import gauge_transformed, plaquette_angles
 from latflow.observables.base import Observable, Sectors
-from latflow.observables.gauge import plaquette, polyakov_loop, topological_charge
+from latflow.observables.gauge import charge_of, loops_of, polyakov_loop
 from latflow.types import Lattice, Links
 
 SECTORS = (0, 1, 2, 3)
@@ -80,14 +81,15 @@ class LinkAngles(FieldKind):
 
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
         volume, of = math.prod(lattice), ("topological_charge",)
+        from_plaquettes = partial(_of_plaquettes, *loops_of_potential(lattice))
         return (
             Observable(
-                "plaquette", "⟨cos P⟩", plaquette, shown=("histogram",), symbol="cos P", tex=r"$\cos P$",
-                meaning="V⁻¹ Σ cos P(x) of each configuration.",
+                "plaquette", "⟨cos P⟩", from_plaquettes, shown=("histogram",), symbol="cos P",
+                tex=r"$\cos P$", meaning="V⁻¹ Σ cos P(x) of each configuration.",
             ),
             Observable(
                 "topological_charge",
-                function=topological_charge,
+                function=from_plaquettes,
                 sectors=TOPOLOGY,
                 spacing=1.0,
                 shown=("history",),
@@ -105,8 +107,74 @@ class LinkAngles(FieldKind):
                 quantum=1 / volume, rests_on=abs,
             ),
             *(_share(n) for n in SECTORS),
+            Observable("sine_charge", function=from_plaquettes, symbol="Q_s", tex="$Q_s$"),
+            Observable(
+                "sine_susceptibility", "⟨Q_s²⟩/V, Q_s = Σ sin P/2π", of=("sine_charge",),
+                each=lambda q: q**2 / volume,
+            ),
             Observable("polyakov", "Re⟨L⟩ (Polyakov loop)", _real_polyakov),
+            *_potential(lattice, from_plaquettes),
         )  # fmt: skip
+
+
+def loops_of_potential(lattice: Lattice) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Extents in time t, t + 1 and distances r of the Wilson loops of which the static potential is made.
+
+    None on lattices that have no room for two of them, t + 1 ≤ L0/2 and r ≤ L1/2.
+    """
+    last = min(3, lattice[0] // 2)
+    return ((last - 1, last), tuple(range(1, min(3, lattice[1] // 2) + 1))) if last > 1 else ((), ())
+
+
+def _of_plaquettes(extents: tuple[int, ...], distances: tuple[int, ...], links: Links) -> dict[str, Tensor]:
+    """What follows from the plaquettes alone, by one pass over the links."""
+    angles = plaquette_angles(links)
+    found = {
+        "plaquette": torch.cos(angles).flatten(1).mean(1),
+        "topological_charge": charge_of(angles),
+        "sine_charge": torch.sin(angles).flatten(1).sum(1) / (2 * math.pi),
+    }
+    return {**found, "wilson_loops": loops_of(angles, extents, distances)} if extents else found
+
+
+def _potential(
+    lattice: Lattice, from_plaquettes: Callable[[Links], dict[str, Tensor]]
+) -> Iterator[Observable]:
+    """V(r) = log W(r, t)/W(r, t+1), and the string tension V(r+1) − V(r), the Creutz ratio."""
+    extents, distances = loops_of_potential(lattice)
+    if not extents:
+        return
+    yield Observable(
+        "wilson_loops", function=from_plaquettes, axes=("extent", "distance"), symbol="Wilson loops"
+    )
+    for r in distances:
+        yield Observable(
+            f"potential_{r}", f"V({r}) (static potential)", of=("wilson_loops",),
+            each=partial(_loops_from, r, r), average=_static_potential, positive=True,
+        )  # fmt: skip
+    for r in distances[:-1]:
+        yield Observable(
+            f"string_tension_{r}", f"V({r + 1}) − V({r}) (string tension)", of=("wilson_loops",),
+            each=partial(_loops_from, r, r + 1), average=_string_tension, positive=True,
+        )  # fmt: skip
+
+
+def _loops_from(first: int, last: int, loops: np.ndarray) -> np.ndarray:
+    """Those of the distances from first to last, at t and then at t + 1, as the components of one axis."""
+    chosen = loops[..., first - 1 : last]
+    return chosen.reshape(*chosen.shape[:-2], -1)
+
+
+def _static_potential(loops: np.ndarray) -> float:
+    """V(r) = log [W(r, t) / W(r, t+1)]."""
+    now, later = loops
+    return np.log(now / later)
+
+
+def _string_tension(loops: np.ndarray) -> float:
+    """V(r+1) − V(r) = log [W(r+1, t) W(r, t+1) / (W(r, t) W(r+1, t+1))]."""
+    near, far, near_later, far_later = loops
+    return np.log(far * near_later / (near * far_later))
 
 
 def _share(n: int) -> Observable:

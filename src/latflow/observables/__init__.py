@@ -16,7 +16,15 @@ from latflow.observables.fermions import (
     pion_correlators,
     singlet_correlator,
 )
-from latflow.observables.gauge import closed_loop, plaquette, polyakov_loop, topological_charge, wilson_loop
+from latflow.observables.gauge import (
+    closed_loop,
+    plaquette,
+    polyakov_loop,
+    sine_charge,
+    topological_charge,
+    wilson_loop,
+    wilson_loops,
+)
 from latflow.observables.recording import recorded
 from latflow.observables.scalar import lowest_mode, magnetization, phi_squared, two_point
 from latflow.observables.spins import bond_energy
@@ -42,10 +50,12 @@ __all__ = [
     "plaquette",
     "polyakov_loop",
     "recorded",
+    "sine_charge",
     "singlet_correlator",
     "specific_heat",
     "susceptibility",
     "topological_charge",
     "two_point",
     "wilson_loop",
+    "wilson_loops",
 ]

@@ -63,6 +63,9 @@ class Observable:
         rests_on: for an average that a few rare configurations decide, what these contribute at a value of
             it.
         may_be_undefined: whether noise of averages can make it nan, which then does not fail.
+        positive: whether it has a row only where the averages of all its numbers are five errors above zero,
+            as those must be of which a logarithm is taken. What noise makes of smaller ones lies far from the
+            truth in units of its own error.
         reweighted: whether averages are reweighted with the sign of the action, where it has one.
         spacing: the distance of neighbouring values, where they are evenly spaced.
         shown: in which figures it stands: the Monte Carlo "history", the "histogram".
@@ -86,6 +89,7 @@ class Observable:
     quantum: float | None = None
     rests_on: Callable[[float], float] | None = None
     may_be_undefined: bool = False
+    positive: bool = False
     reweighted: bool = True
     spacing: float | None = None
     shown: tuple[Literal["history", "histogram"], ...] = ()

@@ -38,6 +38,50 @@ def wilson_loop(links: Links, r0: int, r1: int) -> LogProb:
     return torch.cos(loop).flatten(1).mean(1)
 
 
+def wilson_loops(
+    links: Links, r0: Sequence[int], r1: Sequence[int]
+) -> Float[Tensor, "batch extents distances"]:
+    """`wilson_loop` of several extents in time and in space, from the plaquettes that they enclose.
+
+    Args:
+        links: link angles.
+        r0: the extents in time, from 1 to L0.
+        r1: the extents in space, from 1 to L1.
+
+    Raises:
+        ValueError: when a rectangle does not fit on the lattice.
+
+    Example:
+        >>> links = torch.rand(2, 2, 4, 6)
+        >>> torch.allclose(wilson_loops(links, (1, 2), (3,))[:, 1, 0], wilson_loop(links, 2, 3))
+        True
+    """
+    l0, l1 = links.shape[2:]
+    if not (all(1 <= r <= l0 for r in r0) and all(1 <= r <= l1 for r in r1)):
+        raise ValueError(f"expected loops of 1 to {l0} times 1 to {l1}, got {tuple(r0)} times {tuple(r1)}")
+    return loops_of(plaquette_angles(links), r0, r1)
+
+
+def loops_of(
+    plaquettes: Float[Tensor, "batch L0 L1"], r0: Sequence[int], r1: Sequence[int]
+) -> Float[Tensor, "batch extents distances"]:
+    """`wilson_loops` from the angles of the plaquettes."""
+    l0, l1 = plaquettes.shape[1:]
+    down = torch.cat((plaquettes, plaquettes[:, : max(r0) - 1]), 1)
+    around = torch.cat((down, down[:, :, : max(r1) - 1]), 2)
+    means, strip = {}, torch.zeros_like(around[:, :l0])
+    for extent in range(1, max(r0) + 1):
+        strip = strip + around[:, extent - 1 : extent - 1 + l0]
+        if extent not in r0:
+            continue
+        angle = torch.zeros_like(plaquettes)
+        for r in range(1, max(r1) + 1):
+            angle = angle + strip[:, :, r - 1 : r - 1 + l1]
+            if r in r1:
+                means[extent, r] = torch.cos(angle).flatten(1).mean(1)
+    return torch.stack([torch.stack([means[extent, r] for r in r1], 1) for extent in r0], 1)
+
+
 def closed_loop(links: Links, path: Sequence[tuple[int, int]]) -> LogProb:
     """The mean over x of cos W(x) of each configuration, W the angle along any closed path that starts at x.
 
@@ -94,7 +138,21 @@ def topological_charge(links: Links) -> LogProb:
     The sum is a whole number on a torus, where each link occurs with both signs; it is returned without the
     rounding errors, as a floating-point number.
     """
-    return (wrapped(plaquette_angles(links)).flatten(1).sum(1) / (2 * math.pi)).round()
+    return charge_of(plaquette_angles(links))
+
+
+def charge_of(plaquettes: Float[Tensor, "batch L0 L1"]) -> LogProb:
+    """`topological_charge` from the angles of the plaquettes, any multiples of 2π apart."""
+    return (wrapped(plaquettes).flatten(1).sum(1) / (2 * math.pi)).round()
+
+
+def sine_charge(links: Links) -> LogProb:
+    """Q_s = (2π)⁻¹ Σ_x sin P(x) of each configuration, a charge that is smooth in the links, and not whole.
+
+    Where plaquettes are small it is the topological charge; on coarse lattices the two have different
+    susceptibilities, which meet in the continuum.
+    """
+    return torch.sin(plaquette_angles(links)).flatten(1).sum(1) / (2 * math.pi)
 
 
 def _line(angles: Float[Tensor, "batch L0 L1"], axis: int, length: int) -> Float[Tensor, "batch L0 L1"]:

@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from latflow.formulas import effective_mass
 from latflow.observables.base import Observable
 from latflow.observables.fermions import pion_correlators, singlet_of
 from latflow.theories.base import Action, Evaluation, Scaled, Sum, Words, check_finite
+from latflow.theories.schwinger.exact import free_fermion_condensate
 from latflow.theories.u1 import LinkTheory, U1Gauge
 from latflow.types import Count, Lattice, Links, LogProb
 from latflow.wilson import Boundary, determinant_and_condensate, log_abs_det
@@ -120,6 +123,7 @@ class WilsonFermions(LinkTheory):
         sign = self._sign_words
         return (
             *(self._condensate(i, eliminated) for i in range(len(self.shares))),
+            *self._subtracted(),
             Observable(
                 "sign", f"⟨σ⟩, σ = {sign}", eliminated, quantum=2.0, reweighted=False,
                 rests_on=lambda average: 1 - abs(average), shown=("history",), symbol="σ", tex=r"$\sigma$",
@@ -140,6 +144,25 @@ class WilsonFermions(LinkTheory):
             shown=("history",), symbol=f"the condensate{which}", tex=f"condensate{which}",
             meaning=f"The condensate is V⁻¹ Re Tr D⁻¹{which.replace(',', ' at')}.",
         )  # fmt: skip
+
+    def _subtracted(self) -> Iterator[Observable]:
+        """The condensates less those of free fermions of the same κ, where these have no zero mode.
+
+        That takes away what Wilson's term makes of the vacuum, all of it in the free theory and to leading
+        order near it; κ is not renormalised, and no constant multiplied.
+        """
+        for i, kappa in enumerate(self.shares):
+            try:
+                free = free_fermion_condensate(self.lattice, kappa, self.boundary)
+            except ValueError:
+                continue
+            which = f", {_kappa(kappa)}" if len(self.shares) > 1 else ""
+            yield Observable(
+                f"condensate_subtracted{self._suffix(i)}",
+                f"⟨Tr D⁻¹⟩/V − free (condensate{which})",
+                of=(f"condensate{self._suffix(i)}",),
+                each=partial(_less, free),
+            )
 
     @property
     def _signs(self) -> list[float]:
@@ -242,6 +265,10 @@ class Schwinger(Sum):
         )
 
 
+def _less(constant: float, values: np.ndarray) -> np.ndarray:
+    return values - constant
+
+
 def _kappa(kappa: float) -> str:
     return f"κ = {kappa:g}".replace("-", "−")
 
@@ -269,6 +296,7 @@ def _mass(correlator: str, t: int, of: str) -> Observable:
         each=lambda c: c[..., t - 1 : t + 2],
         average=lambda c: effective_mass(c)[0],
         may_be_undefined=True,
+        positive=True,
     )
 
 

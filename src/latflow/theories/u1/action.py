@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latflow.fields import LINKS, FieldKind
-from latflow.fields.gauge import SECTORS
+from latflow.fields.gauge import SECTORS, loops_of_potential
 from latflow.lattice import checked_plane, summed, volume
 from latflow.links import plaquette_angles
 from latflow.measurement import Measurement
@@ -17,6 +17,9 @@ from latflow.theories.base import Action, Evaluation, Words, check_finite
 from latflow.theories.u1 import exact
 from latflow.theories.u1.draws import PureGauge
 from latflow.types import Lattice, Links, LogProb
+
+_LEAST_LOOP = 1e-12
+"""Below, a Wilson loop is known to a few digits only, and its logarithm to fewer."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,24 @@ class U1Gauge(LinkTheory):
             "charge_squared": squared,
             "topological_susceptibility": squared / sites,
             **{f"P_charge_{n}": float(p) * (2 if n else 1) for n, p in zip(SECTORS, single, strict=True)},
+            "sine_susceptibility": exact.u1_sine_charge_squared(lattice, beta) / sites,
             "polyakov": 0.0,
+            **self._potential(),
             "action_density": -beta * plaquette,
         }
         return {name: Measurement(value, 0.0) for name, value in numbers.items()}
+
+    def _potential(self, theta: float = 0.0) -> dict[str, float]:
+        """V(r) and its differences, where loops are not so small that rounding decides."""
+        extents, distances = loops_of_potential(self.lattice)
+        found: dict[int, float] = {}
+        for r in distances:
+            areas = (r * extent for extent in extents)
+            loops = [exact.u1_wilson_loop(self.lattice, self.beta, area, theta) for area in areas]
+            if min(loops) > _LEAST_LOOP:
+                found[r] = math.log(loops[0] / loops[1])
+        tensions = {f"string_tension_{r}": found[r + 1] - v for r, v in found.items() if r + 1 in found}
+        return {f"potential_{r}": v for r, v in found.items()} | tensions
 
     def known_at_theta(self, theta: float) -> dict[str, Measurement]:
         """The exact solution with the weight exp(iθQ); of ⟨Q⟩ the imaginary part.
@@ -109,7 +126,9 @@ class U1Gauge(LinkTheory):
                 f"P_charge_{n}": float(p) * (2 if n else 1) * math.cos(n * theta)
                 for n, p in zip(SECTORS, single, strict=True)
             },
+            "sine_susceptibility": exact.u1_sine_charge_squared(lattice, beta, theta) / sites,
             "polyakov": 0.0,
+            **self._potential(theta),
             "action_density": -beta * plaquette,
         }
         return {name: Measurement(value, 0.0) for name, value in numbers.items()}

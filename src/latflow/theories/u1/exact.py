@@ -28,7 +28,9 @@ __all__ = [
     "u1_charge_squared",
     "u1_log_z",
     "u1_plaquette",
+    "u1_sine_charge_squared",
     "u1_theta_ratio",
+    "u1_wilson_loop",
 ]
 
 
@@ -79,6 +81,55 @@ def u1_plaquette(lattice: Sequence[int], beta: float, theta: float = 0.0) -> flo
     scale = np.max(np.abs(j))
     scaled = j / scale
     return float(np.sum(scaled ** (sites - 1) * (below + above)) / (2 * scale * np.sum(scaled**sites)))
+
+
+def u1_wilson_loop(lattice: Sequence[int], beta: float, area: int, theta: float = 0.0) -> float:
+    """⟨cos W⟩ = Z⁻¹ Σ_ν J^{V−A} (J(ν+1)^A + J(ν−1)^A)/2 of a loop that encloses A plaquettes, ν = n + θ/2π.
+
+    In a large volume it is (I_1/I_0)^A, an area law with the string tension −log(I_1/I_0). Two Polyakov loops
+    in opposite senses at a distance r are the one of A = r L0.
+
+    Args:
+        lattice: the two side lengths, each at least 2.
+        beta: the inverse coupling β ≥ 0.
+        area: A, from 0 to V.
+        theta: θ of the weight exp(iθQ).
+
+    Raises:
+        ValueError: as `u1_plaquette`, and for an area that does not fit on the lattice.
+
+    Example:
+        >>> round(u1_wilson_loop((8, 8), 2.0, 1), 12)
+        0.697774658011
+    """
+    sites = _checked(lattice, beta)
+    if not 0 <= area <= sites:
+        raise ValueError(f"expected an area of 0 to {sites} plaquettes, got {area}")
+    nu = _characters(beta, sites) if theta == 0 else _shifted(theta, beta, sites)
+    (j,), (below,), (above,) = (_continued(nu + step, beta) for step in (0, -1, 1))
+    scale = np.max(np.abs(j))
+    loop = (j / scale) ** (sites - area) * ((below / scale) ** area + (above / scale) ** area) / 2
+    return float(np.sum(loop) / np.sum((j / scale) ** sites))
+
+
+def u1_sine_charge_squared(lattice: Sequence[int], beta: float, theta: float = 0.0) -> float:
+    """⟨Q_s²⟩ of the charge Q_s = (2π)⁻¹ Σ_x sin P(x), which is no whole number.
+
+        ⟨Q_s²⟩ = (4π² Z)⁻¹ Σ_ν [ V J^{V−1} A − V(V−1) J^{V−2} B² ],   ν = n + θ/2π
+        A = [J(ν) − (J(ν−2) + J(ν+2))/2]/2,    B = [J(ν−1) − J(ν+1)]/2
+
+    Rounding, arguments and exceptions are those of `u1_charge_squared`.
+    """
+    sites = _checked(lattice, beta)
+    nu = _characters(beta, sites) if theta == 0 else _shifted(theta, beta, sites)
+    j, below, above, far_below, far_above = (_continued(nu + step, beta)[0] for step in (0, -1, 1, -2, 2))
+    scale = np.max(np.abs(j))
+    square = (j - (far_below + far_above) / 2) / (2 * scale)
+    single = (below - above) / (2 * scale)
+    j = j / scale
+    squares = sites * j ** (sites - 1) * square - sites * (sites - 1) * j ** (sites - 2) * single**2
+    found = float(np.sum(squares) / (4 * math.pi**2 * np.sum(j**sites)))
+    return max(found, 0.0) if theta == 0 else found
 
 
 def u1_charge_squared(lattice: Sequence[int], beta: float, theta: float = 0.0) -> float:
