@@ -15,6 +15,7 @@ from latflow.observables.fermions import (
     pion_correlator,
     pion_correlators,
     singlet_correlator,
+    singlet_of,
 )
 from latflow.observables.gauge import (
     closed_loop,
@@ -52,6 +53,7 @@ __all__ = [
     "recorded",
     "sine_charge",
     "singlet_correlator",
+    "singlet_of",
     "specific_heat",
     "susceptibility",
     "topological_charge",

@@ -138,7 +138,14 @@ def singlet_correlator(
 def singlet_of(
     links: Links, pions: Mapping[float, Tensor], shares: Mapping[float, int], boundary: Boundary
 ) -> Float[Tensor, "batch times"]:
-    """`singlet_correlator` from the connected part of each κ, and how many flavours have it."""
+    """`singlet_correlator` from connected parts that are known, without another elimination for these.
+
+    Args:
+        links: link angles.
+        pions: by κ, the `pion_correlator` of two flavours that have it.
+        shares: by κ, how many flavours have it.
+        boundary: of the fermions in time.
+    """
     l0, l1 = links.shape[2:]
     with torch.no_grad():
         loops = torch.stack([n * slice_traces(links, kappa, boundary) for kappa, n in shares.items()]).sum(0)
