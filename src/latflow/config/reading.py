@@ -19,6 +19,8 @@ from latflow.registry import Group, folders, located, names
 
 _LOG = logging.getLogger(__name__)
 
+_DEEPEST = 32
+"""Levels of tables and lists: what follows walks through them by recursion."""
 _LARGEST_FILE = 1_000_000
 """In bytes: a configuration is written by people."""
 
@@ -64,16 +66,26 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A file of TOML, whatever else may be in a file of that name.
 
     Raises:
-        ConfigError: when it is none, or too large for a configuration.
+        ConfigError: when it is none, or too large or too deeply nested for a configuration.
     """
     if path.stat().st_size > _LARGEST_FILE:
         raise ConfigError(
             f"{path}: expected a configuration of at most {_LARGEST_FILE} bytes, got {path.stat().st_size}"
         )
+    deep = ConfigError(f"{path}: nested too deeply, expected at most {_DEEPEST} levels")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise ConfigError(f"{path} is no TOML: {error}") from error
+    except RecursionError as error:
+        raise deep from error
+    level: list[Any] = [table]
+    for _ in range(_DEEPEST):
+        level = [entry for one in level for entry in (one.values() if isinstance(one, dict) else one)]
+        level = [entry for entry in level if isinstance(entry, dict | list)]
+    if level:
+        raise deep
+    return table
 
 
 def description_of(preset: str) -> str:
