@@ -3,14 +3,15 @@
     python benchmarks/schwinger_hmc.py --lattice 16 16 --lengths 1 2
     python benchmarks/schwinger_hmc.py --model runs/schwinger-8x8/checkpoints/best.safetensors
 
-β = 2, κ = 0.276, two flavours, on one thread. Ways to move the chains: HMC, HMC on two time scales (four
-steps of the gauge force to one of the fermions'), and with either, in turn, hops between topological sectors
-and shifts of the holonomies. The chains of a way start from those that hops have thermalised, HMC is tuned to
-an acceptance, and a record follows, the steps of all ways interleaved. The table holds the milliseconds of
-the thread that a step of one chain takes (a median, without what is recorded); τ of condensate, topological
-charge, sign of det D and Polyakov loop by the Γ-method; and 2τ times the milliseconds, which an independent
-number costs. "–" is a number that no chain ever changed, "> …" a τ of which the record holds less than fifty,
-and which may be longer. With a trained model, its proposals are a way to move the chains too.
+Two flavours, on one thread, at β = 2 and κ = 0.276 if nothing else is said. Ways to move the chains: HMC,
+HMC on two time scales (four steps of the gauge force to one of the fermions'), and with either, in turn,
+hops between topological sectors and shifts of the holonomies. The chains of a way start from those that hops
+have thermalised, HMC is tuned to an acceptance, and a record follows, the steps of all ways interleaved. The
+table holds the milliseconds of the thread that a step of one chain takes (a median, without what is
+recorded); τ of condensate, topological charge, sign of det D and Polyakov loop by the Γ-method; and 2τ times
+the milliseconds, which an independent number costs. "–" is a number that no chain ever changed, "> …" a τ of
+which the record holds less than fifty, and which may be longer. With a trained model, its proposals are a
+way to move the chains too.
 """
 
 import argparse
@@ -42,7 +43,6 @@ from latflow.theories import Schwinger
 from latflow.wilson import determinant_and_condensate
 from measure import print_table
 
-BETA, KAPPA = 2.0, 0.276
 SLOW = ("condensate", "charge", "sign", "Polyakov")
 
 
@@ -68,9 +68,9 @@ def ways(
     }
 
 
-def recorded(links: Tensor) -> tuple[Tensor, ...]:
+def recorded(links: Tensor, kappa: float) -> tuple[Tensor, ...]:
     """Condensate, topological charge, sign of det D and the real part of the Polyakov loop."""
-    found = determinant_and_condensate(links, KAPPA)
+    found = determinant_and_condensate(links, kappa)
     return found.condensate, topological_charge(links), found.sign, polyakov_loop(links).real
 
 
@@ -81,7 +81,7 @@ def begun(sampler: Sampler[Any, Any], start: Tensor, steps: int, generator: Gene
 
 
 def histories(
-    chains: Mapping[Any, tuple[Any, Any]], steps: int, generator: Generator
+    chains: Mapping[Any, tuple[Any, Any]], steps: int, kappa: float, generator: Generator
 ) -> dict[Any, tuple[float, np.ndarray]]:
     """Of each way the median seconds of a step, and the record (observable, step, chain).
 
@@ -95,7 +95,7 @@ def histories(
             begin = time.thread_time()
             states[key], _ = sampler.step(states[key], generator)
             taken[key].append(time.thread_time() - begin)
-            record[key].append(torch.stack(recorded(sampler.field(states[key]))))
+            record[key].append(torch.stack(recorded(sampler.field(states[key]), kappa)))
     return {key: (statistics.median(taken[key]), torch.stack(record[key], 1).numpy()) for key in chains}
 
 
@@ -123,7 +123,8 @@ def cells(found: Measurement, factor: float) -> str:
 
 def rows(options: argparse.Namespace) -> list[list[str]]:
     """A row for each way and length."""
-    action, generator = Schwinger(tuple(options.lattice), BETA, KAPPA), Generator().manual_seed(options.seed)
+    action = Schwinger(tuple(options.lattice), options.beta, options.kappa)
+    generator = Generator().manual_seed(options.seed)
     model = None if options.model is None else load_density(options.model).double()
     start = action.kind.start(action.lattice, options.chains, generator, torch.float64)
     first = ways(action, 1.0, options.hops)["two scales + hops"]()
@@ -138,7 +139,9 @@ def rows(options: argparse.Namespace) -> list[list[str]]:
         if not options.only or name in options.only
     }
     found = []
-    for (name, length), (seconds, series) in histories(chains, options.steps, generator).items():
+    for (name, length), (seconds, series) in histories(
+        chains, options.steps, options.kappa, generator
+    ).items():
         each = 1000 * seconds / options.chains
         observed = [measured(one) for one in series]
         line = [name, f"{length:g}", forces(chains[name, length][0]), f"{each:.3g}"]
@@ -152,6 +155,8 @@ def main() -> None:
     """Reads the options and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--lattice", nargs=2, default=[8, 8], type=int)
+    parser.add_argument("--beta", default=2.0, type=float)
+    parser.add_argument("--kappa", default=0.276, type=float)
     parser.add_argument("--lengths", nargs="+", default=[1.0], type=float, help="of trajectories")
     parser.add_argument("--chains", default=32, type=int)
     parser.add_argument("--steps", default=400, type=int, help="of each way")
@@ -166,7 +171,7 @@ def main() -> None:
         options.chains, options.steps = max(2, options.chains // 4), options.steps // 4
     torch.set_num_threads(1)
     sides = "×".join(map(str, options.lattice))
-    print(f"Schwinger model on {sides}, β = {BETA:g}, κ = {KAPPA:g}; CPU, 1 thread, float64")
+    print(f"Schwinger model on {sides}, β = {options.beta:g}, κ = {options.kappa:g}; CPU, 1 thread, float64")
     print(f"{options.chains} chains in one batch, {options.steps} steps; {options.hops} hops in a step")
     taus, costs = (f"τ {name}" for name in SLOW), (f"2τ · ms, {name}" for name in SLOW[:2])
     header = ["moved by", "length", "forces", "ms a step and chain", *taus, *costs, "condensate"]
