@@ -44,6 +44,8 @@ from latflow.wilson import determinant_and_condensate
 from measure import print_table
 
 SLOW = ("condensate", "charge", "sign", "Polyakov")
+BLOCK = 20
+"""Steps between one way and the next."""
 
 
 def ways(
@@ -68,10 +70,11 @@ def ways(
     }
 
 
-def recorded(links: Tensor, kappa: float) -> tuple[Tensor, ...]:
+def recorded(links: Tensor, kappa: float) -> dict[str, Tensor]:
     """Condensate, topological charge, sign of det D and the real part of the Polyakov loop."""
     found = determinant_and_condensate(links, kappa)
-    return found.condensate, topological_charge(links), found.sign, polyakov_loop(links).real
+    values = (found.condensate, topological_charge(links), found.sign, polyakov_loop(links).real)
+    return dict(zip(SLOW, values, strict=True))
 
 
 def begun(sampler: Sampler[Any, Any], start: Tensor, steps: int, generator: Generator) -> tuple[Any, Any]:
@@ -85,18 +88,27 @@ def histories(
 ) -> dict[Any, tuple[float, np.ndarray]]:
     """Of each way the median seconds of a step, and the record (observable, step, chain).
 
-    The steps of all ways are interleaved.
+    Blocks of steps of all ways are interleaved; what a model proposes in a block is drawn at once.
     """
     states = {key: state for key, (_, state) in chains.items()}
     taken: dict[Any, list[float]] = {key: [] for key in chains}
     record: dict[Any, list[Tensor]] = {key: [] for key in chains}
-    for _ in range(steps):
+    for _ in range(steps // BLOCK):
         for key, (sampler, _) in chains.items():
+            observed = 0.0
+
+            def observe(links: Tensor) -> dict[str, Tensor]:
+                nonlocal observed
+                begin = time.thread_time()
+                values = recorded(links, kappa)
+                observed += time.thread_time() - begin
+                return values
+
             begin = time.thread_time()
-            states[key], _ = sampler.step(states[key], generator)
-            taken[key].append(time.thread_time() - begin)
-            record[key].append(torch.stack(recorded(sampler.field(states[key]), kappa)))
-    return {key: (statistics.median(taken[key]), torch.stack(record[key], 1).numpy()) for key in chains}
+            states[key], block = sampler.advance(states[key], BLOCK, observe, generator)
+            taken[key].append((time.thread_time() - begin - observed) / BLOCK)
+            record[key].append(torch.stack([block.series[name] for name in SLOW]))
+    return {key: (statistics.median(taken[key]), torch.cat(record[key], 1).numpy()) for key in chains}
 
 
 def forces(sampler: Sampler[Any, Any]) -> str:
@@ -159,7 +171,7 @@ def main() -> None:
     parser.add_argument("--kappa", default=0.276, type=float)
     parser.add_argument("--lengths", nargs="+", default=[1.0], type=float, help="of trajectories")
     parser.add_argument("--chains", default=32, type=int)
-    parser.add_argument("--steps", default=400, type=int, help="of each way")
+    parser.add_argument("--steps", default=400, type=int, help="of each way, whole blocks of 20")
     parser.add_argument("--hops", default=1, type=int, help="in a step")
     parser.add_argument("--thermalisation", default=100, type=int)
     parser.add_argument("--only", nargs="+", help="of the ways")
