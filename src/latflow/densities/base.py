@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int
 from torch import Generator, Tensor
 
 from latflow.theories.base import Action
@@ -81,6 +82,18 @@ def unlowered(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+class Strata(NamedTuple):
+    """Which part of a mixture each draw is of.
+
+    Attributes:
+        labels: of the parts, whole numbers.
+        log_prob: the logarithm of the probability of that part, with the graph of the parameters.
+    """
+
+    labels: Int[Tensor, "batch"]
+    log_prob: LogProb
+
+
 class PathDraws(NamedTuple):
     """Draws x = f(z) of a density with what path gradients need; a graph leads from x to the map alone.
 
@@ -89,12 +102,14 @@ class PathDraws(NamedTuple):
         log_q: log q(x), without graph.
         score: ∂ log q/∂x at fixed parameters, in the shape of x, without graph.
         log_prior: log r(z) at fixed z, with the graph of the prior's parameters, or zeros where it has none.
+        strata: of z, where r is a mixture of parts that do not overlap.
     """
 
     x: Tensor
     log_q: LogProb
     score: Tensor
     log_prior: LogProb
+    strata: Strata | None = None
 
 
 @runtime_checkable

@@ -48,7 +48,7 @@ class PathGradient(Estimator):
         log_w = log_weight(action, drawn.x.detach(), drawn.log_q)
         loss = -_manifold(action).pairing(drawn.x, gradient).mean()
         if drawn.log_prior.requires_grad:
-            loss = loss + (drawn.log_prior * _SIGNAL.signal(log_w)).mean()
+            loss = loss + of_prior(drawn, _SIGNAL.signal(log_w)) / n
         return Estimate(loss, log_w)
 
 
@@ -60,9 +60,10 @@ class ForwardPath(Estimator):
     Where the density misses what p has, w is large and draws it there; heavy tails of the force, as near the
     zeros of a determinant, are weighed down by the w that vanishes there. The second part, in which single
     forces are shortened, pulls where all w are small. Parameters of the prior, which draws without a
-    derivative, get the estimates of the score function with the same weights, less their means. Weights are
-    normalised over all draws of a step. A q that jumps, as over the sectors of `SectorLinks`, leaves out
-    what flows over the jump. Source: arXiv:2207.08219.
+    derivative, get the estimates of the score function with the same weights, less their means, and within
+    the parts of a mixture less the means there. Weights are normalised over all draws of a step. A q that
+    jumps, as over the sectors of `SectorLinks`, leaves out what flows over the jump. Source:
+    arXiv:2207.08219.
 
     Args:
         largest: weights beyond this many times their mean are cut to it.
@@ -136,12 +137,27 @@ class ForwardPath(Estimator):
         along = along.view(-1, *(1 for _ in gradient.shape[1:]))
         loss = -_manifold(action).pairing(drawn.x, along * gradient).sum()
         if drawn.log_prior.requires_grad:
-            loss = loss - (drawn.log_prior * signal).sum()
+            loss = loss - of_prior(drawn, signal)
         return Estimate(loss / n, log_weight)
 
 
 _FAR = 4.0
 """Log-weights farther from their median pull no more on a prior than this."""
+
+
+def of_prior(drawn: PathDraws, signal: LogProb) -> Tensor:
+    """Σ signal · log r, whose derivative is the estimate for the prior.
+
+    In a mixture the parts' probabilities are moved by the signal, and their densities by what differs within
+    a part: draws of a rare part, which all tell that there are too many of them, say nothing of its density.
+    """
+    if drawn.strata is None:
+        return (drawn.log_prior * signal).sum()
+    labels, log_part = drawn.strata
+    _, part = labels.unique(return_inverse=True)
+    sums = signal.new_zeros(int(part.max()) + 1).index_add(0, part, signal)
+    within = signal - (sums / part.bincount())[part]
+    return (log_part * signal).sum() + ((drawn.log_prior - log_part) * within).sum()
 
 
 def _drawn(density: Density, action: Action, n: int, generator: Generator) -> tuple[PathDraws, Tensor]:

@@ -222,7 +222,7 @@ class Flow(nn.Module):
             return self.prior.log_prob(again) + log_det_back
 
         _, score = score_of(log_prob, x.detach())
-        return PathDraws(x, (log_prior - log_det).detach(), score, log_prior)
+        return PathDraws(x, (log_prior - log_det).detach(), score, log_prior, self.prior.strata(z))
 
     def refined(self) -> "Flow | None":
         """The flow with half the steps of integration in size; None where it takes no such steps."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+from latflow.densities.base import Strata
 from latflow.fields import SCALAR, FieldKind
 from latflow.lattice import checked_lattice, summed
 from latflow.types import Field, Lattice, LogProb
@@ -33,6 +34,12 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def log_prob(self, z: Field) -> LogProb:
         """log r(z)."""
+
+    def strata(self, z: Field) -> Strata | None:
+        """Which part of a mixture z is of, where r is one whose parts do not overlap; else None.
+
+        Within a part the score has mean zero, too: estimates of its gradient are centred there.
+        """
 
     def on_lattice(self, lattice: Sequence[int]) -> "Prior":
         """The same prior on another lattice."""

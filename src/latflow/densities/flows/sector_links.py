@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from latflow.densities.base import Strata
 from latflow.densities.flows.angle_sums import AngleSums
 from latflow.densities.flows.priors import Prior
 from latflow.fields import LINKS
@@ -111,6 +112,12 @@ class SectorLinks(Prior):
         even, odd = torch.cat((self._series(), self._pure[None]))[row].chunk(2, 1)
         log_w = (even * waves.real).sum(1) + charge.sign() * (odd * waves.imag).sum(1)
         return log_w + self._constants()[row] - 2 * volume(self.lattice) * math.log(_TURN)
+
+    def strata(self, z: Links) -> Strata:
+        """|Q|, and log p(|Q|), both signs together."""
+        with torch.no_grad():
+            charges = (wrapped(plaquette_angles(z)).flatten(1).double().sum(1) / _TURN).round().abs().long()
+        return Strata(charges, self._log_probabilities()[charges])
 
     def on_lattice(self, lattice: Sequence[int]) -> "SectorLinks":
         """The same sectors, with the same parameters, on another lattice."""
