@@ -1,4 +1,4 @@
-"""The order in which a field is drawn from the coarsest scale to the finest, and what each site knows by then.
+"""The order in which a field is drawn from the coarsest scale to the finest, and what is known by then.
 
 Level l of a plane is the sublattice of spacing b = 2^l. Its sites (y, x) with both y/b and x/b even are level
 l + 1; the others are added, given all that is known already, in classes:
@@ -51,7 +51,7 @@ class SiteClass(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the class among all: "B1"; the sites of the top lattice are "top0", "top1", …"""
+        """Of the class among all, such as "B1"; the sites of the top lattice keep their roles."""
         return self.role if self.role.startswith(TOP) else f"{self.role}{self.level}"
 
 
