@@ -270,11 +270,17 @@ def _check_training(training: Any, action: "Action", density: Any) -> None:
         place = "estimator_options" if training.estimator in ESTIMATORS else "estimator"
         raise ConfigError(f"training.{place}: {error}") from error
     if estimator.needs_force and action.kind.manifold is None:
-        legal = [name for name, one in ESTIMATORS.items() if not one.needs_force]
+        legal = [
+            name for name, one in ESTIMATORS.items() if not one.needs_force and one.takes(density, action)
+        ]
         raise ConfigError(
             f"training.estimator: a discrete field ({action.kind}) has no derivative: expected an estimator "
             f"out of {', '.join(legal)}, got {training.estimator}"
         )
+    try:
+        estimator.check(density, action)
+    except ValueError as error:
+        raise ConfigError(f"training.estimator: {error}") from error
     try:
         arguments = arguments_of(training)
     except ValueError as error:

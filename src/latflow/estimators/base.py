@@ -50,6 +50,14 @@ class Estimator(ABC):
             ValueError: saying what it needs.
         """
 
+    def takes(self, density: object, action: Action) -> bool:
+        """Whether `check` refuses nothing."""
+        try:
+            self.check(density, action)
+        except ValueError:
+            return False
+        return True
+
     def state_dict(self) -> dict[str, Tensor]:
         """What it keeps from call to call: tensors by name, of the same shapes in all processes."""
         return {}

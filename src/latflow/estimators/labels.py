@@ -43,14 +43,14 @@ class SoftLabels(Estimator):
     The log-weights are those of the proposals, which are fresh draws of the density.
 
     Args:
-        chains: of each process; a call moves as many as its batch, in turn.
+        chains: of each process, or as many as its first call moves; each call moves the next of them in turn.
         proposals: for which share of these chains the density proposes in each call, above 0 and at most 1.
         sweeps: of the heat bath in each call.
         columns: of how many sites, over all chains of a call, each class of sites is judged.
 
     Raises:
         ValueError: for numbers out of range; from a call, for a density without single sites, another theory
-            than that of the density, and more chains in a call than there are.
+            than that of the density, and more chains than there are.
     """
 
     stateful = True
@@ -82,15 +82,14 @@ class SoftLabels(Estimator):
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         self.check(density, action)
         assert isinstance(density, LabelledDensity)
-        if n > self.chains:
-            raise ValueError(f"expected at least as many chains as a call moves, {n}, got {self.chains}")
         with unlowered(next(iter(self._populations.values()), torch.empty(0))):
             if action.lattice not in self._populations:
-                self._populations[action.lattice], _ = density.sample(self.chains, generator)
+                self._populations[action.lattice], _ = density.sample(max(self.chains, n), generator)
             population = self._populations[action.lattice]
-            index = (
-                torch.arange(self._calls * n, (self._calls + 1) * n, device=population.device) % self.chains
-            )
+            if n > len(population):
+                raise ValueError(f"expected to move at most all {len(population)} chains, got {n}")
+            order = torch.arange(self._calls * n, (self._calls + 1) * n, device=population.device)
+            index = order % len(population)
             x = population[index]
             for _ in range(self.sweeps):
                 for parity in (0, 1):

@@ -131,7 +131,7 @@ class Trainer(Iterator[Record]):
         if max_skipped < 0:
             raise ValueError(f"expected max_skipped ≥ 0, got {max_skipped}")
         action.check_proper()
-        estimator.check(density, action)
+        estimator.check(density, action if anneal is None else anneal.action(action, 0))
         self.world = World.here()
         self.share = self.world.share(batch)
         self.world.separate(generator)

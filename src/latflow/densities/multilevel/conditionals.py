@@ -111,7 +111,7 @@ class LineConditional(Conditional):
         super().__init__(theory)
         assert isinstance(theory.site, LineWeight)
         self.site = theory.site
-        self.grid = Grid(self.site.cut, nodes or self.site.grid.nodes * 4 // 3)
+        self.grid = Grid(self.site.cut, nodes or self.site.grid.nodes + 4)
         self.unit = self.site.typical
         self._tables = _Tables(theory, self.grid)
 

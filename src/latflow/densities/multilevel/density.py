@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from latflow.densities.base import unlowered
 from latflow.densities.multilevel.conditionals import Conditional, conditional_of
 from latflow.densities.multilevel.geometry import SiteClass, beyond, classes, depth, neighbours, offsets
 from latflow.densities.multilevel.networks import WindowNetwork
@@ -17,7 +18,7 @@ from latflow.lattice import volume
 from latflow.theories.sites import NearestNeighbours
 from latflow.types import Field, Lattice, LogProb
 
-Rows = Float[Tensor, "rows batch"]
+Rows = Float[Tensor, "_ batch"]
 """The values of a lattice, a site in a row, and at the end a row of zeros for what is not known."""
 
 
@@ -64,6 +65,7 @@ class Multilevel(nn.Module):
         self.symmetries = ("z2",) if theory.site.even else ()
         self.conditional: Conditional = conditional_of(theory, nodes)
         self.classes = classes(self.lattice)
+        self.width = next(iter(networks.values())).width
         self.networks = nn.ModuleDict(networks)
         for one in self.classes:
             self.register_buffer(f"sites_{one.name}", one.sites, persistent=False)
@@ -88,10 +90,12 @@ class Multilevel(nn.Module):
         rows = self.like.new_zeros(volume(self.lattice) + 1, n)
         log_q = self.like.new_zeros(n, dtype=torch.float64)
         for one in self.classes:
-            if one.last:
-                drawn, each = self.conditional.draw_exactly(self._beyond(one, rows), generator)
-            else:
-                drawn, each = self.conditional.draw(*self._coefficients(one, rows), generator)
+            c, free = (None, None) if one.last else self._coefficients(one, rows)
+            with unlowered(rows):
+                if c is None or free is None:
+                    drawn, each = self.conditional.draw_exactly(self._beyond(one, rows), generator)
+                else:
+                    drawn, each = self.conditional.draw(c, free, generator)
             rows[self._table("sites", one)] = drawn.view(-1, n)
             log_q += each.view(-1, n).sum(0)
         fields = self._odd_fields(rows)
@@ -110,10 +114,12 @@ class Multilevel(nn.Module):
         rows, log_q = self._rows(x), self.like.new_zeros(len(x), dtype=torch.float64)
         for one in self.classes:
             values = rows[self._table("sites", one)].flatten()
-            if one.last:
-                each = self.conditional.log_prob_exactly(values, self._beyond(one, rows))
-            else:
-                each = self.conditional.log_prob(values, *self._coefficients(one, rows))
+            c, free = (None, None) if one.last else self._coefficients(one, rows)
+            with unlowered(rows):
+                if c is None or free is None:
+                    each = self.conditional.log_prob_exactly(values, self._beyond(one, rows))
+                else:
+                    each = self.conditional.log_prob(values, c, free)
             log_q = log_q + each.view(-1, len(x)).sum(0)
         odd = self.theory.site.log_prob(rows[self._index("odd")], self._odd_fields(rows))
         return log_q + odd.sum(0, dtype=torch.float64)
@@ -136,7 +142,9 @@ class Multilevel(nn.Module):
                 order = torch.rand(len(one.sites), generator=generator, device=x.device)
                 some = order.argsort()[:most]
             exact = self._beyond(one, rows, some)
-            each = self.conditional.cross_entropy(exact, *self._coefficients(one, rows, some))
+            coefficients = self._coefficients(one, rows, some)
+            with unlowered(rows):
+                each = self.conditional.cross_entropy(exact, *coefficients)
             total = total + len(one.sites) * each.mean(dtype=torch.float64)
         return total
 
@@ -152,8 +160,7 @@ class Multilevel(nn.Module):
         """
         sides = tuple(lattice)
         here, shared = depth(self.lattice), set()
-        width = next(iter(self.networks.values())).gate.shape[0]  # pyright: ignore[reportAttributeAccessIssue]
-        networks = new_networks(sides, self.conditional, width, Generator().manual_seed(0))
+        networks = new_networks(sides, self.conditional, self.width, Generator().manual_seed(0))
         # the coarsest first: what two levels have from one stays with the coarser, whose role is the same
         for one in classes(sides)[:-1]:
             source = self._source(one, depth(sides), here)
@@ -172,10 +179,8 @@ class Multilevel(nn.Module):
     def inherit(self, other: "Multilevel") -> None:
         """Take over weights from a smaller lattice, for what is not shared with it: the middle levels."""
         for one in self.classes[:-1]:
-            own, source = (
-                self.networks[one.name],
-                other._source(one, depth(self.lattice), depth(other.lattice)),
-            )
+            own = self.networks[one.name]
+            source = other._source(one, depth(self.lattice), depth(other.lattice))
             if source is not None and all(own is not theirs for theirs in other.networks.values()):
                 own.load_state_dict(other.networks[source].state_dict())
 
@@ -201,7 +206,7 @@ class Multilevel(nn.Module):
         assert isinstance(network, WindowNetwork)
         window = window if some is None else window[:, some]
         seen = rows[window].flatten(1) / self.conditional.unit
-        return network(seen), network.free
+        return network(seen).to(rows.dtype), network.free
 
     def _beyond(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> Tensor:
         """Sums over the other neighbours of each neighbour, (4, sites · batch)."""
@@ -221,8 +226,7 @@ class Multilevel(nn.Module):
         return self._index(f"{what}_{one.name}")
 
     def _index(self, name: str) -> Tensor:
-        found = self.get_buffer(name)
-        return found
+        return self.get_buffer(name)
 
 
 _AT_ONCE = 65_536

@@ -32,7 +32,7 @@ class WindowNetwork(nn.Module):
         self, window: int, odd: int, even: int, free: int, width: int, *, z2: bool, generator: Generator
     ) -> None:
         super().__init__()
-        self.window, self.odd, self.even, self.z2 = window, odd, even, z2
+        self.window, self.odd, self.even, self.width, self.z2 = window, odd, even, width, z2
         seen = window if z2 else window + 1
 
         def weights(outputs: int, inputs: int, size: float = 1.0) -> nn.Parameter:
