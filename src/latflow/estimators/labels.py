@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
-from latflow.densities.base import Density, log_weight, unlowered
+from latflow.densities.base import Density, log_weight
 from latflow.estimators.base import Estimate, Estimator
 from latflow.theories.base import Action
 from latflow.theories.sites import NearestNeighbours
@@ -82,7 +82,7 @@ class SoftLabels(Estimator):
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         self.check(density, action)
         assert isinstance(density, LabelledDensity)
-        with unlowered(next(iter(self._populations.values()), torch.empty(0))):
+        with torch.autocast(generator.device.type, enabled=False):
             if action.lattice not in self._populations:
                 self._populations[action.lattice], _ = density.sample(max(self.chains, n), generator)
             population = self._populations[action.lattice]

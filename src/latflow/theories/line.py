@@ -1,5 +1,6 @@
 """Densities of one real number on a grid: normalised by the trapezoid rule, drawn exactly by rejection."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,8 +93,7 @@ class Grid:
         """
         largest = log_p.amax(0)
         p = torch.exp(log_p - largest)
-        # in float64, for what is left of a sum of float32 numbers beyond most of p is noise
-        mass = (p[1:] + p[:-1]).cumsum(0, dtype=torch.float64).div_(2)
+        mass = _cumulative(p)
         excess = (p[1:-1] / (p[2:] + p[:-2] + torch.finfo(p.dtype).tiny)).amax(0) * 2
         self._check(excess.max())
         bound = torch.log(excess).clamp_(min=0).div_(2).add_(_MARGIN)
@@ -138,6 +138,18 @@ class Grid:
         z = (2 * rest / (left + root).clamp(min=torch.finfo(p.dtype).tiny)).clamp(0, 1)
         x = self.spacing * (interval[0] + z) - self.cut
         return x, (left + slope * z).clamp(min=torch.finfo(p.dtype).tiny)
+
+
+def _cumulative(p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "intervals columns"]:
+    """∫ p up to each node but the first, in spacings.
+
+    In float64, for what is left of a sum of float32 numbers beyond most of p is noise; and row by row, which
+    is several times as fast as `cumsum`.
+    """
+    mass = (p[1:] + p[:-1]).double().div_(2)
+    for before, row in itertools.pairwise(mass):
+        row += before
+    return mass
 
 
 def _trapezoid(p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:
