@@ -1,6 +1,7 @@
 """Multilevel densities: normalised, drawn as they say, exact where they claim it, and trained."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,15 +17,32 @@ from latflow.densities.multilevel.geometry import beyond, classes
 from latflow.errors import CheckpointError
 from latflow.estimators import SoftLabels, reinforce_leave_one_out, soft_labels
 from latflow.exact import spin_states
+from latflow.fields import SCALAR
 from latflow.lattice import checkerboard
-from latflow.theories import HoppingPhi4, Ising, Phi4
+from latflow.theories import Action, HoppingPhi4, Ising, LineWeight, NearestNeighbours, Phi4
 from latflow.training import Anneal, Curriculum, Trainer
+
+
+@dataclass(frozen=True)
+class Phi6(Action):
+    """A theory that the library does not know, S = Σ [1.5 φ² + 0.2 φ⁶ − 0.6 Σ_μ φ φ(x+μ)]."""
+
+    lattice: tuple[int, ...]
+    kind = SCALAR
+
+    def __call__(self, x):
+        hops = sum(x * x.roll(1, axis) for axis in (1, 2))
+        return (1.5 * x**2 + 0.2 * x**6 - 0.6 * hops).flatten(1).sum(1, dtype=torch.float64)
+
+    def nearest_neighbours(self):
+        return NearestNeighbours(self.lattice, LineWeight.of({2: 1.5, 6: 0.2}, neighbours=2.4), 0.6)
+
 
 PHI4 = HoppingPhi4((8, 8), beta=0.576, lam=0.5)
 FREE = Phi4((4, 8), m2=1.0, lam=0.0)
 ISING = Ising((4, 4), beta=0.44)
 IN_A_FIELD = Ising((4, 8), beta=0.3, field=0.1)
-ACTIONS = [PHI4, FREE, ISING, IN_A_FIELD, HoppingPhi4((12, 8), beta=0.6, lam=0.3)]
+ACTIONS = [PHI4, FREE, ISING, IN_A_FIELD, HoppingPhi4((12, 8), beta=0.6, lam=0.3), Phi6((4, 8))]
 every_theory = pytest.mark.parametrize("action", ACTIONS, ids=lambda one: f"{one.words.name} {one.lattice}")
 
 
@@ -278,6 +296,18 @@ def test_a_density_comes_back_from_its_file(tmp_path):
         load_density(tmp_path / "q", action=ISING)
     built = build_density({"type": "multilevel", "width": 4}, lattice=(4, 8), action=FREE, kind=FREE.kind)
     assert built.recipe["width"] == 4
+
+
+def test_tables_made_in_inference_mode_serve_gradients():
+    with torch.inference_mode():
+        q = density(PHI4)
+        x, _ = q.sample(2, seeded())
+    again = density(PHI4)
+    with torch.inference_mode():
+        again.sample(2, seeded())
+    again.log_prob(x.clone()).sum().backward()
+    assert again.networks["B1"].gate.grad is not None
+    assert q.lattice == (8, 8)
 
 
 def test_what_it_cannot_be_made_of_is_refused():

@@ -80,7 +80,8 @@ class SoftLabels(Estimator):
             )
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
-        self.check(density, action)
+        if action.lattice not in self._populations:
+            self.check(density, action)
         assert isinstance(density, LabelledDensity)
         with torch.autocast(generator.device.type, enabled=False):
             if action.lattice not in self._populations:

@@ -56,6 +56,7 @@ class Grid:
         return 2 * self.cut / (self.nodes - 1)
 
     @cached_property
+    @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
     def x(self) -> Float[Tensor, "nodes"]:
         """The nodes, float64."""
         return torch.linspace(-self.cut, self.cut, self.nodes, dtype=torch.float64)

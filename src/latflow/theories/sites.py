@@ -152,6 +152,7 @@ class LineWeight(SiteWeight):
         return x[:, None] * h - self.potential(x)[:, None]
 
     @cached_property
+    @torch.inference_mode(False)
     def _table(self) -> tuple[float, Tensor]:
         """Step of h, and log z with step times its derivative at equidistant h, (entries, 2)."""
         largest = max(abs(self.neighbours), 1e-6) * self.cut

@@ -175,6 +175,7 @@ class _Tables:
         self.exact = (*_basis(grid.x, grid.cut), own, _chebyshev(theory, grid))
         self.converted: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
 
+    @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
     def like(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """What c and f multiply, −V(x_i), and G_ki with log z(J (s + x_i)) = Σ_k T_k(s/3X) G_ki."""
         key = tensor.dtype, tensor.device
