@@ -256,10 +256,10 @@ def test_soft_labels_of_real_numbers_are_a_mean_over_the_exact_conditional():
 def test_a_larger_lattice_begins_with_what_was_learned():
     q = density(PHI4)
     larger = q.on_lattice((32, 32))
-    assert [one.level for one in larger.classes if one.role == "B"] == [3, 2, 1, 0]
-    shared = {"top0": "top0", "Aa0": "Aa0", "Aa3": "Aa1", "oe4": "oe2", "oe3": "oe1"}
+    assert [one.level for one in larger.classes if one.role == "Ba"] == [3, 2, 1]
+    shared = {"top0": "top0", "Aa0": "Aa0", "Aa3": "Aa1", "oea4": "oea2", "oeb3": "oeb1"}
     assert all(larger.networks[name] is q.networks[source] for name, source in shared.items())
-    copies = {"Aa1": "Aa1", "oe1": "oe1", "eo2": "eo1"}
+    copies = {"Aa1": "Aa1", "oea1": "oea1", "eob2": "eob1"}
     for name, source in copies.items():
         assert larger.networks[name] is not q.networks[source]
         assert torch.equal(larger.networks[name].gate, q.networks[source].gate)
@@ -273,15 +273,15 @@ def test_what_is_learned_on_a_smaller_lattice_is_handed_over():
     smaller = q.on_lattice((8, 8))
     assert {
         name: next(key for key in q.networks if q.networks[key] is smaller.networks[name])
-        for name in ("Aa0", "oe1", "oe2")
-    } == {"Aa0": "Aa0", "oe1": "oe3", "oe2": "oe4"}
-    before = q.networks["oe3"].gate.clone()
+        for name in ("Aa0", "oea1", "oea2")
+    } == {"Aa0": "Aa0", "oea1": "oea3", "oea2": "oea4"}
+    before = q.networks["oea3"].gate.clone()
     with torch.no_grad():
-        smaller.networks["oe1"].gate += 1
+        smaller.networks["oea1"].gate += 1
     q.inherit(smaller)
-    assert torch.equal(q.networks["oe3"].gate, before + 1)
-    assert torch.equal(q.networks["oe2"].gate, before + 1)
-    assert torch.equal(q.networks["oe1"].gate, before + 1)
+    assert torch.equal(q.networks["oea3"].gate, before + 1)
+    assert torch.equal(q.networks["oea2"].gate, before + 1)
+    assert torch.equal(q.networks["oea1"].gate, before + 1)
     assert torch.equal(q.networks["Ab1"].gate, q.networks["Ab2"].gate) or "Ab1" not in smaller.networks
 
 
@@ -306,7 +306,7 @@ def test_tables_made_in_inference_mode_serve_gradients():
     with torch.inference_mode():
         again.sample(2, seeded())
     again.log_prob(x.clone()).sum().backward()
-    assert again.networks["B1"].gate.grad is not None
+    assert again.networks["Ba1"].gate.grad is not None
     assert q.lattice == (8, 8)
 
 
@@ -380,10 +380,10 @@ def test_a_curriculum_hands_over_what_larger_lattices_have_in_addition():
     training = trainer(q, action, steps=42, curriculum=Curriculum(((8, 8),), (40,)))
     for _ in range(40):
         next(training)
-    assert not torch.equal(q.networks["oe1"].gate, q.networks["oe2"].gate)
-    taught = q.networks["oe2"].gate.clone()
+    assert not torch.equal(q.networks["oea1"].gate, q.networks["oea2"].gate)
+    taught = q.networks["oea2"].gate.clone()
     record = next(training)
-    assert (q.networks["oe1"].gate - taught).abs().max() < 0.05
+    assert (q.networks["oea1"].gate - taught).abs().max() < 0.05
     assert record.ess > 0.02
 
 

@@ -33,19 +33,19 @@ def test_a_window_holds_nothing_but_sites_that_are_known(lattice):
 
 @pytest.mark.parametrize("lattice", LATTICES)
 def test_sites_belong_to_the_sublattice_that_their_role_says(lattice):
-    parities = {"Aa": (1, 1), "Ab": (1, 1), "B": (1, 1), "oe": (1, 0), "eo": (0, 1)}
+    parities = {"A": (1, 1), "B": (1, 1), "oe": (1, 0), "eo": (0, 1)}
     for one in classes(lattice):
         at, rest = places(one.sites, lattice) // 2**one.level, places(one.sites, lattice) % 2**one.level
         assert not rest.any()
-        if one.role in parities:
-            assert bool((at % 2 == torch.tensor(parities[one.role])).all()), one.name
+        if not one.role.startswith("top"):
+            assert bool((at % 2 == torch.tensor(parities[one.role.rstrip("ab")])).all()), one.name
 
 
 @pytest.mark.parametrize("lattice", [(16, 16), (32, 32), (16, 32)])
 def test_windows_on_large_lattices_are_complete_and_move_with_the_site(lattice):
     """A shift by four spacings maps a class onto itself; its windows go along."""
     for one in classes(lattice):
-        if one.role not in ("Aa", "Ab", "B", "oe", "eo") or min(lattice) < 8 * 2**one.level:
+        if one.role.startswith("top") or min(lattice) < 8 * 2**one.level:
             continue
         assert bool((one.window < volume(lattice)).all()), one.name
         assert len(one.window) == len(offsets(one.role))
@@ -58,9 +58,11 @@ def test_windows_on_large_lattices_are_complete_and_move_with_the_site(lattice):
         assert torch.equal(window[..., 0] * lattice[1] + window[..., 1], one.window[:, columns])
 
 
-def test_windows_have_twelve_to_twenty_sites():
-    sizes = {role: len(offsets(role)) for role in ("Aa", "Ab", "B", "oe", "eo")}
-    assert sizes == {"Aa": 16, "Ab": 20, "B": 16, "oe": 16, "eo": 16}
+def test_windows_have_sixteen_or_twenty_sites():
+    for role in ("Aa", "Ba", "oea", "eoa", "B"):
+        assert len(offsets(role)) == 16
+    for role in ("Ab", "Bb", "oeb", "eob"):
+        assert len(offsets(role)) == 20
 
 
 @pytest.mark.parametrize("lattice", [(4, 4), (8, 8), (8, 16), (12, 12)])
@@ -104,6 +106,17 @@ def test_lattices_of_other_sides_are_refused():
         depth((6, 6))
 
 
+@pytest.mark.parametrize("lattice", [(16, 16), (32, 16)])
+def test_no_two_sites_of_a_class_are_neighbours_on_its_sublattice(lattice):
+    """Two sites of a class are at least 2√2 spacings apart, but for the last, which needs 2√2 too."""
+    for one in classes(lattice):
+        at = places(one.sites, lattice)
+        apart = (at[:, None] - at).abs()
+        apart = torch.minimum(apart, torch.tensor(lattice) - apart)
+        squared = (apart**2).sum(-1)[~torch.eye(len(at), dtype=torch.bool)]
+        assert bool((squared >= 8 * 4**one.level).all()) or min(lattice) <= 4 * 2**one.level, one.name
+
+
 def test_a_class_has_a_name():
-    assert [one.name for one in classes((8, 8))][:4] == ["top0", "Aa2", "oe2", "eo2"]
+    assert [one.name for one in classes((8, 8))][:4] == ["top0", "Aa2", "oea2", "eoa2"]
     assert isinstance(classes((4, 4))[0], SiteClass)

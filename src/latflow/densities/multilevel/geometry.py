@@ -3,13 +3,14 @@
 Level l of a plane is the sublattice of spacing b = 2^l. Its sites (y, x) with both y/b and x/b even are level
 l + 1; the others are added, given all that is known already, in classes:
 
-    Aa, Ab   (odd, odd), one colour of the checkerboard of these sites, in two halves
-    B        (odd, odd), the other colour
-    oe       (odd, even), for l ≥ 1
-    eo       (even, odd), for l ≥ 1
+    Aa, Ab     (odd, odd), one colour of the checkerboard of these sites, in two halves
+    Ba, Bb     (odd, odd), the other colour, likewise
+    oea, oeb   (odd, even), by the two colours of their checkerboard
+    eoa, eob   (even, odd), likewise
 
-On level 0 the last two are sites of the odd checkerboard, which are no part of this: given the even ones they
-are independent. What cannot be halved any more is the top lattice, whose sites come first, one by one.
+On level 0 the colour B is one class, and the last: given A its sites are independent. The others there are
+sites of the odd checkerboard, which are no part of this: given the even ones they are independent too. What
+cannot be halved any more is the top lattice, whose sites come first, one by one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,9 @@ TOP = "top"
 MOST_TOP_SITES = 36
 """So many networks draw the top lattice, each its own site."""
 
-_REACH = {"Aa": 4.3, "Ab": 4.3, "B": 3.2, "oe": 3.2, "eo": 2.3}
-"""Of the windows, in spacings of the level: twelve to twenty known sites."""
+_REACH = {"A": 4.3, "B": 3.2, "oe": 3.2, "eo": 2.3}
+"""Of the windows, in spacings of the level, by the beginnings of roles: 16 known sites, and for the second of
+two halves the four nearest of the first."""
 
 
 class SiteClass(NamedTuple):
@@ -36,7 +38,7 @@ class SiteClass(NamedTuple):
 
     Attributes:
         level: of the sublattice to which they belong, 0 the finest.
-        role: "Aa", "Ab", "B", "oe", "eo", or "top0", "top1", … of the single sites of the top lattice.
+        role: "Aa", "Ab", …, or "top0", "top1", … of the single sites of the top lattice.
         sites: their numbers in raster order of the whole lattice, (sites,).
         window: the numbers of the known sites around each, (known, sites); the number V, one beyond the
             last, where the torus is so small that a place of the window is not known.
@@ -51,7 +53,7 @@ class SiteClass(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the class among all, such as "B1"; the sites of the top lattice keep their roles."""
+        """Of the class among all, such as "Ba1"; the sites of the top lattice keep their roles."""
         return self.role if self.role.startswith(TOP) else f"{self.role}{self.level}"
 
 
@@ -87,7 +89,7 @@ def offsets(role: str) -> list[tuple[int, int]]:
 
     They are the places that are known before the class is drawn, as parity and colour tell, up to a distance.
     """
-    reach = _REACH[role]
+    reach = _REACH[role.rstrip("ab")]
     steps = range(-int(reach), int(reach) + 1)
     near = [(y, x) for y in steps for x in steps if 0 < y * y + x * x <= reach * reach]
     return sorted(
@@ -97,20 +99,18 @@ def offsets(role: str) -> list[tuple[int, int]]:
 
 def _is_known(role: str, y: int, x: int) -> bool:
     """Whether the site at an offset from one of a class is drawn before it."""
-    odd = (y % 2, x % 2)
-    # between (odd, odd) sites: one colour has an even number of steps of 2, its halves an even number in each
-    colours = (y // 2 % 2, x // 2 % 2)
-    match role:
-        case "Aa":
-            return odd == (1, 1)
-        case "Ab":
-            return odd == (1, 1) or (odd == (0, 0) and colours == (1, 1))
-        case "B":
-            return odd == (1, 1) or (odd == (0, 0) and sum(colours) == 1)
-        case "oe":
-            return sum(odd) == 1
-        case _:
-            return sum(odd) == 1 or odd == (1, 1)
+    odd, cells = (y % 2, x % 2), (y // 2 % 2, x // 2 % 2)
+    if odd == (0, 0):  # of the same kind: (odd, odd) sites of the other colour or half, or the other colour
+        match role:
+            case "Ab":
+                return cells == (1, 1)
+            case "B" | "Ba" | "oeb" | "eob":
+                return sum(cells) == 1
+            case _:
+                return role == "Bb" and cells != (0, 0)
+    if odd == (1, 1):
+        return not role.startswith("oe")
+    return role.startswith(("oe", "eo"))
 
 
 @lru_cache(maxsize=64)
@@ -144,13 +144,17 @@ def _added(level: int, lattice: Lattice) -> Iterator[tuple[str, Int[Tensor, "sit
     rows, columns = (side // (2 * spacing) for side in lattice)
     cells = _grid(0, rows, 0, columns)
     y, x = (cells % 2).unbind(1)
-    odd_odd = {"Aa": (y == 0) & (x == 0), "Ab": (y == 1) & (x == 1), "B": (y + x) == 1}
-    for role, chosen in odd_odd.items():
-        if bool(chosen.any()):
-            yield role, spacing * (2 * cells[chosen] + 1)
+    colour, halves = (y + x) % 2 == 1, {"a": y == 0, "b": y == 1}
+    kinds = [(f"A{half}", (1, 1), ~colour & chosen) for half, chosen in halves.items()]
     if level:
-        yield "oe", spacing * (2 * cells + torch.tensor([1, 0]))
-        yield "eo", spacing * (2 * cells + torch.tensor([0, 1]))
+        kinds += [(f"B{half}", (1, 1), colour & chosen) for half, chosen in halves.items()]
+        kinds += [("oea", (1, 0), ~colour), ("oeb", (1, 0), colour)]
+        kinds += [("eoa", (0, 1), ~colour), ("eob", (0, 1), colour)]
+    else:
+        kinds += [("B", (1, 1), colour)]
+    for role, parities, chosen in kinds:
+        if bool(chosen.any()):
+            yield role, spacing * (2 * cells[chosen] + torch.tensor(parities))
 
 
 def _grid(*ranges: int) -> Int[Tensor, "places 2"]:
