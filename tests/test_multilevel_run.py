@@ -86,6 +86,7 @@ def test_a_curriculum_comes_from_a_configuration(tmp_path):
             "model: expected sides that halve until no more than 36 sites are left",
         ),
         (["training.estimator_options.proposals=2.0"], "training.estimator_options: expected 0 < proposals"),
+        (["training.anneal={start=0.3, steps=10}"], "training.estimator: expected the theory for which the"),
         (["training.curriculum={lattices=[[6, 6]], steps=[20]}"], "training.curriculum: expected sides that"),
     ],
 )

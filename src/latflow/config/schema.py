@@ -278,13 +278,14 @@ def _check_training(training: Any, action: "Action", density: Any) -> None:
             f"out of {', '.join(legal)}, got {training.estimator}"
         )
     try:
-        estimator.check(density, action)
-    except ValueError as error:
-        raise ConfigError(f"training.estimator: {error}") from error
-    try:
         arguments = arguments_of(training)
     except ValueError as error:
         raise ConfigError(f"training.{error}") from error
+    anneal = arguments.get("anneal")
+    try:
+        estimator.check(density, action if anneal is None else anneal.action(action, 0))
+    except ValueError as error:
+        raise ConfigError(f"training.estimator: {error}") from error
     try:
         options = arguments["optimizer"], [nn.Parameter(torch.zeros(1))], training.learning_rate
         make_optimizer(*options, arguments["optimizer_options"])
