@@ -432,6 +432,20 @@ def test_the_population_has_the_energy_of_the_theory():
     assert np.mean(energies) == pytest.approx(expected, abs=0.12)
 
 
+def test_every_chain_is_proposed_to():
+    """In the ordered phase proposals alone change the sign of M: half of all chains must end with each."""
+    action = Ising((4, 4), beta=0.8)
+    q, generator = multilevel((4, 4), action=action, width=8), seeded(3)
+    for _ in trainer(q, action, steps=80):
+        pass
+    estimator = soft_labels(chains=64, columns=16)
+    estimator.load_state_dict({"calls": torch.zeros(1), "4x4": torch.ones(64, 4, 4)})
+    for _ in range(200):
+        estimator(q, action, 16, generator)
+    turned = estimator.state_dict()["4x4"].mean((1, 2)) < 0
+    assert 0.25 < turned.float().mean().item() < 0.75
+
+
 def test_classes_cover_what_networks_there_are():
     q = multilevel((16, 16), action=HoppingPhi4((16, 16), 0.6, 0.5), width=4)
     assert set(q.networks) == {one.name for one in classes((16, 16))[:-1]}

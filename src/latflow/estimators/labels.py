@@ -105,7 +105,8 @@ class SoftLabels(Estimator):
     def _propose(self, density: Density, action: Action, x: Field, generator: Generator) -> Tensor:
         """Move some of the chains in place by proposals, and return the log-weights of these."""
         size = max(1, round(self.proposals * len(x)))
-        some = torch.arange(self._calls * size, (self._calls + 1) * size, device=x.device) % len(x)
+        # at random: by turns, a size that divides that of the population would leave chains out for ever
+        some = torch.rand(len(x), generator=generator, device=x.device).argsort()[:size]
         proposed, log_q = density.sample(size, generator)
         old, new = x[some], log_weight(action, proposed, log_q)
         gain = new - log_weight(action, old, density.log_prob(old))
