@@ -29,6 +29,9 @@ SMALL = [
 ]
 """Changes to the presets."""
 
+AWAY = "training.curriculum={lattices=[[4, 4]], steps=[12]}"
+"""The lattice of the first steps."""
+
 
 class StoppedError(Exception):
     """Training, by hand."""
@@ -36,7 +39,10 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize(
     ("preset", "changes"),
-    [("phi4-critical-16", ["action.beta=0.576", "reference={}"]), ("ising-32x32", ["action.beta=0.4"])],
+    [
+        ("phi4-critical-16", ["action.beta=0.576", "reference={}"]),
+        ("ising-32x32", ["action.beta=0.4", AWAY]),
+    ],
 )
 def test_a_run_passes_its_validation(preset, changes, tmp_path):
     run = Run.create(tmp_path / "run", load_config(preset, [*SMALL, *changes]))
@@ -52,7 +58,7 @@ def test_a_run_passes_its_validation(preset, changes, tmp_path):
 
 
 def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
-    config = load_config("ising-32x32", [*SMALL, "training.steps=40", "action.lattice=[4, 8]"])
+    config = load_config("ising-32x32", [*SMALL, "training.steps=40", "action.lattice=[4, 8]", AWAY])
     whole, stopped = Run.create(tmp_path / "whole", config), Run.create(tmp_path / "stopped", config)
     whole.train()
 
