@@ -30,6 +30,10 @@ from latflow.densities.flows import (
     minimal_flow,
     spline_flow,
 )
+from latflow.estimators import ESTIMATORS
+
+GENERAL_ESTIMATORS = {name: one for name, one in ESTIMATORS.items() if name != "soft_labels"}
+"""Those that take any density; `soft_labels` asks for single sites."""
 
 Module = TypeVar("Module", bound=nn.Module)
 

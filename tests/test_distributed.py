@@ -12,9 +12,9 @@ import torch.multiprocessing
 from torch import Generator
 from typer.testing import CliRunner
 
+from cases import GENERAL_ESTIMATORS
 from latflow.cli import app
 from latflow.errors import CheckpointError, ProcessError
-from latflow.estimators import ESTIMATORS
 from latflow.runs import Run
 from latflow.storage import load_tree
 from latflow.training import World, joined
@@ -86,7 +86,7 @@ def slow_gradient(name, states):
 
 
 @pytest.mark.parametrize("sub_batch", SUB_BATCHES)
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", GENERAL_ESTIMATORS)
 def test_the_gradient_is_that_of_all_draws(both, name, sub_batch):
     found = [one["gradients"][f"{name} {sub_batch}"] for one in both]
     gradient, log_weight = slow_gradient(name, [one["generator"] for one in found])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from cases import draw, perturbed
+from cases import GENERAL_ESTIMATORS, draw, perturbed
 from latflow import exact
 from latflow.densities.flows import (
     Affine,
@@ -21,7 +21,6 @@ from latflow.densities.flows import (
     affine_flow,
 )
 from latflow.estimators import (
-    ESTIMATORS,
     Estimator,
     ForwardPath,
     ScoreFunction,
@@ -37,7 +36,7 @@ from latflow.fields import SCALAR, Manifold, Scalar
 from latflow.theories import Action, Exponential, Phi4
 from latflow_papers.toy import ExponentialDensity
 
-every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
+every_estimator = pytest.mark.parametrize("name", GENERAL_ESTIMATORS)
 
 
 class Replayed(nn.Module):
@@ -106,7 +105,7 @@ def many(estimator: Estimator, density, action: Action, n: int, batches: int, se
     )
 
 
-OF_THE_REVERSE_DIVERGENCE = [name for name in ESTIMATORS if name != "forward_path"]
+OF_THE_REVERSE_DIVERGENCE = [name for name in GENERAL_ESTIMATORS if name != "forward_path"]
 
 
 @pytest.mark.parametrize("name", OF_THE_REVERSE_DIVERGENCE)
@@ -122,7 +121,7 @@ def test_toy_model_has_the_exact_mean_and_variance(name):
         "reparametrization": (unbiased, exact_variance.g3),
         "path_gradient": (unbiased, exact_variance.g_path),
     }[name]
-    estimates = many(ESTIMATORS[name], ExponentialDensity(theta), Exponential(rate), n, batches)[:, 0]
+    estimates = many(GENERAL_ESTIMATORS[name], ExponentialDensity(theta), Exponential(rate), n, batches)[:, 0]
     deviations = estimates - mean
     fourth = deviations.pow(4).mean()
     assert abs(estimates.mean() - mean) < 5 * math.sqrt(variance / batches)
@@ -135,7 +134,7 @@ def test_estimators_agree_on_phi4():
     reference = many(path_gradient, flow, action, n, batches, seed=1)
     assert (reference.mean(0).abs() > 10 * reference.std(0) / math.sqrt(batches)).float().mean() > 0.3
     for name in OF_THE_REVERSE_DIVERGENCE:
-        estimates = many(ESTIMATORS[name], flow, action, n, batches, seed=2)
+        estimates = many(GENERAL_ESTIMATORS[name], flow, action, n, batches, seed=2)
         if name == "reinforce":
             estimates = estimates * (n / (n - 1))
         spread = torch.sqrt((estimates.var(0) + reference.var(0)) / batches)
@@ -269,7 +268,7 @@ def test_path_gradient_asks_the_manifold():
 @every_estimator
 def test_log_weights_are_those_of_the_draws_and_hold_no_graph(name):
     flow, action = small_flow(), Phi4((2, 2), m2=-1.0, lam=1.0)
-    loss, log_weight = ESTIMATORS[name](flow, action, 8, Generator().manual_seed(3))
+    loss, log_weight = GENERAL_ESTIMATORS[name](flow, action, 8, Generator().manual_seed(3))
     x, log_q = flow.sample(8, Generator().manual_seed(3))
     torch.testing.assert_close(log_weight, -action(x) - log_q)
     assert not log_weight.requires_grad
@@ -283,7 +282,7 @@ def test_log_weights_are_those_of_the_draws_and_hold_no_graph(name):
 @pytest.mark.parametrize(("n", "sub_batch"), [(12, 4), (10, 4), (10, 1), (5, 8)])
 def test_pieces_add_up_to_the_whole(name, n, sub_batch):
     density, action = Replayed(small_flow(), n), Phi4((2, 2), m2=-1.0, lam=1.0)
-    estimator, generator = ESTIMATORS[name], Generator()
+    estimator, generator = GENERAL_ESTIMATORS[name], Generator()
     whole = estimator(density, action, n, generator)
     expected = gradient(density, whole.loss)
     density.used = 0
@@ -333,12 +332,13 @@ def test_wrong_baselines_are_refused():
 def test_only_estimators_through_the_draws_need_the_derivative_of_the_action(name):
     flow = affine_flow((4, 4), layers=2, hidden=(2,))
     generator = Generator().manual_seed(0)
-    assert ESTIMATORS[name].needs_force == (name in ("reparametrization", "path_gradient", "forward_path"))
-    if ESTIMATORS[name].needs_force:
+    through_draws = ("reparametrization", "path_gradient", "forward_path")
+    assert GENERAL_ESTIMATORS[name].needs_force == (name in through_draws)
+    if GENERAL_ESTIMATORS[name].needs_force:
         with pytest.raises(RuntimeError, match="no derivative"):
-            ESTIMATORS[name](flow, BlackBox(), 4, generator).loss.backward()
+            GENERAL_ESTIMATORS[name](flow, BlackBox(), 4, generator).loss.backward()
     else:
-        assert gradient(flow, ESTIMATORS[name](flow, BlackBox(), 4, generator).loss).abs().sum() > 0
+        assert gradient(flow, GENERAL_ESTIMATORS[name](flow, BlackBox(), 4, generator).loss).abs().sum() > 0
 
 
 def test_forward_kl_moves_the_flow_to_the_configurations():
@@ -386,10 +386,10 @@ def test_autocast_never_lowers_the_action(name):
             return ((x @ matrix) * x).sum(1)
 
     flow = Flow(Normal((16,)), Scale(0.3))
-    expected = ESTIMATORS[name](flow, Quadratic(), 8, Generator().manual_seed(0))
+    expected = GENERAL_ESTIMATORS[name](flow, Quadratic(), 8, Generator().manual_seed(0))
     expected_gradient = gradient(flow, expected.loss)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        estimate = ESTIMATORS[name](flow, Quadratic(), 8, Generator().manual_seed(0))
+        estimate = GENERAL_ESTIMATORS[name](flow, Quadratic(), 8, Generator().manual_seed(0))
     assert torch.equal(estimate.log_weight, expected.log_weight)
     x, log_q = flow.sample(8, Generator().manual_seed(0))
     torch.testing.assert_close(expected.log_weight, (-Quadratic()(x) - log_q).detach(), rtol=1e-6, atol=1e-5)

@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from cases import draw
+from cases import GENERAL_ESTIMATORS, draw
 from latflow.densities.flows import Flow, Normal, Scale, affine_flow, spline_flow
 from latflow.densities.flows.networks import ConvNet
 from latflow.errors import TrainingError
 from latflow.estimators import (
-    ESTIMATORS,
     Estimate,
     Estimator,
     forward_kl,
@@ -290,9 +289,9 @@ def resumed(tmp_path, build_flow, make, stop: int = 3) -> None:
 CONFIGURATIONS = 0.5 * draw(20, 4, 4, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("name", [*ESTIMATORS, "forward_kl"])
+@pytest.mark.parametrize("name", [*GENERAL_ESTIMATORS, "forward_kl"])
 def test_resumed_training_is_the_same_for_every_estimator(name, tmp_path):
-    estimator = ESTIMATORS.get(name) or forward_kl(CONFIGURATIONS)
+    estimator = GENERAL_ESTIMATORS.get(name) or forward_kl(CONFIGURATIONS)
     resumed(tmp_path, build, lambda flow: trainer(flow, estimator, sub_batch=6))
 
 
@@ -342,10 +341,10 @@ def test_resumed_spline_flow_in_double_precision(tmp_path):
     resumed(tmp_path, spline, lambda flow: trainer(flow, path_gradient))
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", GENERAL_ESTIMATORS)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_keeps_log_weights_and_learns(name, precision):
-    watched, flow = Watched(ESTIMATORS[name]), build(z2=True, fourier=True)
+    watched, flow = Watched(GENERAL_ESTIMATORS[name]), build(z2=True, fourier=True)
     options = {"steps": 40, "batch": 32, "learning_rate": 0.02, "sub_batch": 16}
     records = list(trainer(flow, watched, precision=precision, **options))
     assert all(log_weight.dtype == torch.float64 for log_weight in watched.seen)
@@ -353,7 +352,7 @@ def test_low_precision_keeps_log_weights_and_learns(name, precision):
     assert not all(record.skipped for record in records)
     assert records[-1].f_q_std < 0.8 * records[0].f_q_std
     # before the first update only the rounding in the networks differs
-    (full,) = trainer(build(z2=True, fourier=True), ESTIMATORS[name], **options | {"steps": 1})
+    (full,) = trainer(build(z2=True, fourier=True), GENERAL_ESTIMATORS[name], **options | {"steps": 1})
     assert records[0].f_q == pytest.approx(full.f_q, abs=0.1)
     assert records[0].f_q != full.f_q
 
@@ -390,11 +389,11 @@ class Shifted(nn.Module):
         return self.normal.log_prob(x - self.mean)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", GENERAL_ESTIMATORS)
 def test_low_precision_reaches_the_weights_of_other_layers(name):
     """Weights lowered while drawing, without graph, must not be used again where the gradient is wanted."""
     density = Shifted()
-    list(trainer(density, ESTIMATORS[name], steps=1, precision="bfloat16"))
+    list(trainer(density, GENERAL_ESTIMATORS[name], steps=1, precision="bfloat16"))
     assert density.layer.weight.grad is not None
     assert density.layer.weight.grad.abs().sum() > 0
 

@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
 
+from cases import GENERAL_ESTIMATORS
 from latflow.config import load_config
 from latflow.densities.flows import Flow, affine_flow
 from latflow.errors import LatflowError
-from latflow.estimators import ESTIMATORS
 from latflow.fields import SCALAR
 from latflow.runs import Interrupted, Run
 from latflow.runs.place import locked
@@ -55,7 +55,7 @@ def build(seed: int, dtype: torch.dtype = torch.float64) -> Flow:
 
 def trainer(flow: Flow, estimator: str = "reinforce", action: Action = ACTION, **options: Any) -> Trainer:
     defaults = {"steps": 5, "batch": BATCH, "learning_rate": 0.01, "generator": Generator().manual_seed(5)}
-    return Trainer(flow, action, ESTIMATORS[estimator], **defaults | options)
+    return Trainer(flow, action, GENERAL_ESTIMATORS[estimator], **defaults | options)
 
 
 def weights(flow: Flow) -> Tensor:
@@ -65,7 +65,7 @@ def weights(flow: Flow) -> Tensor:
 def gradients(rank: int) -> dict[str, Any]:
     """The gradient of the first step, its record, and the generator before it, for every estimator."""
     found = {}
-    for name in ESTIMATORS:
+    for name in GENERAL_ESTIMATORS:
         for sub_batch in SUB_BATCHES:
             flow = build(seed=rank)  # the weights of the first process are those that count
             training = trainer(flow, name, sub_batch=sub_batch)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from latflow import theories as actions
     from latflow.config import load_config
-    from latflow.densities import autoregressive, flows
+    from latflow.densities import autoregressive, flows, multilevel
     from latflow.runs import Run
     from latflow.training import train
     from latflow.workflow import complete
@@ -43,6 +43,7 @@ _MODULES = {
     "exact": "latflow.exact",
     "fields": "latflow.fields",
     "flows": "latflow.densities.flows",
+    "multilevel": "latflow.densities.multilevel",
     "observables": "latflow.observables",
     "runs": "latflow.runs",
     "samplers": "latflow.samplers",
@@ -71,6 +72,7 @@ __all__ = [
     "fields",
     "flows",
     "load_config",
+    "multilevel",
     "observables",
     "runs",
     "samplers",

@@ -270,7 +270,9 @@ def _check_training(training: Any, action: "Action", density: Any) -> None:
         place = "estimator_options" if training.estimator in ESTIMATORS else "estimator"
         raise ConfigError(f"training.{place}: {error}") from error
     if estimator.needs_force and action.kind.manifold is None:
-        legal = [name for name, one in ESTIMATORS.items() if not one.needs_force]
+        legal = [
+            name for name, one in ESTIMATORS.items() if not one.needs_force and one.takes(density, action)
+        ]
         raise ConfigError(
             f"training.estimator: a discrete field ({action.kind}) has no derivative: expected an estimator "
             f"out of {', '.join(legal)}, got {training.estimator}"
@@ -279,6 +281,11 @@ def _check_training(training: Any, action: "Action", density: Any) -> None:
         arguments = arguments_of(training)
     except ValueError as error:
         raise ConfigError(f"training.{error}") from error
+    anneal = arguments.get("anneal")
+    try:
+        estimator.check(density, action if anneal is None else anneal.action(action, 0))
+    except ValueError as error:
+        raise ConfigError(f"training.estimator: {error}") from error
     try:
         options = arguments["optimizer"], [nn.Parameter(torch.zeros(1))], training.learning_rate
         make_optimizer(*options, arguments["optimizer_options"])

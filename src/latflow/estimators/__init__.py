@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latflow.densities.recipe import constructed
 from latflow.estimators.base import Estimate, Estimator, Gather
+from latflow.estimators.labels import SoftLabels
 from latflow.estimators.path import ForwardPath, PathGradient, Reparametrization
 from latflow.estimators.score import Baseline, ForwardKL, ScoreFunction
 
@@ -27,6 +28,7 @@ __all__ = [
     "PathGradient",
     "Reparametrization",
     "ScoreFunction",
+    "SoftLabels",
     "estimator_of",
     "forward_kl",
     "forward_path",
@@ -35,6 +37,7 @@ __all__ = [
     "reinforce_leave_one_out",
     "reparametrization",
     "score",
+    "soft_labels",
 ]
 
 score = ScoreFunction("none")
@@ -56,6 +59,11 @@ forward_path = ForwardPath()
 """The path gradient of the forward divergence, with its settings as they are."""
 
 
+def soft_labels(**options: Any) -> SoftLabels:
+    """The estimator by soft labels, with chains of its own: one for each training."""
+    return SoftLabels(**options)
+
+
 def forward_kl(configurations: Tensor) -> ForwardKL:
     """The estimator of maximum likelihood on these configurations, (number, …): the only one with data."""
     return ForwardKL(configurations)
@@ -68,6 +76,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "reparametrization": reparametrization,
     "path_gradient": path_gradient,
     "forward_path": forward_path,
+    "soft_labels": SoftLabels(),
 }
 """The estimators by the name that a configuration uses."""
 
@@ -80,7 +89,7 @@ def estimator_of(name: str, options: Mapping[str, Any]) -> Estimator:
     """
     if name not in ESTIMATORS:
         raise ValueError(f"expected one out of {', '.join(ESTIMATORS)}, got {name!r}")
-    if not options:
+    if not options and not ESTIMATORS[name].stateful:
         return ESTIMATORS[name]
     if (made := type(ESTIMATORS[name])) is ScoreFunction:  # whose only setting is in the name
         raise ValueError(f"expected no options of the estimator {name}, got {', '.join(options)}")

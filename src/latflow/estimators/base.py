@@ -36,10 +36,34 @@ class Estimator(ABC):
 
     needs_force: bool = False
     """Whether it differentiates the action, which discrete fields do not allow."""
+    stateful: bool = False
+    """Whether it keeps something from call to call: each training then has one of its own."""
 
     @abstractmethod
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         """The estimate from n draws."""
+
+    def check(self, density: object, action: Action) -> None:  # noqa: B027 (most take what densities there are)
+        """Refuse a density or a theory with which it cannot work.
+
+        Raises:
+            ValueError: saying what it needs.
+        """
+
+    def takes(self, density: object, action: Action) -> bool:
+        """Whether `check` refuses nothing."""
+        try:
+            self.check(density, action)
+        except ValueError:
+            return False
+        return True
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps from call to call: tensors by name, of the same shapes in all processes."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most keep nothing)
+        """Go on where `state_dict` was taken."""
 
     def pieces(
         self,

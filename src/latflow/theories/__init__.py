@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latflow.theories.base import Action, Evaluation, ExactSampler, Scaled, Sum, Words
+from latflow.theories.sites import LineWeight, NearestNeighbours, SpinWeight
 
 if TYPE_CHECKING:
     from latflow.theories.exponential import Exponential as Exponential
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
     from latflow.theories.u1 import gauge_transformed as gauge_transformed
     from latflow.theories.u1 import plaquette_angles as plaquette_angles
 
-__all__ = ["Action", "Evaluation", "ExactSampler", "Scaled", "Sum", "Words"]
+__all__ = [
+    "Action",
+    "Evaluation",
+    "ExactSampler",
+    "LineWeight",
+    "NearestNeighbours",
+    "Scaled",
+    "SpinWeight",
+    "Sum",
+    "Words",
+]
 
 
 def folders() -> list[str]:

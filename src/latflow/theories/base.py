@@ -17,6 +17,7 @@ from latflow.fields.base import FieldKind
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.theories.growth import Growth
+from latflow.theories.sites import NearestNeighbours
 from latflow.types import Lattice, LogProb
 
 
@@ -178,6 +179,10 @@ class Action(ABC):
 
     def neighbour(self) -> "tuple[ExactSampler, Action] | None":
         """A theory nearby that is drawn exactly, and what its action lacks: averages by reweighting."""
+        return None
+
+    def nearest_neighbours(self) -> NearestNeighbours | None:
+        """The theory as weights of single sites that are coupled to their neighbours, where it is one."""
         return None
 
     @property
@@ -402,6 +407,10 @@ class Scaled(Action):
 
     def coordinates(self, field: Tensor) -> Tensor:
         return self.inner.coordinates(field)
+
+    def nearest_neighbours(self) -> NearestNeighbours | None:
+        inner = self.inner.nearest_neighbours()
+        return None if inner is None else inner.scaled(self.factor)
 
     def growth(self) -> Growth | None:
         growth = self.inner.growth()

@@ -2,18 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from latflow.lattice import checked_lattice
 from latflow.theories.base import Action
 from latflow.types import Lattice
 
 
+@runtime_checkable
+class Heir(Protocol):
+    """A density that has more parameters on larger lattices."""
+
+    def inherit(self, other: Any) -> None:
+        """Begin with what the same density has learned on the lattice before."""
+        ...
+
+
 @dataclass(frozen=True)
 class Curriculum:
     """The lattices of the first steps; all later ones are made on the lattice of the theory itself.
 
-    The parameters of the density are the same on every lattice, as its `on_lattice` has them.
+    The parameters of the density are the same on every lattice, as its `on_lattice` has them, but for what a
+    larger lattice has in addition, which begins with what was learned before.
 
     Args:
         lattices: one after the other, each its side lengths.

@@ -16,7 +16,7 @@ from latflow.estimators import Estimator, reinforce
 from latflow.formulas import effective_sample_size
 from latflow.theories.base import Action
 from latflow.training.annealing import Anneal
-from latflow.training.curriculum import Curriculum
+from latflow.training.curriculum import Curriculum, Heir
 from latflow.training.optimizers import OptimizerFactory, grouped, make_optimizer
 from latflow.training.schedules import Plateau, Schedule
 from latflow.training.world import World
@@ -131,6 +131,7 @@ class Trainer(Iterator[Record]):
         if max_skipped < 0:
             raise ValueError(f"expected max_skipped ≥ 0, got {max_skipped}")
         action.check_proper()
+        estimator.check(density, action if anneal is None else anneal.action(action, 0))
         self.world = World.here()
         self.share = self.world.share(batch)
         self.world.separate(generator)
@@ -158,6 +159,7 @@ class Trainer(Iterator[Record]):
         rate = self.learning_rate * self.schedule.multiplier(self.step, self.steps, self.plateau.falls)
         for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
             group["lr"] = rate * factor
+        self._hand_over()
         self.optimizer.zero_grad(set_to_none=True)
         loss, log_weight = self._backward()
         # DistributedDataParallel would do this within `forward` of a module, which densities need not have
@@ -190,6 +192,15 @@ class Trainer(Iterator[Record]):
         lattice = None if self.curriculum is None else self.curriculum.lattice(self.step)
         density, action = (self.density, self.action) if lattice is None else self._elsewhere[lattice]
         return density, action if self.anneal is None else self.anneal.action(action, self.step)
+
+    def _hand_over(self) -> None:
+        """Where the lattice of the curriculum changes, give the next density what it does not share."""
+        if self.curriculum is None or self.step == 0:
+            return
+        before, now = self.curriculum.lattice(self.step - 1), self.curriculum.lattice(self.step)
+        density, _ = self._parts()
+        if before is not None and before != now and isinstance(density, Heir):
+            density.inherit(self._elsewhere[before][0])
 
     def _backward(self) -> tuple[Tensor, Tensor]:
         """Leave this process's part of the gradient in the parameters.
@@ -239,6 +250,9 @@ class Trainer(Iterator[Record]):
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "plateau": self.plateau.state_dict(),
+            "estimator": {
+                name: self.world.gather(kept) for name, kept in self.estimator.state_dict().items()
+            },
             "generator": self.world.gather(self.generator.get_state()),
             "processes": self.world.size,
             "step": self.step,
@@ -265,6 +279,10 @@ class Trainer(Iterator[Record]):
             self.scaler.load_state_dict(state["scaler"])
         self.plateau.load_state_dict(state["plateau"])
         self.generator.set_state(state["generator"].chunk(processes)[self.world.rank].clone())
+        kept = state.get("estimator", {})
+        self.estimator.load_state_dict(
+            {name: whole.chunk(processes)[self.world.rank].clone() for name, whole in kept.items()}
+        )
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
         self.seconds = state["seconds"]
 

@@ -12,6 +12,7 @@ from latflow.lattice import summed, volume
 from latflow.measurement import Measurement
 from latflow.theories.base import Action, Scaled, Sum, Words, check_finite
 from latflow.theories.bonds import Bonded, total
+from latflow.theories.sites import NearestNeighbours, SpinWeight
 from latflow.types import Lattice, LogProb, Spins
 
 _MOST_SITES_ENUMERATED = 16
@@ -71,6 +72,12 @@ class Ising(Bonded):
         """H_x = β Σ_μ [J_μ(x) s_{x+μ} + J_μ(x−μ) s_{x−μ}] + h: a flip of s_x changes S by 2 s_x H_x."""
         self.check(x)
         return self.beta * self.of_neighbours(x) + self.field
+
+    def nearest_neighbours(self) -> NearestNeighbours | None:
+        """Where all couplings are equal."""
+        if self.couplings is not None:
+            return None
+        return NearestNeighbours(self.lattice, SpinWeight(self.field), self.beta)
 
     @property
     def established(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from latflow.measurement import Measurement
 from latflow.theories.base import Action, Words, check_finite
 from latflow.theories.growth import Growth
 from latflow.theories.phi4 import exact
+from latflow.theories.sites import LineWeight, NearestNeighbours
 from latflow.types import Field, Lattice, LogProb
 
 
@@ -94,6 +95,11 @@ class Phi4(_ScalarTheory):
         """−∂S/∂φ_n = −2(2d + m²) φ_n − 4λ φ_n³ + 2 Σ_{±μ} φ_{n±μ}."""
         quadratic = 2 * len(self.lattice) + self.m2
         return 2 * _neighbours(x) - x * (2 * quadratic + 4 * self.lam * x * x)
+
+    def nearest_neighbours(self) -> NearestNeighbours:
+        dimensions = len(self.lattice)
+        site = LineWeight.of({2: 2 * dimensions + self.m2, 4: self.lam}, neighbours=4.0 * dimensions)
+        return NearestNeighbours(self.lattice, site, coupling=2.0)
 
     @property
     def words(self) -> Words:
@@ -182,6 +188,11 @@ class HoppingPhi4(_ScalarTheory):
     def force(self, x: Field) -> Field:
         """−∂S/∂φ_n = β Σ_{±μ} φ_{n±μ} − 2 φ_n − 4λ φ_n (φ_n² − 1)."""
         return self.beta * _neighbours(x) - x * (2 + 4 * self.lam * (x * x - 1))
+
+    def nearest_neighbours(self) -> NearestNeighbours:
+        powers = {0: self.lam, 2: 1 - 2 * self.lam, 4: self.lam}
+        site = LineWeight.of(powers, neighbours=2 * len(self.lattice) * self.beta)
+        return NearestNeighbours(self.lattice, site, self.beta)
 
     @property
     def words(self) -> Words:

@@ -1,0 +1,25 @@
+"""Multilevel densities: fields that are drawn from the coarsest scale to the finest."""
+
+from latflow.densities.multilevel.conditionals import (
+    Conditional,
+    LineConditional,
+    SpinConditional,
+    conditional_of,
+)
+from latflow.densities.multilevel.density import Multilevel
+from latflow.densities.multilevel.geometry import SiteClass, classes, depth
+from latflow.densities.multilevel.networks import WindowNetwork
+from latflow.densities.multilevel.presets import multilevel
+
+__all__ = [
+    "Conditional",
+    "LineConditional",
+    "Multilevel",
+    "SiteClass",
+    "SpinConditional",
+    "WindowNetwork",
+    "classes",
+    "conditional_of",
+    "depth",
+    "multilevel",
+]

@@ -1,0 +1,220 @@
+"""Densities of one site given a few numbers that a network makes: real numbers, and spins."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from latflow.theories.line import Grid
+from latflow.theories.sites import LineWeight, NearestNeighbours, SpinWeight
+
+Columns = Float[Tensor, "_ columns"]
+"""Numbers of many sites and configurations, one in a column."""
+
+Each = Float[Tensor, "columns"]
+"""One number of each of them."""
+
+
+class Conditional(ABC):
+    """The densities of a site x by coefficients c, and the exact one given all neighbours of its neighbours.
+
+    With s_j the sum of the other neighbours of the odd neighbour j, where the odd sites are integrated out,
+
+        log p(x | s) = −V(x) + Σ_j log z(J (s_j + x)) − log Z(s)
+
+    Attributes:
+        odd: how many coefficients change sign with the field.
+        even: how many do not.
+        free: how many are the same at all sites of a class.
+        unit: what a network sees as one.
+    """
+
+    odd: ClassVar[int]
+    even: ClassVar[int]
+    free: ClassVar[int] = 0
+    unit: float = 1.0
+
+    def __init__(self, theory: NearestNeighbours) -> None:
+        self.theory = theory
+
+    @abstractmethod
+    def draw(self, c: Columns, free: Tensor, generator: Generator) -> tuple[Each, Each]:
+        """x of each column and log q(x), float64."""
+
+    @abstractmethod
+    def log_prob(self, x: Each, c: Columns, free: Tensor) -> Each:
+        """log q(x), float64."""
+
+    @abstractmethod
+    def draw_exactly(self, s: Float[Tensor, "4 columns"], generator: Generator) -> tuple[Each, Each]:
+        """x of each column by p(x | s), and log p(x | s), float64."""
+
+    @abstractmethod
+    def log_prob_exactly(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+        """log p(x | s), float64."""
+
+    @abstractmethod
+    def cross_entropy(self, s: Float[Tensor, "4 columns"], c: Columns, free: Tensor) -> Each:
+        """−⟨log q⟩ over p(x | s): the soft labels of training."""
+
+
+class SpinConditional(Conditional):
+    """Spins by half the log-odds of +1, which are known for the exact density.
+
+    q(s) = σ(2 c s),    c = H + ½ Σ_j [log z(J (s_j + 1)) − log z(J (s_j − 1))] for p(s | s_j)
+    """
+
+    odd, even = 1, 0
+
+    def draw(self, c: Columns, free: Tensor, generator: Generator) -> tuple[Each, Each]:  # noqa: ARG002
+        log_odds = 2 * c[0].double()
+        uniform = torch.rand(log_odds.shape, generator=generator, dtype=torch.float64, device=c.device)
+        x = torch.where(torch.logit(uniform) < log_odds, 1.0, -1.0)
+        return x.to(c.dtype), functional.logsigmoid(log_odds * x)
+
+    def log_prob(self, x: Each, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
+        return functional.logsigmoid(2 * c[0].double() * x)
+
+    def draw_exactly(self, s: Float[Tensor, "4 columns"], generator: Generator) -> tuple[Each, Each]:
+        return self.draw(self._exact(s), s[0], generator)
+
+    def log_prob_exactly(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+        return self.log_prob(x, self._exact(s), s[0])
+
+    def cross_entropy(self, s: Float[Tensor, "4 columns"], c: Columns, free: Tensor) -> Each:  # noqa: ARG002
+        log_odds = 2 * c[0]
+        return functional.softplus(log_odds) - torch.sigmoid(2 * self._exact(s)[0]) * log_odds
+
+    def _exact(self, s: Float[Tensor, "4 columns"]) -> Columns:
+        site, coupling = self.theory.site, self.theory.coupling
+        gains = site.log_partition(coupling * (s + 1)) - site.log_partition(coupling * (s - 1))
+        assert isinstance(site, SpinWeight)
+        return (gains.sum(0, keepdim=True) / 2 + site.field).to(s.dtype)
+
+
+class LineConditional(Conditional):
+    """Real numbers: a tilt of the weight of a site by polynomials of u = tanh(2x/X), on |x| ≤ X.
+
+        log q(x) = −V(x) + 3 Σ_{k=2,4,…,16} f_k T_k(u) + 3 [c_1 x/X + Σ_{k=2…6} c_k T_k(u)] − log Z
+
+    Beyond the bulk u is constant, and with it all but the linear term. Z comes from the trapezoid rule, and
+    that of p(x | s) from the expansion of log z(J (s + x)) in Chebyshev polynomials of s at each node x.
+    """
+
+    odd, even, free = 3, 3, 8
+
+    def __init__(self, theory: NearestNeighbours, nodes: int | None = None) -> None:
+        super().__init__(theory)
+        assert isinstance(theory.site, LineWeight)
+        self.site = theory.site
+        self.grid = Grid(self.site.cut, nodes or self.site.grid.nodes + 4)
+        self.unit = self.site.typical
+        self._tables = _Tables(theory, self.grid)
+
+    def _at(self, x: Each, c: Columns, free: Tensor) -> Each:
+        tilts, common = _basis(x, self.grid.cut)
+        return (c * tilts).sum(0) + free @ common - self.site.potential(x)
+
+    def _at_nodes(self, c: Columns, free: Tensor) -> Columns:
+        tilts, common, own, _ = self._tables.like(c)
+        return torch.addmm((own + free @ common)[:, None], tilts.T, c)
+
+    def draw(self, c: Columns, free: Tensor, generator: Generator) -> tuple[Each, Each]:
+        def at(x: Tensor, some: Tensor | None) -> Tensor:
+            return self._at(x, c if some is None else c[:, some], free)
+
+        return self.grid.draw(self._at_nodes(c, free), at, generator)
+
+    def log_prob(self, x: Each, c: Columns, free: Tensor) -> Each:
+        log_z = self.grid.log_normalisation(self._at_nodes(c, free))
+        return self._inside(x, self._at(x, c, free) - log_z)
+
+    def draw_exactly(self, s: Float[Tensor, "4 columns"], generator: Generator) -> tuple[Each, Each]:
+        def at(x: Tensor, some: Tensor | None) -> Tensor:
+            return self._exactly_at(x, s if some is None else s[:, some])
+
+        return self.grid.draw(self._exactly_at_nodes(s), at, generator)
+
+    def log_prob_exactly(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+        log_z = self.grid.log_normalisation(self._exactly_at_nodes(s))
+        return self._inside(x, self._exactly_at(x, s) - log_z)
+
+    def cross_entropy(self, s: Float[Tensor, "4 columns"], c: Columns, free: Tensor) -> Each:
+        with torch.no_grad():
+            p = self.grid.probabilities(self._exactly_at_nodes(s))
+        log_q = self._at_nodes(c, free)
+        return self.grid.log_normalisation(log_q) - (p * log_q).sum(0)
+
+    def _inside(self, x: Each, log_q: Each) -> Each:
+        return torch.where(x.abs() <= self.grid.cut, log_q, -math.inf)
+
+    def _exactly_at(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+        fields = self.theory.coupling * (s + x)
+        return self.site.log_partition(fields).sum(0) - self.site.potential(x)
+
+    def _exactly_at_nodes(self, s: Float[Tensor, "4 columns"]) -> Columns:
+        t = s / (3 * self.grid.cut)
+        before, last, twice = torch.ones_like(t), t, 2 * t
+        _, _, own, expansion = self._tables.like(s)
+        sums = [before.sum(0), last.sum(0)]
+        for _ in range(len(expansion) - 2):
+            before, last = last, twice * last - before
+            sums.append(last.sum(0))
+        return torch.addmm(own[:, None], expansion.T, torch.stack(sums))
+
+
+class _Tables:
+    """Functions at the nodes of a grid, converted once for each precision and device."""
+
+    def __init__(self, theory: NearestNeighbours, grid: Grid) -> None:
+        own = -theory.site.potential(grid.x)
+        self.exact = (*_basis(grid.x, grid.cut), own, _chebyshev(theory, grid))
+        self.converted: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
+
+    @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
+    def like(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """What c and f multiply, −V(x_i), and G_ki with log z(J (s + x_i)) = Σ_k T_k(s/3X) G_ki."""
+        key = tensor.dtype, tensor.device
+        if key not in self.converted:
+            self.converted[key] = tuple(table.to(tensor.detach()) for table in self.exact)
+        return self.converted[key]
+
+
+def _basis(x: Tensor, cut: float) -> tuple[Tensor, Tensor]:
+    """The functions that c and f multiply, first those of odd c, (6, …) and (8, …)."""
+    u = torch.tanh(2 / cut * x)
+    t = [torch.ones_like(u), u]
+    while len(t) <= 16:
+        t.append(2 * u * t[-1] - t[-2])
+    return 3 * torch.stack((x / cut, t[3], t[5], t[2], t[4], t[6])), 3 * torch.stack(t[2::2])
+
+
+def _chebyshev(theory: NearestNeighbours, grid: Grid, points: int = 256) -> Tensor:
+    """G_ki in float64, as many k as matter at 1e-8."""
+    angles = math.pi * (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    s = 3 * grid.cut * torch.cos(angles)
+    values = theory.site.log_partition(theory.coupling * (s[:, None] + grid.x))
+    cosines = torch.cos(torch.arange(points)[:, None] * angles)
+    coefficients = cosines @ values * 2 / points
+    coefficients[0] /= 2
+    size = coefficients.abs().amax(1)
+    return coefficients[: max(2, int((size > 1e-8).nonzero()[-1]) + 1)]
+
+
+def conditional_of(theory: NearestNeighbours, nodes: int | None = None) -> Conditional:
+    """The densities of a site that go with its weight.
+
+    Raises:
+        ValueError: for sites that are neither real numbers nor spins.
+    """
+    match theory.site:
+        case LineWeight():
+            return LineConditional(theory, nodes)
+        case SpinWeight():
+            return SpinConditional(theory)
+        case other:
+            raise ValueError(f"expected sites of real numbers or spins, got {type(other).__name__}")

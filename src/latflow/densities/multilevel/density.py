@@ -1,0 +1,257 @@
+"""The multilevel density: fields drawn class by class, from the coarsest sites to the finest."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from latflow.densities.base import unlowered
+from latflow.densities.multilevel.conditionals import Conditional, conditional_of
+from latflow.densities.multilevel.geometry import SiteClass, beyond, classes, depth, neighbours, offsets
+from latflow.densities.multilevel.networks import WindowNetwork
+from latflow.fields import FieldKind
+from latflow.lattice import volume
+from latflow.theories.sites import NearestNeighbours
+from latflow.types import Field, Lattice, LogProb
+
+Rows = Float[Tensor, "_ batch"]
+"""The values of a lattice, a site in a row, and at the end a row of zeros for what is not known."""
+
+
+class Multilevel(nn.Module):
+    """A density of a field on a plane, with couplings to nearest neighbours, that knows them at every scale.
+
+        q(x) = Π over classes Π over their sites q(x_n; c(window)) · Π_odd exp(−V(x_n) + h_n x_n) / z(h_n)
+
+    Given the coarser sites, what is left has a correlation length of a few spacings on every level, whatever
+    it is of the field. So each site of a class is drawn by itself, from a density whose coefficients c a
+    small network finds in a window of known sites. The last class of even sites has its exact density, given
+    by sites that are all known, and so have the odd ones: log-weights are those of the even sites alone,
+
+        log w = −S_eff(even) − log q(even)
+
+    The weights of the networks do not know the lattice.
+
+    Args:
+        lattice: side lengths that halve until few sites are left, see `geometry.depth`.
+        theory: S as weights of single sites.
+        kind: of the field.
+        networks: by the names of classes, for all but the last class.
+        nodes: of the grid of real numbers; None for as many as resolve the theory.
+        recipe: the configuration from which a named preset built the density.
+
+    Raises:
+        ValueError: for a lattice that does not halve often enough.
+    """
+
+    like: Tensor
+
+    def __init__(
+        self,
+        lattice: Sequence[int],
+        theory: NearestNeighbours,
+        kind: FieldKind,
+        networks: dict[str, WindowNetwork],
+        nodes: int | None = None,
+        recipe: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.lattice: Lattice = tuple(lattice)
+        self.theory, self.kind, self.nodes, self.recipe = theory, kind, nodes, recipe
+        self.symmetries = ("z2",) if theory.site.even else ()
+        self.conditional: Conditional = conditional_of(theory, nodes)
+        self.classes = classes(self.lattice)
+        self.width = next(iter(networks.values())).width
+        self.networks = nn.ModuleDict(networks)
+        for one in self.classes:
+            self.register_buffer(f"sites_{one.name}", one.sites, persistent=False)
+            self.register_buffer(f"window_{one.name}", one.window, persistent=False)
+            self.register_buffer(f"beyond_{one.name}", beyond(one.sites, self.lattice), persistent=False)
+        for colour, parity in (("even", 0), ("odd", 1)):
+            sites, around = neighbours(self.lattice, parity)
+            self.register_buffer(colour, sites, persistent=False)
+            self.register_buffer(f"around_{colour}", around, persistent=False)
+        self.register_buffer("like", torch.empty(0), persistent=False)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
+        """n independent draws, (n, *lattice), and log q of each in float64, without graph."""
+        at_once = max(1, _AT_ONCE // volume(self.lattice))
+        parts = [self._drawn(min(at_once, n - first), generator) for first in range(0, n, at_once)]
+        x = torch.cat([rows[:-1].T for rows, _ in parts]).contiguous()
+        return x.unflatten(1, self.lattice), torch.cat([log_q for _, log_q in parts])
+
+    def _drawn(self, n: int, generator: Generator) -> tuple[Rows, LogProb]:
+        """All sites of n fields, and log q of them."""
+        rows = self.like.new_zeros(volume(self.lattice) + 1, n)
+        log_q = self.like.new_zeros(n, dtype=torch.float64)
+        for one in self.classes:
+            c, free = (None, None) if one.last else self._coefficients(one, rows)
+            with unlowered(rows):
+                if c is None or free is None:
+                    drawn, each = self.conditional.draw_exactly(self._beyond(one, rows), generator)
+                else:
+                    drawn, each = self.conditional.draw(c, free, generator)
+            rows[self._table("sites", one)] = drawn.view(-1, n)
+            log_q += each.view(-1, n).sum(0)
+        fields = self._odd_fields(rows)
+        odd = self.theory.site.draw(fields, generator)
+        rows[self._index("odd")] = odd
+        log_q += self.theory.site.log_prob(odd, fields).sum(0, dtype=torch.float64)
+        return rows, log_q
+
+    def log_prob(self, x: Field) -> LogProb:
+        """log q(x) in float64; −∞ where a number lies beyond the grid.
+
+        Raises:
+            ValueError: for fields on another lattice.
+        """
+        self.kind.check(x, self.lattice)
+        rows, log_q = self._rows(x), self.like.new_zeros(len(x), dtype=torch.float64)
+        for one in self.classes:
+            values = rows[self._table("sites", one)].flatten()
+            c, free = (None, None) if one.last else self._coefficients(one, rows)
+            with unlowered(rows):
+                if c is None or free is None:
+                    each = self.conditional.log_prob_exactly(values, self._beyond(one, rows))
+                else:
+                    each = self.conditional.log_prob(values, c, free)
+            log_q = log_q + each.view(-1, len(x)).sum(0)
+        odd = self.theory.site.log_prob(rows[self._index("odd")], self._odd_fields(rows))
+        return log_q + odd.sum(0, dtype=torch.float64)
+
+    def cross_entropy(self, x: Field, columns: int, generator: Generator) -> Tensor:
+        """−⟨log q(even)⟩ by soft labels: in place of each x_n its exact density given all other even sites.
+
+        One number with a graph: the sum over classes of the means over the fields, and over some sites of
+        the class, times the number of its sites.
+
+        Args:
+            x: fields from p, of which the even sites alone matter.
+            columns: of how many sites, over all fields, each class is judged; sites are drawn at random.
+            generator: of these.
+        """
+        rows, total = self._rows(x), self.like.new_zeros((), dtype=torch.float64)
+        for one in self.classes[:-1]:
+            most, some = max(1, columns // len(x)), None
+            if most < len(one.sites):
+                order = torch.rand(len(one.sites), generator=generator, device=x.device)
+                some = order.argsort()[:most]
+            exact = self._beyond(one, rows, some)
+            coefficients = self._coefficients(one, rows, some)
+            with unlowered(rows):
+                each = self.conditional.cross_entropy(exact, *coefficients)
+            total = total + len(one.sites) * each.mean(dtype=torch.float64)
+        return total
+
+    def on_lattice(self, lattice: Sequence[int]) -> "Multilevel":
+        """The density on another lattice: every class has the network of the class with its role here.
+
+        The finest levels, the two coarsest and the top lattice keep their networks, which are shared with
+        this density. Levels in between, of which a larger lattice has more, begin as copies of the one that
+        is nearest; where nothing has their role they begin as in a new density.
+
+        Raises:
+            ValueError: for a lattice that does not halve often enough.
+        """
+        sides = tuple(lattice)
+        here, shared = depth(self.lattice), set()
+        networks = new_networks(sides, self.conditional, self.width, Generator().manual_seed(0))
+        # the coarsest first: what two levels have from one stays with the coarser, whose role is the same
+        for one in classes(sides)[:-1]:
+            source = self._source(one, depth(sides), here)
+            if source is None:
+                networks[one.name].to(self.like)
+                continue
+            network = self.networks[source]
+            assert isinstance(network, WindowNetwork)
+            networks[one.name] = copy.deepcopy(network) if source in shared else network
+            shared.add(source)
+        theory = replace(self.theory, lattice=sides)
+        recipe = None if self.recipe is None else self.recipe | {"lattice": list(sides)}
+        made = Multilevel(sides, theory, self.kind, networks, self.nodes, recipe)
+        return made.to(self.like)
+
+    def inherit(self, other: "Multilevel") -> None:
+        """Take over weights from a smaller lattice, for what is not shared with it: the middle levels."""
+        for one in self.classes[:-1]:
+            own = self.networks[one.name]
+            source = other._source(one, depth(self.lattice), depth(other.lattice))
+            if source is not None and all(own is not theirs for theirs in other.networks.values()):
+                own.load_state_dict(other.networks[source].state_dict())
+
+    def _source(self, one: SiteClass, there: int, here: int) -> str | None:
+        """The name of the network here that a class of a lattice with so many levels begins with."""
+        if one.level == there:
+            return one.role if one.role in self.networks else None
+        nearest = [one.level]
+        if one.level >= there - 2:
+            nearest = [one.level + here - there]
+        elif one.level > here - 3:
+            nearest = [here - 2]
+        if one.level == 0:
+            nearest = [0]
+        else:
+            nearest += sorted(range(1, here), key=lambda level: abs(level - nearest[0]))
+        names = [f"{one.role}{level}" for level in nearest if level > 0 or one.level == 0]
+        return next((name for name in names if name in self.networks), None)
+
+    def _coefficients(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """c of all sites, or some, of a class in all fields, (coefficients, sites · batch), and f."""
+        network, window = self.networks[one.name], self._table("window", one)
+        assert isinstance(network, WindowNetwork)
+        window = window if some is None else window[:, some]
+        seen = rows[window].flatten(1) / self.conditional.unit
+        return network(seen).to(rows.dtype), network.free
+
+    def _beyond(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> Tensor:
+        """Sums over the other neighbours of each neighbour, (4, sites · batch)."""
+        table = self._table("beyond", one)
+        table = table if some is None else table[..., some]
+        return rows[table].sum(1).flatten(1)
+
+    def _odd_fields(self, rows: Rows) -> Rows:
+        return self.theory.coupling * rows[self._index("around_odd")].sum(0)
+
+    def _rows(self, x: Field) -> Rows:
+        """The field as this density has it, in the precision of the weights."""
+        flat = x.flatten(1).T.to(self.like)
+        return torch.cat((flat, flat.new_zeros(1, len(x))))
+
+    def _table(self, what: str, one: SiteClass) -> Tensor:
+        return self._index(f"{what}_{one.name}")
+
+    def _index(self, name: str) -> Tensor:
+        return self.get_buffer(name)
+
+
+_AT_ONCE = 65_536
+"""Sites that are drawn at once: what belongs to them stays near the processor."""
+
+
+def new_networks(
+    lattice: Lattice, conditional: Conditional, width: int, generator: Generator
+) -> dict[str, WindowNetwork]:
+    """A network with initial weights for every class but the last."""
+
+    def named() -> Iterator[tuple[str, WindowNetwork]]:
+        for one in classes(lattice)[:-1]:
+            known = len(offsets(one.role)) if one.level < depth(lattice) else len(one.window)
+            yield (
+                one.name,
+                WindowNetwork(
+                    known,
+                    conditional.odd,
+                    conditional.even,
+                    conditional.free,
+                    width,
+                    z2=conditional.theory.site.even,
+                    generator=generator,
+                ),
+            )
+
+    return dict(named())

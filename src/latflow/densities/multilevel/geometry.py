@@ -1,0 +1,192 @@
+"""The order in which a field is drawn from the coarsest scale to the finest, and what is known by then.
+
+Level l of a plane is the sublattice of spacing b = 2^l. Its sites (y, x) with both y/b and x/b even are level
+l + 1; the others are added, given all that is known already, in classes:
+
+    Aa, Ab     (odd, odd), one colour of the checkerboard of these sites, in two halves
+    Ba, Bb     (odd, odd), the other colour, likewise
+    oea, oeb   (odd, even), by the two colours of their checkerboard
+    eoa, eob   (even, odd), likewise
+
+On level 0 the colour B is one class, and the last: given A its sites are independent. The others there are
+sites of the odd checkerboard, which are no part of this: given the even ones they are independent too. What
+cannot be halved any more is the top lattice, whose sites come first, one by one.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from latflow.lattice import checked_plane, volume
+from latflow.types import Lattice
+
+TOP = "top"
+MOST_TOP_SITES = 36
+"""So many networks draw the top lattice, each its own site."""
+
+_REACH = {"A": 4.3, "B": 3.2, "oe": 3.2, "eo": 2.3}
+"""Of the windows, in spacings of the level, by the beginnings of roles: 16 known sites, and for the second of
+two halves the four nearest of the first."""
+
+
+class SiteClass(NamedTuple):
+    """Sites that are drawn independently of each other, given those that are known.
+
+    Attributes:
+        level: of the sublattice to which they belong, 0 the finest.
+        role: "Aa", "Ab", …, or "top0", "top1", … of the single sites of the top lattice.
+        sites: their numbers in raster order of the whole lattice, (sites,).
+        window: the numbers of the known sites around each, (known, sites); the number V, one beyond the
+            last, where the torus is so small that a place of the window is not known.
+        last: whether it is the last class of even sites, whose four neighbours have no other unknown site.
+    """
+
+    level: int
+    role: str
+    sites: Int[Tensor, "sites"]
+    window: Int[Tensor, "known sites"]
+    last: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the class among all, such as "Ba1"; the sites of the top lattice keep their roles."""
+        return self.role if self.role.startswith(TOP) else f"{self.role}{self.level}"
+
+
+def depth(lattice: Sequence[int]) -> int:
+    """How many levels a lattice has beside the top lattice.
+
+    Both sides are halved as often as the (odd, odd) sites can be coloured like a checkerboard: they are an
+    even number in each direction, or one.
+
+    Raises:
+        ValueError: unless there are two sides of at least 4, both even, that leave a small top lattice.
+    """
+    sides = checked_plane(lattice)
+    if min(sides) < 4 or any(side % 2 for side in sides):
+        raise ValueError(f"expected even sides of at least 4 for a multilevel density, got {sides}")
+    levels, halves = 0, [side // 2 for side in sides]
+    while all(half == 1 or half % 2 == 0 for half in halves):
+        levels += 1
+        if 1 in halves:
+            break
+        halves = [half // 2 for half in halves]
+    top = tuple(side >> levels for side in sides)
+    if levels == 0 or volume(top) > MOST_TOP_SITES:
+        raise ValueError(
+            f"expected sides that halve until no more than {MOST_TOP_SITES} sites are left, such as powers "
+            f"of 2, got {sides}, which end at {top}"
+        )
+    return levels
+
+
+def offsets(role: str) -> list[tuple[int, int]]:
+    """The places (y, x) of a class's window, in spacings of its level, those nearby first.
+
+    They are the places that are known before the class is drawn, as parity and colour tell, up to a distance.
+    """
+    reach = _REACH[role.rstrip("ab")]
+    steps = range(-int(reach), int(reach) + 1)
+    near = [(y, x) for y in steps for x in steps if 0 < y * y + x * x <= reach * reach]
+    return sorted(
+        (place for place in near if _is_known(role, *place)), key=lambda p: (p[0] ** 2 + p[1] ** 2, p)
+    )
+
+
+def _is_known(role: str, y: int, x: int) -> bool:
+    """Whether the site at an offset from one of a class is drawn before it."""
+    odd, cells = (y % 2, x % 2), (y // 2 % 2, x // 2 % 2)
+    if odd == (0, 0):  # of the same kind: (odd, odd) sites of the other colour or half, or the other colour
+        match role:
+            case "Ab":
+                return cells == (1, 1)
+            case "B" | "Ba" | "oeb" | "eob":
+                return sum(cells) == 1
+            case _:
+                return role == "Bb" and cells != (0, 0)
+    if odd == (1, 1):
+        return not role.startswith("oe")
+    return role.startswith(("oe", "eo"))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
+def classes(lattice: Lattice) -> tuple[SiteClass, ...]:
+    """All classes of even sites, in the order in which they are drawn. Raises as `depth`."""
+    levels = depth(lattice)
+    spacing = 2**levels
+    top = [spacing * site for site in _grid(0, lattice[0] // spacing, 0, lattice[1] // spacing)]
+    known = torch.zeros(volume(lattice) + 1, dtype=torch.bool)
+    found = []
+    for number, site in enumerate(top):
+        one = _numbers(site[None], lattice)
+        before = _numbers(torch.stack(top[:number]), lattice) if number else one[:0]
+        found.append(SiteClass(levels, f"{TOP}{number}", one, before[:, None]))
+        known[one] = True
+    for level in reversed(range(levels)):
+        for role, places in _added(level, lattice):
+            sites = _numbers(places, lattice)
+            around = torch.tensor(offsets(role))[:, None] * 2**level + places
+            window = _numbers(around, lattice)
+            window[~known[window]] = volume(lattice)
+            known[sites] = True
+            found.append(SiteClass(level, role, sites, window))
+    return (*found[:-1], found[-1]._replace(last=True))
+
+
+def _added(level: int, lattice: Lattice) -> Iterator[tuple[str, Int[Tensor, "sites 2"]]]:
+    """The classes that are not empty, and the coordinates of their sites."""
+    spacing = 2**level
+    rows, columns = (side // (2 * spacing) for side in lattice)
+    cells = _grid(0, rows, 0, columns)
+    y, x = (cells % 2).unbind(1)
+    colour, halves = (y + x) % 2 == 1, {"a": y == 0, "b": y == 1}
+    kinds = [(f"A{half}", (1, 1), ~colour & chosen) for half, chosen in halves.items()]
+    if level:
+        kinds += [(f"B{half}", (1, 1), colour & chosen) for half, chosen in halves.items()]
+        kinds += [("oea", (1, 0), ~colour), ("oeb", (1, 0), colour)]
+        kinds += [("eoa", (0, 1), ~colour), ("eob", (0, 1), colour)]
+    else:
+        kinds += [("B", (1, 1), colour)]
+    for role, parities, chosen in kinds:
+        if bool(chosen.any()):
+            yield role, spacing * (2 * cells[chosen] + torch.tensor(parities))
+
+
+def _grid(*ranges: int) -> Int[Tensor, "places 2"]:
+    """All pairs of whole numbers of two ranges, in raster order."""
+    rows, columns = torch.arange(*ranges[:2]), torch.arange(*ranges[2:])
+    return torch.cartesian_prod(rows, columns)
+
+
+def _numbers(places: Int[Tensor, "*shape 2"], lattice: Lattice) -> Int[Tensor, "*shape"]:
+    """The numbers of sites in raster order, from coordinates that may lie beyond the torus."""
+    y, x = places.unbind(-1)
+    return y % lattice[0] * lattice[1] + x % lattice[1]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def neighbours(lattice: Lattice, parity: int) -> tuple[Int[Tensor, "sites"], Int[Tensor, "4 sites"]]:
+    """The sites of one colour of the checkerboard, and the four neighbours of each."""
+    places = _grid(0, lattice[0], 0, lattice[1])
+    places = places[places.sum(1) % 2 == parity % 2]
+    return _numbers(places, lattice), _numbers(_STEPS[:, None] + places, lattice)
+
+
+@torch.inference_mode(False)
+def beyond(sites: Int[Tensor, "sites"], lattice: Lattice) -> Int[Tensor, "4 3 sites"]:
+    """Of each of the four neighbours of a site, the three neighbours that are other sites."""
+    places = torch.stack((sites // lattice[1], sites % lattice[1]), -1)
+    tables = []
+    for step in _STEPS:
+        others = torch.stack([step + other for other in _STEPS if bool((step + other).any())])
+        tables.append(_numbers(others[:, None] + places, lattice))
+    return torch.stack(tables)
+
+
+_STEPS = torch.tensor([(1, 0), (-1, 0), (0, 1), (0, -1)])

@@ -1,0 +1,134 @@
+"""Maximum likelihood by soft labels, on a population of chains that the density itself moves along."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+from latflow.densities.base import Density, log_weight
+from latflow.estimators.base import Estimate, Estimator
+from latflow.theories.base import Action
+from latflow.theories.sites import NearestNeighbours
+from latflow.types import Count, Field, Lattice
+
+
+@runtime_checkable
+class LabelledDensity(Density, Protocol):
+    """A density of single sites, each of which can be compared with its exact distribution.
+
+    Attributes:
+        theory: by which these are known.
+    """
+
+    theory: NearestNeighbours
+
+    def cross_entropy(self, x: Field, columns: int, generator: Generator) -> Tensor:
+        """−⟨log q⟩ where each site has its exact distribution given the others, with a graph."""
+        ...
+
+
+class SoftLabels(Estimator):
+    """Cross-entropy of the exact distribution of single sites, given all others, against the density's.
+
+        −Σ_n ∫ dx_n p(x_n | all others) log q(x_n | those that q knows)
+
+    whose minimum over q is that of D_KL(p|q), without the noise of the values x_n themselves. The others are
+    those of a population of chains: in each call some of them are moved by a heat bath of all sites, with the
+    theory's own distributions, and some by proposals of the density, accepted as by
+    `IndependenceMetropolis`. No other sampler is needed. The chains start at draws of the density as it is
+    at first, whatever it is; the heat bath makes what is short in range, and the longer the range at which
+    the density is right, the more of its proposals are accepted. With a fixed density both moves keep p: the
+    population has no bias but for what is left of its start. Nothing is recorded of it.
+
+    The log-weights are those of the proposals, which are fresh draws of the density.
+
+    Args:
+        chains: of each process, or as many as its first call moves; each call moves the next of them in turn.
+        proposals: for which share of these chains the density proposes in each call, above 0 and at most 1.
+        sweeps: of the heat bath in each call.
+        columns: of how many sites, over all chains of a call, each class of sites is judged.
+
+    Raises:
+        ValueError: for numbers out of range; from a call, for a density without single sites, another theory
+            than that of the density, and more chains than there are.
+    """
+
+    stateful = True
+
+    def __init__(
+        self, chains: Count = 512, proposals: float = 0.25, sweeps: Count = 1, columns: Count = 2560
+    ) -> None:
+        if min(chains, sweeps, columns) < 1 or not 0 < proposals <= 1:
+            raise ValueError(
+                f"expected 0 < proposals ≤ 1 and positive numbers, got {proposals=}, {chains=}, {sweeps=} "
+                f"and {columns=}"
+            )
+        self.chains, self.proposals, self.sweeps, self.columns = chains, proposals, sweeps, columns
+        self._populations: dict[Lattice, Field] = {}
+        self._calls = 0
+
+    def check(self, density: object, action: Action) -> None:
+        if not isinstance(density, LabelledDensity):
+            raise ValueError(
+                "expected a density that draws single sites, such as multilevel, for the estimator "
+                f"soft_labels, got {type(density).__name__}"
+            )
+        if density.theory != action.nearest_neighbours():
+            raise ValueError(
+                "expected the theory for which the density was built, for the estimator soft_labels, got "
+                f"{action.words.name} with {action.words.parameters}: it cannot be annealed either"
+            )
+
+    def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
+        if action.lattice not in self._populations:
+            self.check(density, action)
+        assert isinstance(density, LabelledDensity)
+        with torch.autocast(generator.device.type, enabled=False):
+            if action.lattice not in self._populations:
+                self._populations[action.lattice], _ = density.sample(max(self.chains, n), generator)
+            population = self._populations[action.lattice]
+            if n > len(population):
+                raise ValueError(f"expected to move at most all {len(population)} chains, got {n}")
+            order = torch.arange(self._calls * n, (self._calls + 1) * n, device=population.device)
+            index = order % len(population)
+            x = population[index]
+            for _ in range(self.sweeps):
+                for parity in (0, 1):
+                    x = density.theory.redrawn(x, parity, generator)
+            log_w = self._propose(density, action, x, generator)
+        population[index] = x
+        self._calls += 1
+        loss = density.cross_entropy(_turned(x, generator), self.columns, generator)
+        return Estimate(loss, log_w)
+
+    @torch.no_grad()
+    def _propose(self, density: Density, action: Action, x: Field, generator: Generator) -> Tensor:
+        """Move some of the chains in place by proposals, and return the log-weights of these."""
+        size = max(1, round(self.proposals * len(x)))
+        # at random: by turns, a size that divides that of the population would leave chains out for ever
+        some = torch.rand(len(x), generator=generator, device=x.device).argsort()[:size]
+        proposed, log_q = density.sample(size, generator)
+        old, new = x[some], log_weight(action, proposed, log_q)
+        gain = new - log_weight(action, old, density.log_prob(old))
+        uniform = torch.rand(size, generator=generator, dtype=torch.float64, device=x.device)
+        accepted = (torch.log(uniform) < gain).view(-1, *(1 for _ in old.shape[1:]))
+        x[some] = torch.where(accepted, proposed, old)
+        return new
+
+    def state_dict(self) -> dict[str, Tensor]:
+        populations = {"x".join(map(str, sides)): x for sides, x in self._populations.items()}
+        return {"calls": torch.tensor([self._calls]), **populations}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        parts = dict(state)
+        self._calls = int(parts.pop("calls", torch.zeros(1)))
+        self._populations = {tuple(map(int, sides.split("x"))): x for sides, x in parts.items()}
+
+
+def _turned(x: Field, generator: Generator) -> Field:
+    """The same fields, all seen after one translation, reflection and exchange of directions."""
+    numbers = torch.rand(2 * x.ndim, generator=generator, device=generator.device).tolist()
+    axes = tuple(range(1, x.ndim))
+    x = x.roll([int(u * side) for u, side in zip(numbers, x.shape[1:], strict=False)], axes)
+    x = x.flip([axis for axis in axes if numbers[x.ndim + axis - 1] < 0.5])
+    return x.transpose(1, 2) if x.ndim == 3 and x.shape[1] == x.shape[2] and numbers[-1] < 0.5 else x

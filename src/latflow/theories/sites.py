@@ -1,0 +1,245 @@
+"""Theories of single sites that are coupled to nearest neighbours: the weight of one site in a field."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import add
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from latflow.lattice import check_even, checkerboard, summed
+from latflow.theories.line import Grid
+from latflow.types import Field, Lattice, LogProb, Mask
+
+Numbers = Float[Tensor, "*any"]
+"""One number a site, in any shape."""
+
+
+class SiteWeight(ABC):
+    """The weight of one site in a field h, exp(−V(x) + h x), with log z(h) = log ∫ dx exp(−V(x) + h x)."""
+
+    even: bool
+    """Whether V(−x) = V(x)."""
+
+    @abstractmethod
+    def potential(self, x: Numbers) -> Numbers:
+        """V(x)."""
+
+    @abstractmethod
+    def log_partition(self, h: Numbers) -> Numbers:
+        """log z(h), in the precision of h."""
+
+    @abstractmethod
+    def draw(self, h: Numbers, generator: Generator) -> Numbers:
+        """x from exp(−V(x) + h x) / z(h), one for each h."""
+
+    @abstractmethod
+    def scaled(self, factor: float, neighbours: float) -> "SiteWeight":
+        """That with factor · V, where the couplings to all neighbours add up to so much."""
+
+    def log_prob(self, x: Numbers, h: Numbers) -> Numbers:
+        """−V(x) + h x − log z(h)."""
+        return h * x - self.potential(x) - self.log_partition(h)
+
+
+@dataclass(frozen=True)
+class SpinWeight(SiteWeight):
+    """Spins s = ±1 in an external field: V(s) = −H s, z(h) = 2 cosh(h + H).
+
+    Args:
+        field: H.
+    """
+
+    field: float = 0.0
+
+    @property
+    def even(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.field == 0
+
+    def potential(self, x: Numbers) -> Numbers:
+        return -self.field * x
+
+    def log_partition(self, h: Numbers) -> Numbers:
+        size = (h + self.field).abs()
+        return size + functional.softplus(-2 * size)
+
+    def draw(self, h: Numbers, generator: Generator) -> Numbers:
+        uniform = torch.rand(h.shape, generator=generator, dtype=torch.float64, device=h.device)
+        return torch.where(torch.logit(uniform) < 2 * (h + self.field), 1.0, -1.0).to(h.dtype)
+
+    def scaled(self, factor: float, neighbours: float) -> "SpinWeight":  # noqa: ARG002
+        return SpinWeight(factor * self.field)
+
+
+@dataclass(frozen=True)
+class LineWeight(SiteWeight):
+    """Real numbers with an even polynomial V, on |x| ≤ X, which leaves out less than rounding does.
+
+    X is where V(x) − ½J x², the action of a site among equal ones, exceeds its lowest value by 40; J is the
+    sum of the couplings to all neighbours, and fields are no larger than J X. log z comes from a table of its
+    values and derivatives by cubic interpolation, right to 1e-9.
+
+    Args:
+        coefficients: v_k of V(x) = v_0 + v_2 x² + v_4 x⁴, by their powers as pairs (k, v_k).
+        neighbours: J.
+
+    Raises:
+        ValueError: for an odd power, and where the action of equal sites has no lowest value.
+    """
+
+    coefficients: tuple[tuple[int, float], ...]
+    neighbours: float
+    even = True
+
+    def __post_init__(self) -> None:
+        if any(power % 2 for power, _ in self.coefficients):
+            raise ValueError(f"expected even powers, got {dict(self.coefficients)}")
+        self.cut  # noqa: B018 (refuses what has no lowest value)
+
+    @classmethod
+    def of(cls, coefficients: Mapping[int, float], neighbours: float) -> "LineWeight":
+        """That of v_k by k."""
+        return cls(tuple(sorted(coefficients.items())), neighbours)
+
+    def potential(self, x: Numbers) -> Numbers:
+        squared, total = x * x, torch.zeros_like(x)
+        by_power = dict(self.coefficients)
+        for power in range(max(by_power), -1, -2):
+            total = total * squared + by_power.get(power, 0.0)
+        return total
+
+    @cached_property
+    def cut(self) -> float:
+        """X."""
+        x = torch.logspace(-4, 4, 80_001, dtype=torch.float64)
+        among_equals = self.potential(x) - abs(self.neighbours) / 2 * x * x
+        above = among_equals - among_equals.min()
+        if above[-1] < _NEGLIGIBLE:
+            raise ValueError(
+                f"expected a potential that holds a field of equal sites, got the coefficients "
+                f"{dict(self.coefficients)} beside couplings of {self.neighbours:g}"
+            )
+        return float(x[(above < _NEGLIGIBLE).nonzero()[-1] + 1])
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Nodes which resolve the weight in every field that occurs."""
+        fine = Grid(self.cut, 1601)
+        fields = torch.linspace(0, abs(self.neighbours) * self.typical * 2, 41, dtype=torch.float64)
+        exact = fine.log_normalisation(self.log_weights(fine, fields))
+        for nodes in range(24, 1600, 4):
+            coarse = Grid(self.cut, nodes)
+            if (coarse.log_normalisation(self.log_weights(coarse, fields)) - exact).abs().max() < 1e-8:
+                return coarse
+        return fine
+
+    @cached_property
+    def typical(self) -> float:
+        """√⟨x²⟩ without field, or where V + ½J x² of equal sites is lowest, whichever is larger."""
+        x = torch.linspace(0, self.cut, 4001, dtype=torch.float64)
+        weight = torch.exp(self.potential(x).min() - self.potential(x))
+        lowest = x[(self.potential(x) - abs(self.neighbours) / 2 * x * x).argmin()]
+        return max(math.sqrt(float((weight * x * x).sum() / weight.sum())), float(lowest))
+
+    def log_weights(self, grid: Grid, h: Float[Tensor, "columns"]) -> Float[Tensor, "nodes columns"]:
+        """−V(x) + h x at the nodes."""
+        x = grid.x.to(h)
+        return x[:, None] * h - self.potential(x)[:, None]
+
+    @cached_property
+    @torch.inference_mode(False)
+    def _table(self) -> tuple[float, Tensor]:
+        """Step of h, and log z with step times its derivative at equidistant h, (entries, 2)."""
+        largest = max(abs(self.neighbours), 1e-6) * self.cut
+        entries = 2 * math.ceil(200 * largest * self.typical) + 1
+        h, fine = torch.linspace(-largest, largest, entries, dtype=torch.float64), Grid(self.cut, 401)
+        log_p = self.log_weights(fine, h)
+        mean = (fine.probabilities(log_p) * fine.x[:, None]).sum(0)
+        step = 2 * largest / (entries - 1)
+        return step, torch.stack((fine.log_normalisation(log_p), step * mean), 1)
+
+    def log_partition(self, h: Numbers) -> Numbers:
+        step, table = self._table
+        place = h.double() / step + (len(table) - 1) / 2
+        index = place.detach().long().clamp(0, len(table) - 2)
+        t, (low, high) = place - index, (table.to(h.device)[index], table.to(h.device)[index + 1])
+        (a, da), (b, db) = low.unbind(-1), high.unbind(-1)
+        bend, skew = 3 * (b - a) - 2 * da - db, 2 * (a - b) + da + db
+        return (a + t * (da + t * (bend + t * skew))).to(h.dtype)
+
+    def draw(self, h: Numbers, generator: Generator) -> Numbers:
+        flat = h.flatten()
+
+        def at(x: Numbers, some: Tensor | None) -> Numbers:
+            return (flat if some is None else flat[some]) * x - self.potential(x)
+
+        return self.grid.draw(self.log_weights(self.grid, flat), at, generator)[0].view_as(h)
+
+    def scaled(self, factor: float, neighbours: float) -> "LineWeight":
+        return LineWeight(tuple((power, factor * v) for power, v in self.coefficients), neighbours)
+
+
+_NEGLIGIBLE = 40.0
+"""exp(−40) = 4e-18."""
+
+
+@dataclass(frozen=True)
+class NearestNeighbours:
+    """A theory S(x) = Σ_n V(x_n) − J Σ_bonds x_n x_m, the same at all sites and in all directions.
+
+    On even sides the sites of one colour of the checkerboard are independent given those of the other. They
+    can be integrated out,
+
+        S_eff(even) = Σ_even V(x_n) − Σ_odd log z(J Σ_{m ~ n} x_m)
+
+    and drawn afterwards, each from its weight in the field of its neighbours.
+
+    Args:
+        lattice: side lengths.
+        site: V and what follows from it.
+        coupling: J.
+    """
+
+    lattice: Lattice
+    site: SiteWeight
+    coupling: float
+
+    def scaled(self, factor: float) -> "NearestNeighbours":
+        """The theory with factor · S."""
+        coupling = factor * self.coupling
+        site = self.site.scaled(factor, 2 * len(self.lattice) * coupling)
+        return replace(self, site=site, coupling=coupling)
+
+    def fields(self, x: Field) -> Field:
+        """h_n = J Σ_{m ~ n} x_m."""
+        rolled = [x.roll(shift, axis) for axis in range(1, x.ndim) for shift in (-1, 1)]
+        return self.coupling * reduce(add, rolled)
+
+    def effective_action(self, x: Field) -> LogProb:
+        """S_eff of the even sites, whatever the odd ones are; exp(−S_eff) is the sum over these.
+
+        Raises:
+            ValueError: for an odd side.
+        """
+        even = self._colour(0, x.device)
+        own = torch.where(even, self.site.potential(x).double(), 0.0)
+        integrated = self.site.log_partition(self.fields(torch.where(even, x, 0.0).double()))
+        return summed(own - torch.where(even, 0.0, integrated))
+
+    @torch.no_grad()
+    def redrawn(self, x: Field, parity: int, generator: Generator) -> Field:
+        """The same field with the sites of one colour drawn anew, given the others. Raises as above."""
+        colour = self._colour(parity, x.device)
+        fields = self.fields(x)[:, colour]
+        drawn = x.clone()
+        drawn[:, colour] = self.site.draw(fields, generator)
+        return drawn
+
+    def _colour(self, parity: int, device: torch.device) -> Mask:
+        check_even(self.lattice)
+        return checkerboard(self.lattice, parity).to(device)
