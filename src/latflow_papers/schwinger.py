@@ -66,7 +66,7 @@ class SchwingerSettings:
     learning_rate: float
     clip: float
     draws: int
-    continuous: Mapping[str, float] = field(default_factory=lambda: {"prior_beta": 2.35, "substeps": 1})
+    continuous: Mapping[str, Any] = field(default_factory=lambda: {"prior_beta": 2.35, "substeps": 1})
     continuous_learning_rate: float = 1e-2
     continuous_clip: float = 5.0
 
