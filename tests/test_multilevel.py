@@ -449,3 +449,10 @@ def test_every_chain_is_proposed_to():
 def test_classes_cover_what_networks_there_are():
     q = multilevel((16, 16), action=HoppingPhi4((16, 16), 0.6, 0.5), width=4)
     assert set(q.networks) == {one.name for one in classes((16, 16))[:-1]}
+
+
+@pytest.mark.parametrize("action", [Ising((8, 8), 0.44), HoppingPhi4((8, 4), 0.58, 0.5)])
+def test_no_draws(action):
+    density = multilevel(action.lattice, action=action)
+    x, log_q = density.sample(0, Generator().manual_seed(1))
+    assert (x.shape, log_q.shape, density.log_prob(x).shape) == ((0, *action.lattice), (0,), (0,))

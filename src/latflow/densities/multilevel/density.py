@@ -80,6 +80,8 @@ class Multilevel(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
         """n independent draws, (n, *lattice), and log q of each in float64, without graph."""
+        if n == 0:
+            return self.like.new_zeros(0, *self.lattice), self.like.new_zeros(0, dtype=torch.float64)
         at_once = max(1, _AT_ONCE // volume(self.lattice))
         parts = [self._drawn(min(at_once, n - first), generator) for first in range(0, n, at_once)]
         x = torch.cat([rows[:-1].T for rows, _ in parts]).contiguous()
@@ -112,6 +114,8 @@ class Multilevel(nn.Module):
         """
         self.kind.check(x, self.lattice)
         rows, log_q = self._rows(x), self.like.new_zeros(len(x), dtype=torch.float64)
+        if len(x) == 0:
+            return log_q
         for one in self.classes:
             values = rows[self._table("sites", one)].flatten()
             c, free = (None, None) if one.last else self._coefficients(one, rows)
