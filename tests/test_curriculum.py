@@ -140,6 +140,8 @@ def test_a_run_with_a_curriculum_goes_on_where_it_stopped(tmp_path):
         ("training.curriculum.lattices=[[2, 2], [3, 5]]", "training.curriculum: "),
         ("training.curriculum.lattices=[[4, 4, 4], [3, 5]]", "training.curriculum: "),
         ("training.rate_factors.nothing=2.0", "training.rate_factors: "),
+        ("training.rate_factors.prior=0.0", "training.rate_factors.prior: "),
+        ("training.rate_factors.prior=[2, 2]", "training.rate_factors.prior: "),
         ("training.estimator_options.largest=0.5", "training.estimator_options: expected largest"),
         ("training.estimator_options.nothing=0.5", "training.estimator_options: expected arguments out of"),
     ],
@@ -147,6 +149,12 @@ def test_a_run_with_a_curriculum_goes_on_where_it_stopped(tmp_path):
 def test_configurations_that_cannot_run_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         load_config("schwinger-8x8", [*SMALL, change])
+
+
+def test_whole_numbers_are_factors():
+    factors = load_config("schwinger-8x8", [*SMALL, "training.rate_factors.prior=3"]).training.rate_factors
+    assert factors["prior"] == 3
+    assert {type(factor) for factor in factors.values()} == {float}
 
 
 def test_presets_fit_their_curricula():

@@ -138,7 +138,7 @@ def _mapped(annotation: Any) -> Any:
         entry = _mapped(inner[0]) if inner else Any
         return Annotated[tuple[entry, ...], Field(strict=False)]
     if origin in (dict, Mapping) or annotation in (dict, Mapping):
-        return dict[str, Any]
+        return dict[str, _mapped(inner[1]) if inner else Any]
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return section_of(annotation)
     raise UnsettableError(getattr(annotation, "__name__", str(annotation)))

@@ -1,7 +1,6 @@
 """Optimisers: those of `torch.optim` by name, or any other by what makes it."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -58,7 +57,7 @@ def make_optimizer(
     return made
 
 
-def grouped(density: nn.Module, factors: Mapping[str, Any]) -> dict[float, list[nn.Parameter]]:
+def grouped(density: nn.Module, factors: Mapping[str, float]) -> dict[float, list[nn.Parameter]]:
     """The parameters that are trained, by the factor of their learning rate.
 
     Raises:
@@ -66,8 +65,7 @@ def grouped(density: nn.Module, factors: Mapping[str, Any]) -> dict[float, list[
     """
     names = [name for name, parameter in density.named_parameters() if parameter.requires_grad]
     for beginning, factor in factors.items():
-        number = isinstance(factor, int | float) and not isinstance(factor, bool)
-        if not number or not 0 < factor < math.inf or not any(name.startswith(beginning) for name in names):
+        if not factor > 0 or not any(name.startswith(beginning) for name in names):
             raise ValueError(
                 f"expected positive factors by beginnings of the names {', '.join(names)}, got "
                 f"{beginning} = {factor}"
@@ -76,8 +74,7 @@ def grouped(density: nn.Module, factors: Mapping[str, Any]) -> dict[float, list[
     for name, parameter in density.named_parameters():
         if parameter.requires_grad:
             fitting = [beginning for beginning in factors if name.startswith(beginning)]
-            factor = float(factors[max(fitting, key=len)]) if fitting else 1.0
-            groups.setdefault(factor, []).append(parameter)
+            groups.setdefault(factors[max(fitting, key=len)] if fitting else 1.0, []).append(parameter)
     return groups
 
 

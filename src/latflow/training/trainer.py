@@ -121,7 +121,7 @@ class Trainer(Iterator[Record]):
         max_skipped: Whole = 20,
         anneal: Anneal | None = None,
         curriculum: Curriculum | None = None,
-        rate_factors: Mapping[str, Any] = MappingProxyType({}),
+        rate_factors: Mapping[str, Positive] = MappingProxyType({}),
     ) -> None:
         if not isinstance(density, nn.Module):
             raise ValueError(f"expected a density that is an nn.Module, got {type(density).__name__}")
