@@ -278,6 +278,21 @@ def test_the_same_parameters_on_every_lattice(make):
     assert flow.refined() is not None
 
 
+def test_couplings_come_on_top():
+    """Alone they would be another test's; here: both directions, every gauge, and what is claimed."""
+    flow = perturbed(continuous_gauge_flow((4, 8), prior_beta=1.0, stages=1, couplings=8, hidden=(5,)), 0.05)
+    x, log_q = flow.sample(4, seeded(1))
+    torch.testing.assert_close(flow.log_prob(x), log_q, rtol=1e-8, atol=1e-8)
+    angles = 3 * torch.randn(4, 4, 8, generator=seeded(2), dtype=torch.float64)
+    turned = wrapped(gauge_transformed(x, angles))
+    torch.testing.assert_close(flow.log_prob(turned), log_q, rtol=1e-8, atol=1e-8)
+    assert flow.symmetries == ("gauge",)
+    assert (flow.log_prob(-x) - log_q).abs().min() > 1e-4
+    without = perturbed(continuous_gauge_flow((4, 8), prior_beta=1.0, stages=1), 0.05)
+    assert without.symmetries == ("gauge", "z2")
+    torch.testing.assert_close(without.log_prob(-x), without.log_prob(x))
+
+
 def test_numbers_out_of_range_are_refused():
     for make in (
         lambda: ContinuousFlow(KernelField(1), 0),
@@ -286,6 +301,8 @@ def test_numbers_out_of_range_are_refused():
         lambda: PlaquetteField(mass=0.0),
         lambda: continuous_gauge_flow((2, 4), prior_beta=1.0),
         lambda: continuous_gauge_flow((4, 4), prior_beta=1.0, grid=1),
+        lambda: continuous_gauge_flow((4, 6), prior_beta=1.0, couplings=8),
+        lambda: continuous_gauge_flow((4, 4), prior_beta=1.0, couplings=-1),
     ):
         with pytest.raises(ValueError, match="expected"):
             make()

@@ -15,7 +15,7 @@ from latflow.densities.flows.link_priors import QuenchedLinks, UniformLinks
 from latflow.densities.flows.networks import ConvNet
 from latflow.densities.recipe import recipe_of
 from latflow.seeds import seeded
-from latflow.types import Count, Layers, NotNegative
+from latflow.types import Count, Lattice, Layers, NotNegative
 
 _MAPS: dict[str, type[CircularSpline] | type[ProjectionMixture]] = {
     "spline": CircularSpline,
@@ -69,21 +69,52 @@ def gauge_flow(
     """
     recipe = recipe_of("gauge", gauge_flow, locals())
     prior = QuenchedLinks(lattice, prior_beta) if prior_beta else UniformLinks(lattice)
-    check_tiling(prior.lattice)
-    if scalar_map not in _MAPS:
-        raise ValueError(f"expected scalar_map to be one of {', '.join(_MAPS)}, got {scalar_map!r}")
+    couplings = gauge_couplings(
+        prior.lattice,
+        layers,
+        masks,
+        scalar_map,
+        bins,
+        rectangles,
+        hidden,
+        kernel,
+        dilation,
+        activation,
+        generator,
+    )
+    return Flow(prior, Compose(*couplings), recipe, ("gauge",))
+
+
+def gauge_couplings(
+    lattice: Lattice,
+    layers: int,
+    masks: str = "diagonal",
+    scalar_map: str = "spline",
+    bins: int = 8,
+    rectangles: str = "frozen",
+    hidden: Sequence[int] = (64, 64),
+    kernel: int | Sequence[int] = 3,
+    dilation: int | Sequence[int] = (1, 2, 3),
+    activation: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> list[GaugeCoupling]:
+    """The layers of `gauge_flow`, near the identity at first; arguments and exceptions are those there."""
     if layers < 0:
         raise ValueError(f"expected layers ≥ 0, got {layers}")
+    if layers == 0:
+        return []
+    check_tiling(lattice)
+    if scalar_map not in _MAPS:
+        raise ValueError(f"expected scalar_map to be one of {', '.join(_MAPS)}, got {scalar_map!r}")
     circular_map = _MAPS[scalar_map](bins)
     channels = (GaugeCoupling.n_inputs(rectangles), *hidden, circular_map.n_parameters)
     options = {"kernel": kernel, "dilation": dilation, "activation": activation, "final_scale": 0.1}
     generator = seeded(generator)
     networks = [ConvNet(channels, **options, generator=generator) for _ in range(layers)]
-    couplings = [
+    return [
         GaugeCoupling(LinkPattern.of_layer(layer, masks), circular_map, network, rectangles)
         for layer, network in enumerate(map(partial(_near_identity, circular_map), networks))
     ]
-    return Flow(prior, Compose(*couplings), recipe, ("gauge",))
 
 
 @torch.no_grad()

@@ -9,10 +9,12 @@ from latflow.densities.flows.continuous.flow import ContinuousFlow
 from latflow.densities.flows.continuous.links import HolonomyMap, OnPlaquettes
 from latflow.densities.flows.continuous.plaquettes import PlaquetteField
 from latflow.densities.flows.continuous.scalar import KernelField
+from latflow.densities.flows.gauge_presets import gauge_couplings
 from latflow.densities.flows.priors import Normal
 from latflow.densities.flows.sector_links import SectorLinks
 from latflow.densities.recipe import recipe_of
-from latflow.types import Count, NotNegative, Positive, Whole
+from latflow.seeds import seeded
+from latflow.types import Count, Layers, NotNegative, Positive, Whole
 
 
 def continuous_gauge_flow(
@@ -28,6 +30,8 @@ def continuous_gauge_flow(
     substeps: Count = 2,
     holonomy_harmonics: Count = 3,
     grid: Count = 48,
+    couplings: Layers = 0,
+    hidden: Sequence[Count] = (16, 16),
     generator: Generator | None = None,
 ) -> Flow:
     """A flow of U(1) links that is given what is known of Wilson fermions, with two thousand parameters.
@@ -49,18 +53,25 @@ def continuous_gauge_flow(
         substeps: of the method of Runge and Kutta in each stage.
         holonomy_harmonics: of the holonomies' density.
         grid: points along each holonomy.
+        couplings: layers as in `gauge_flow` that come after all this, with networks that see nearest
+            neighbours; 8 update every link once. They do not have the symmetry F → −F.
+        hidden: channels between the convolutions of each of their networks.
         generator: draws the initial weights; a new one with seed 0 if None.
 
     Raises:
-        ValueError: for a lattice that is not two-dimensional or has a side below 3, and for numbers out of
-            range.
+        ValueError: for a lattice that is not two-dimensional, has a side below 3, or that the couplings
+            cannot tile, and for numbers out of range.
     """
     recipe = recipe_of("continuous_gauge", continuous_gauge_flow, locals())
+    generator = seeded(generator)
     prior = SectorLinks(lattice, prior_beta, classes, harmonics)
     field = PlaquetteField(stages, degree, mass, mean_cosine, generator)
     holonomy_map = HolonomyMap(holonomy_harmonics, grid, mean_cosine)
-    bijection = Compose(OnPlaquettes(ContinuousFlow(field, substeps)), holonomy_map)
-    return Flow(prior, bijection, recipe, ("gauge", "z2"))
+    further = gauge_couplings(
+        prior.lattice, couplings, hidden=hidden, dilation=(1,) * (len(hidden) + 1), generator=generator
+    )
+    bijection = Compose(OnPlaquettes(ContinuousFlow(field, substeps)), holonomy_map, *further)
+    return Flow(prior, bijection, recipe, ("gauge",) if further else ("gauge", "z2"))
 
 
 def continuous_flow(
