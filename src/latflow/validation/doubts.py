@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from latflow.analysis.summary import FEWEST_ERRORS
 from latflow.validation.evidence import Evidence, MarkovChain
 from latflow.validation.table import Row
 from latflow.validation.ways import OF_WAY, REWEIGHTED, Way
@@ -18,9 +19,6 @@ _LARGEST_SHARE = 0.1
 
 _FEWEST = 50.0
 """Independent configurations, or draws that count as such, below which an error is not known to a tenth."""
-
-_FEWEST_ERRORS = 5.0
-"""How far from zero the average of a sign must be known to be, for ratios with it to have sound errors."""
 
 _SECTION: dict[Chain, str] = {"model": "sampling", "beside": "beside"}
 
@@ -57,10 +55,10 @@ def _of_signs(evidence: Evidence, ways: Sequence[Way]) -> Iterator[str]:
     name = evidence.action.reweighting
     for way in ways:
         average = way.measurements.get(name or "")
-        if way.sampled and average is not None and not abs(average.value) > _FEWEST_ERRORS * average.error:
+        if way.sampled and average is not None and not abs(average.value) > FEWEST_ERRORS * average.error:
             yield (
                 f"Averages over {way.sentence} are divided by ⟨{name}⟩ = {average}, which is not known to be "
-                f"{_FEWEST_ERRORS:.0f} errors from zero: this sign problem takes many more configurations."
+                f"{FEWEST_ERRORS:.0f} errors from zero: this sign problem takes many more configurations."
             )
 
 
