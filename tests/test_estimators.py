@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from cases import GENERAL_ESTIMATORS, draw, perturbed
 from latflow import exact
+from latflow.analysis import effective_sample_size
 from latflow.densities.flows import (
     Affine,
     Compose,
@@ -161,7 +162,11 @@ class _Wide(Prior):
 
 @pytest.mark.parametrize("of_the_prior", [False, True])
 def test_path_gradients_of_both_divergences(of_the_prior):
-    """q and p are normal, of widths e^s and 1: ∂D(p|q)/∂s = V (1 − e^−2s), ∂D(q|p)/∂s = V (e^2s − 1).
+    """q and p are normal, of widths e^s and 1: ∂D(q|p)/∂s = V (e^2s − 1), ∂D_1(p|q)/∂s = V (1 − e^−2s), and
+
+        ∂D_α(p|q)/∂s = (V/α) [1 − e^−2s / (α + (1 − α) e^−2s)],
+
+    from ⟨(p/q)^α⟩_q = e^(α−1)s / √(α + (1 − α) e^−2s) a site.
 
     Through the draws (by `Scale`) and by the score of the prior. Weights are normalised, which shifts the
     mean by 1/n of its size at most: with n = 2000 far below five sigma.
@@ -171,15 +176,17 @@ def test_path_gradients_of_both_divergences(of_the_prior):
     flow = Flow(_Wide((sites,), s if of_the_prior else 0.0), scale)
     wanted = flow.prior.log_width if of_the_prior else next(scale.parameters())
     unit = _Unit((sites,))
-    for reverse in (0.0, 0.5):
-        estimator = ForwardPath(largest=1e9, reverse=reverse, longest=1e9)
+    for order, reverse in ((1.0, 0.0), (1.0, 0.5), (1.75, 0.0), (2.0, 0.5)):
+        estimator = ForwardPath(largest=1e9, reverse=reverse, longest=1e9, order=order, effective=0.0)
         generator, found = Generator().manual_seed(1), []
         for _ in range(batches):
             flow.zero_grad()
             estimator(flow, unit, n, generator).loss.backward()
             found.append(wanted.grad.item())
         found = torch.tensor(found)
-        expected = sites * (1 - math.exp(-2 * s)) + reverse * sites * (math.exp(2 * s) - 1)
+        narrow = math.exp(-2 * s)
+        forward = (1 - narrow / (order + (1 - order) * narrow)) / order
+        expected = sites * forward + reverse * sites * (math.exp(2 * s) - 1)
         assert abs(found.mean() - expected) < 5 * found.std() / math.sqrt(batches) + 2 * expected / n
 
     generator, found = Generator().manual_seed(2), []
@@ -209,9 +216,25 @@ def test_forward_path_cuts_what_its_settings_say():
         for options in ({}, {"largest": 1.5}, {"longest": 0.01})
     )
     assert len({whole, cut, short}) == 3
-    for options in ({"largest": 1.0}, {"reverse": -0.1}, {"longest": 0.0}):
+    refused = ({"largest": 1.0}, {"reverse": -0.1}, {"longest": 0.0}, {"order": 0.9}, {"effective": 1.1})
+    for options in refused:
         with pytest.raises(ValueError, match="expected largest="):
             ForwardPath(**options)
+
+
+def test_the_order_is_as_large_as_the_draws_bear():
+    log_w = torch.randn(1000, generator=Generator().manual_seed(3), dtype=torch.float64)
+
+    def share(order: float) -> float:
+        return effective_sample_size(order * log_w)
+
+    for scale, effective in ((0.2, 0.4), (0.6, 0.4), (0.6, 0.6), (2.0, 0.4)):
+        log_w = scale * log_w / log_w.std()
+        order = ForwardPath(effective=effective)._order(log_w + 300.0).item()
+        step = 1 / 16
+        assert order == 1 or share(order) >= effective
+        assert order == 2 or share(order + step) < effective
+    assert ForwardPath(order=1.0)._order(log_w).item() == 1
 
 
 def test_estimators_with_settings():

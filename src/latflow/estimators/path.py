@@ -53,23 +53,28 @@ class PathGradient(Estimator):
 
 
 class ForwardPath(Estimator):
-    """The gradient of the forward divergence D_KL(p|q), from draws of q itself and through them.
+    """The gradient of a forward divergence D_α(p|q), from draws of q itself and through them.
 
-        −⟨w ∂_x(log p − log q) · ∂_θ x⟩ + ρ × the path gradient of D_KL(q|p),    w = p/q over its mean
+        D_α = log⟨w^α⟩_q / (α(α − 1)),    w = p/q over its mean,    D_1 = D_KL(p|q),    D_2 = −½ log ESS,
+
+        −⟨w^α ∂_x(log p − log q) · ∂_θ x⟩ / ⟨w^α⟩ + ρ × the path gradient of D_KL(q|p)
 
     Where the density misses what p has, w is large and draws it there; heavy tails of the force, as near the
-    zeros of a determinant, are weighed down by the w that vanishes there. The second part, in which single
-    forces are shortened, pulls where all w are small. Parameters of the prior, which draws without a
-    derivative, get the estimates of the score function with the same weights, less their means, and within
-    the parts of a mixture less the means there. Weights are normalised over all draws of a step. A q that
-    jumps, as over the sectors of `SectorLinks`, leaves out what flows over the jump. Source:
-    arXiv:2207.08219.
+    zeros of a determinant, are weighed down by the w that vanishes there. The larger α, the more counts what
+    is missed most, and the fewer draws count at all: α is as large as the draws of a step can bear. The
+    second part, in which single forces are shortened, pulls where all w are small. Parameters of the prior,
+    which draws without a derivative, get the estimates of the score function with the same weights over α,
+    less their means, and within the parts of a mixture less the means there. Weights are normalised over all
+    draws of a step. A q that jumps, as over the sectors of `SectorLinks`, leaves out what flows over the
+    jump. Source: arXiv:2207.08219, for α = 1.
 
     Args:
-        largest: weights beyond this many times their mean are cut to it.
+        largest: weights w^α beyond this many times their mean are cut to it.
         reverse: ρ ≥ 0.
         longest: in the second part, forces longer than this times the square root of the number of their
             components are shortened to it.
+        order: α at most, at least 1.
+        effective: α is the largest number, or 1, with which (Σ w^α)² / (n Σ w^2α) is at least this.
 
     Raises:
         ValueError: for numbers out of range; from a call, for a discrete field.
@@ -77,10 +82,27 @@ class ForwardPath(Estimator):
 
     needs_force = True
 
-    def __init__(self, largest: float = 20.0, reverse: float = 0.3, longest: float = 2.0) -> None:
-        if not largest > 1 or not reverse >= 0 or not longest > 0:
-            raise ValueError(f"expected {largest=} > 1, {reverse=} ≥ 0 and {longest=} > 0")
+    def __init__(
+        self,
+        largest: float = 20.0,
+        reverse: float = 0.3,
+        longest: float = 2.0,
+        order: float = 2.0,
+        effective: float = 0.5,
+    ) -> None:
+        if (
+            not largest > 1
+            or not reverse >= 0
+            or not longest > 0
+            or not order >= 1
+            or not 0 <= effective <= 1
+        ):
+            raise ValueError(
+                f"expected {largest=} > 1, {reverse=} ≥ 0, {longest=} > 0, {order=} ≥ 1 and "
+                f"{effective=} from 0 to 1"
+            )
         self.largest, self.reverse, self.longest = largest, reverse, longest
+        self.order, self.effective = order, effective
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         return next(self.pieces(density, action, n, generator, sub_batch=n))
@@ -111,14 +133,23 @@ class ForwardPath(Estimator):
         generator.set_state(after)
 
     def _signals(self, log_weight: LogProb, whole: LogProb) -> tuple[LogProb, LogProb]:
-        """w, and what the score of the prior is weighted with, of some draws out of all."""
-        log_mean, median = torch.logsumexp(whole, 0) - math.log(len(whole)), whole.median()
+        """w^α, and what the score of the prior is weighted with, of some draws out of all."""
+        order, median = self._order(whole), whole.median()
+        log_mean = torch.logsumexp(order * whole, 0) - math.log(len(whole))
 
         def parts(of: LogProb) -> tuple[LogProb, LogProb]:
-            return (of - log_mean).exp().clamp(max=self.largest), (of - median).clamp(-_FAR, _FAR)
+            return (order * of - log_mean).exp().clamp(max=self.largest), (of - median).clamp(-_FAR, _FAR)
 
         (w, near), (all_w, all_near) = parts(log_weight), parts(whole)
-        return w, (w - all_w.mean()) + self.reverse * (near - all_near.mean())
+        return w, (w - all_w.mean()) / order + self.reverse * (near - all_near.mean())
+
+    def _order(self, log_weight: LogProb) -> Tensor:
+        """α."""
+        orders = torch.linspace(1, self.order, _ORDERS, dtype=log_weight.dtype, device=log_weight.device)
+        powers = orders[:, None] * log_weight
+        shares = 2 * torch.logsumexp(powers, 1) - torch.logsumexp(2 * powers, 1) - math.log(len(log_weight))
+        # they fall with the order
+        return orders[(shares[1:].exp() >= self.effective).sum()]
 
     def _estimate(
         self,
@@ -141,6 +172,8 @@ class ForwardPath(Estimator):
         return Estimate(loss / n, log_weight)
 
 
+_ORDERS = 17
+"""Values of α that are tried."""
 _FAR = 4.0
 """Log-weights farther from their median pull no more on a prior than this."""
 
