@@ -137,7 +137,7 @@ def rows(options: argparse.Namespace) -> list[list[str]]:
     """A row for each way and length."""
     action = Schwinger(tuple(options.lattice), options.beta, options.kappa)
     generator = Generator().manual_seed(options.seed)
-    model = None if options.model is None else load_density(options.model).double()
+    model = None if options.model is None else load_density(options.model, action=action).double()
     start = action.kind.start(action.lattice, options.chains, generator, torch.float64)
     first = ways(action, 1.0, options.hops)["two scales + hops"]()
     state = thermalise(first, first.init(start), 5, generator)

@@ -266,7 +266,9 @@ def test_a_scalar_flow_is_exactly_linear_without_sines():
     assert isinstance(flow.prior, Normal)
 
 
-@pytest.mark.parametrize("make", [continuous_flow, lambda n: continuous_gauge_flow(n, prior_beta=1.0)])
+@pytest.mark.parametrize(
+    "make", [continuous_flow, lambda n: continuous_gauge_flow(n, prior_beta=1.0, holonomies="uniform")]
+)
 def test_the_same_parameters_on_every_lattice(make):
     flow = make((4, 4))
     other = flow.on_lattice((6, 5))
@@ -278,9 +280,14 @@ def test_the_same_parameters_on_every_lattice(make):
     assert flow.refined() is not None
 
 
+THEORY = Schwinger((4, 8), 1.0, 0.25)
+
+
 def test_couplings_come_on_top():
     """Alone they would be another test's; here: both directions, every gauge, and what is claimed."""
-    flow = perturbed(continuous_gauge_flow((4, 8), prior_beta=1.0, stages=1, couplings=8, hidden=(5,)), 0.05)
+    flow = perturbed(
+        continuous_gauge_flow((4, 8), prior_beta=1.0, stages=1, couplings=8, hidden=(5,), action=THEORY), 0.05
+    )
     x, log_q = flow.sample(4, seeded(1))
     torch.testing.assert_close(flow.log_prob(x), log_q, rtol=1e-8, atol=1e-8)
     angles = 3 * torch.randn(4, 4, 8, generator=seeded(2), dtype=torch.float64)
@@ -288,7 +295,7 @@ def test_couplings_come_on_top():
     torch.testing.assert_close(flow.log_prob(turned), log_q, rtol=1e-8, atol=1e-8)
     assert flow.symmetries == ("gauge",)
     assert (flow.log_prob(-x) - log_q).abs().min() > 1e-4
-    without = perturbed(continuous_gauge_flow((4, 8), prior_beta=1.0, stages=1), 0.05)
+    without = perturbed(continuous_gauge_flow((4, 8), prior_beta=1.0, stages=1, action=THEORY), 0.05)
     assert without.symmetries == ("gauge", "z2")
     torch.testing.assert_close(without.log_prob(-x), without.log_prob(x))
 
@@ -300,9 +307,9 @@ def test_numbers_out_of_range_are_refused():
         lambda: PlaquetteField(0),
         lambda: PlaquetteField(mass=0.0),
         lambda: continuous_gauge_flow((2, 4), prior_beta=1.0),
-        lambda: continuous_gauge_flow((4, 4), prior_beta=1.0, grid=1),
-        lambda: continuous_gauge_flow((4, 6), prior_beta=1.0, couplings=8),
-        lambda: continuous_gauge_flow((4, 4), prior_beta=1.0, couplings=-1),
+        lambda: continuous_gauge_flow((4, 4), prior_beta=1.0, grid=1, action=THEORY),
+        lambda: continuous_gauge_flow((4, 6), prior_beta=1.0, couplings=8, action=THEORY),
+        lambda: continuous_gauge_flow((4, 4), prior_beta=1.0, couplings=-1, action=THEORY),
     ):
         with pytest.raises(ValueError, match="expected"):
             make()
@@ -342,9 +349,13 @@ class Wrong(PlaquetteField):
 def test_validation_of_a_flow_in_steps():
     """Sound as it is; wrong divergences fail by the Jacobian, long steps by what halved ones change."""
     action = Schwinger((4, 6), 1.0, 0.2)
-    flow = perturbed(continuous_gauge_flow((4, 6), prior_beta=1.0, stages=1, substeps=1), 0.03).float()
+    flow = perturbed(
+        continuous_gauge_flow((4, 6), prior_beta=1.0, stages=1, substeps=1, holonomies="uniform"), 0.03
+    ).float()
     assert failed(flow, action) == set()
     flow.bijection.bijections[0].bijection.vector_field.__class__ = Wrong
     assert "log-determinant is the Jacobian's" in failed(flow, action)
-    flow = perturbed(continuous_gauge_flow((4, 6), prior_beta=1.0, stages=1, substeps=1), 0.2)
+    flow = perturbed(
+        continuous_gauge_flow((4, 6), prior_beta=1.0, stages=1, substeps=1, holonomies="uniform"), 0.2
+    )
     assert "log-weights with halved steps" in failed(flow, action)

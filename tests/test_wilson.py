@@ -17,7 +17,7 @@ from latflow.exact import free_fermion_condensate, free_fermion_log_det, free_fe
 from latflow.observables import pion_correlator, topological_charge
 from latflow.theories import Schwinger
 from latflow.wilson import escalation
-from latflow.wilson.elimination import eliminate
+from latflow.wilson.elimination import eliminate, turned_determinants
 from latflow.wilson.linear_algebra import inverse, inverse_and_determinant, slogdet
 from latflow.wilson.restoration import from_first_slice, neighbours
 
@@ -416,3 +416,56 @@ print("spectra", flush=True)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["12", "24", "48", "48", "80", "spectra"]
+
+
+def turned(links: Tensor, in_time: float, in_space: float) -> Tensor:
+    """Every loop around the lattice turned by an angle; where on the lattice makes no difference."""
+    other = links.clone()
+    other[:, 0, 1] += in_time
+    other[:, 1, :, 0] += in_space
+    return other
+
+
+@pytest.mark.parametrize("kappa", [KAPPA, 0.55])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_determinants_of_turned_fields(lattice, boundary, kappa):
+    links, points = random_links(lattice), 3
+    angles = [2 * math.pi * i / points for i in range(points)]
+    one_by_one = [
+        wilson.dense_log_abs_det(turned(links, one, other), kappa, boundary)
+        for one in angles
+        for other in angles
+    ]
+    log_abs, sign = (torch.stack(found, 1) for found in zip(*one_by_one, strict=True))
+    expected = (sign * torch.exp(log_abs - log_abs.amax(1, keepdim=True))).view(-1, points, points)
+    found = wilson.holonomy_determinants(links, kappa, boundary, points)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("span", [None, 2, 4])
+def test_turned_determinants_with_slices_left(span):
+    links, turns = random_links((7, 3)), torch.tensor([0.0, 0.4, 2.0], dtype=torch.float64)
+    log_abs, sign, _ = turned_determinants(wilson.hops(links), KAPPA, turns, span)
+    for column, turn in enumerate(turns.tolist()):
+        value, own_sign = wilson.dense_log_abs_det(turned(links, turn, 0.0), KAPPA)
+        torch.testing.assert_close(log_abs[:, column], value, rtol=0, atol=1e-10)
+        assert torch.equal(sign[:, column], own_sign)
+
+
+def test_a_determinant_is_a_polynomial_in_both_turns():
+    """Of order L1 in time and L0 in space at most: so many points give all others."""
+    links, generator = random_links((4, 3)), torch.Generator().manual_seed(2)
+    angles = 6 * torch.rand(4, generator=generator, dtype=torch.float64)
+    found = wilson.interpolated(wilson.holonomy_determinants(links, KAPPA, points=9), angles)
+    one_by_one = [
+        wilson.dense_log_abs_det(turned(links, one, other), KAPPA)
+        for one in angles.tolist()
+        for other in angles.tolist()
+    ]
+    log_abs, sign = (torch.stack(every, 1) for every in zip(*one_by_one, strict=True))
+    scale = wilson.holonomy_determinants(links, KAPPA, points=9)[:, 0, 0] / (
+        torch.exp(wilson.log_abs_det(links, KAPPA)[0]) * wilson.log_abs_det(links, KAPPA)[1]
+    )
+    expected = sign * log_abs.exp() * scale[:, None]
+    torch.testing.assert_close(found.flatten(1), expected, rtol=0, atol=1e-10)

@@ -99,7 +99,11 @@ def run(bench: Bench, settings: SchwingerSettings) -> Findings:
 def _train(bench: Bench, settings: SchwingerSettings, name: str) -> dict[str, Any]:
     action = Schwinger(settings.lattice, settings.beta, settings.kappa)
     continuous = name == "forward_path"
-    flow = _continuous(settings) if continuous else _published(bench, settings)
+    flow = (
+        continuous_gauge_flow(settings.lattice, action=action, **settings.continuous)
+        if continuous
+        else _published(bench, settings)
+    )
     generator = bench.generator(name)
     trainer = Trainer(
         flow,
@@ -138,10 +142,6 @@ def _published(bench: Bench, settings: SchwingerSettings) -> Flow:
         hidden=settings.hidden,
         generator=bench.generator("weights"),
     )
-
-
-def _continuous(settings: SchwingerSettings) -> Flow:
-    return continuous_gauge_flow(settings.lattice, **settings.continuous)
 
 
 @styled

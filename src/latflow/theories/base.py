@@ -185,6 +185,20 @@ class Action(ABC):
         """The theory as weights of single sites that are coupled to their neighbours, where it is one."""
         return None
 
+    def holonomy_density(self, links: Tensor, angles: Tensor) -> Tensor | None:  # noqa: ARG002
+        """exp(−S) of links whose loops around the lattice are turned, where a theory of links can tell it.
+
+        Plaquettes stay as they are. The lattice may be another than that of the theory.
+
+        Args:
+            links: (batch, 2, L0, L1), float64.
+            angles: of the loops in time and of those in space, (grid,).
+
+        Returns:
+            (batch, grid, grid), up to a factor for each configuration.
+        """
+        return None
+
     @property
     def words(self) -> Words:
         """The theory in words."""
@@ -299,6 +313,10 @@ class Sum(Action):
     def reweighting(self) -> str | None:
         return self.first.reweighting or self.second.reweighting
 
+    def holonomy_density(self, links: Tensor, angles: Tensor) -> Tensor | None:
+        mine, theirs = (part.holonomy_density(links, angles) for part in (self.first, self.second))
+        return None if mine is None or theirs is None else mine * theirs
+
     def own_observables(self) -> tuple[Observable, ...]:
         mine = {one.name: one for one in self.first.own_observables()}
         theirs = {one.name: one for one in self.second.own_observables()}
@@ -386,6 +404,10 @@ class Scaled(Action):
     @property
     def reweighting(self) -> str | None:
         return self.inner.reweighting
+
+    def holonomy_density(self, links: Tensor, angles: Tensor) -> Tensor | None:
+        density = self.inner.holonomy_density(links, angles) if self.factor > 0 else None
+        return None if density is None else density**self.factor
 
     def own_observables(self) -> tuple[Observable, ...]:
         return self.inner.own_observables()

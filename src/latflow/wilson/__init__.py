@@ -6,6 +6,7 @@ from latflow.wilson.determinant import (
     determinant_and_condensate,
     log_abs_det,
 )
+from latflow.wilson.holonomies import holonomy_determinants, interpolated
 from latflow.wilson.noise import solve, stochastic_condensate
 from latflow.wilson.operator import Boundary, apply, dense, hops
 from latflow.wilson.propagator import slice_norms, slice_propagator, slice_traces
@@ -19,7 +20,9 @@ __all__ = [
     "dense_log_abs_det",
     "determinant_and_condensate",
     "hermitian_spectrum",
+    "holonomy_determinants",
     "hops",
+    "interpolated",
     "log_abs_det",
     "slice_norms",
     "slice_propagator",

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from latflow.lattice import summed
-from latflow.wilson.linear_algebra import Determinant, inverse_and_determinant
+from latflow.wilson.linear_algebra import Determinant, inverse_and_determinant, slogdet
 
 
 class Elimination(NamedTuple):
@@ -108,6 +108,53 @@ def eliminate(phases: Tensor, kappa: float, span: int | None = None) -> Eliminat
         kappa: |κ| < ½; from there on a may be singular.
         span: stop where a hop spans this many slices; None: at a single slice.
     """
+    first, slices, levels, log_abs, sign, ratio = _descended(phases, kappa, span)
+    last, determinant = inverse_and_determinant(_last_block(slices))
+    return Elimination(
+        log_abs=log_abs + determinant.log_abs,
+        sign=sign * torch.sgn(determinant.phase.real),
+        pivot_ratio=torch.minimum(ratio, determinant.pivot_ratio),
+        first=first,
+        levels=levels,
+        last=last.roll(last.shape[-1] // 2, -1),  # γ5 exchanged the rows
+    )
+
+
+def turned_determinants(
+    phases: Tensor, kappa: float, turns: Tensor, span: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log|det D| and its sign, (batch, turns), where all loops in time are turned by angles; and the pivots.
+
+    A turn is a phase of one hop, and what is eliminated before the last hop is left does not see it. The
+    pivot ratio is that of the eliminated slices: where det D itself vanishes nothing is wrong.
+
+    Args:
+        phases: as of `eliminate`.
+        kappa: likewise.
+        turns: the angles.
+        span: as of `eliminate`.
+    """
+    _, slices, _, log_abs, sign, ratio = _descended(phases, kappa, span)
+    *others, last = slices.hop.split(1, 1)
+    phase = torch.polar(torch.ones_like(turns), turns).to(phases.dtype)
+    blocks = [_last_block(slices._replace(hop=torch.cat((*others, one * last), 1))) for one in phase]
+    determinant = slogdet(torch.stack(blocks, 1))
+    signs = sign[:, None] * torch.sgn(determinant.phase.real)
+    return log_abs[:, None] + determinant.log_abs, signs, ratio
+
+
+class _Descent(NamedTuple):
+    """What is left when every second slice has been eliminated again and again, and what that has given."""
+
+    first: FirstLevel
+    slices: _Slices
+    levels: list[Level]
+    log_abs: Tensor
+    sign: Tensor
+    pivot_ratio: Tensor
+
+
+def _descended(phases: Tensor, kappa: float, span: int | None) -> _Descent:
     keep = 1 if span is None else -(-phases.shape[2] // span)
     first, slices, log_abs = _first_eliminated(phases, kappa)
     sign, ratio = phases.real.new_ones(len(phases)), phases.real.new_ones(len(phases))
@@ -119,15 +166,7 @@ def eliminate(phases: Tensor, kappa: float, span: int | None = None) -> Eliminat
         log_abs = log_abs + summed(schur.log_abs) + summed(level_log_mixed)
         sign = sign * torch.sgn(schur.phase.real).prod(1)
         ratio = torch.minimum(ratio, schur.pivot_ratio.amin(1))
-    last, determinant = inverse_and_determinant(_last_block(slices))
-    return Elimination(
-        log_abs=log_abs + determinant.log_abs,
-        sign=sign * torch.sgn(determinant.phase.real),
-        pivot_ratio=torch.minimum(ratio, determinant.pivot_ratio),
-        first=first,
-        levels=levels,
-        last=last.roll(last.shape[-1] // 2, -1),  # γ5 exchanged the rows
-    )
+    return _Descent(first, slices, levels, log_abs, sign, ratio)
 
 
 def _last_block(slices: _Slices) -> Tensor:

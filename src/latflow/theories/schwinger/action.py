@@ -17,8 +17,16 @@ from latflow.theories.base import Action, Evaluation, Scaled, Sum, Words, check_
 from latflow.theories.schwinger.exact import free_fermion_condensate
 from latflow.theories.u1 import LinkTheory, U1Gauge
 from latflow.types import Count, Lattice, Links, LogProb
-from latflow.wilson import Boundary, determinant_and_condensate, log_abs_det
+from latflow.wilson import (
+    Boundary,
+    determinant_and_condensate,
+    holonomy_determinants,
+    interpolated,
+    log_abs_det,
+)
 
+_POINTS, _LARGE = 3, 8
+"""Fermions that go around twice change det D by some thousandths from this side on."""
 _MASSES = (1, 2, 3, 4)
 """The times t at which tables have the effective mass of a meson."""
 
@@ -101,6 +109,15 @@ class WilsonFermions(LinkTheory):
             value = self(leaf)
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
         return Evaluation(value.detach(), -gradient, x)
+
+    def holonomy_density(self, links: Links, angles: Tensor) -> Tensor:
+        """Π_f |det D(κ_f)|, interpolated from the determinants of a few turned fields."""
+        points = _POINTS if min(links.shape[2:]) >= _LARGE else _POINTS + 2
+        parts = [
+            interpolated(holonomy_determinants(links, kappa, self.boundary, points), angles).abs() ** n
+            for kappa, n in self.shares.items()
+        ]
+        return torch.stack(parts).prod(0)
 
     @property
     def costly(self) -> bool:

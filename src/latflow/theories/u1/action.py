@@ -71,6 +71,10 @@ class U1Gauge(LinkTheory):
     def words(self) -> Words:
         return Words("U(1) gauge theory", f"β = {self.beta:g}".replace("-", "−"), "S = −β Σₓ cos P(x)")
 
+    def holonomy_density(self, links: Links, angles: Tensor) -> Tensor:
+        """Uniform."""
+        return links.new_ones(len(links), len(angles), len(angles))
+
     def known(self) -> dict[str, Measurement]:
         """The exact solution; no loop that winds around the torus has an expectation value."""
         if self.beta < 0:

@@ -1,10 +1,11 @@
 """The named continuous flows."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Generator
 
-from latflow.densities.flows.base import Compose, Flow
+from latflow.densities.flows.base import Bijection, Compose, Flow
 from latflow.densities.flows.continuous.flow import ContinuousFlow
 from latflow.densities.flows.continuous.links import HolonomyMap, OnPlaquettes
 from latflow.densities.flows.continuous.plaquettes import PlaquetteField
@@ -14,6 +15,7 @@ from latflow.densities.flows.priors import Normal
 from latflow.densities.flows.sector_links import SectorLinks
 from latflow.densities.recipe import recipe_of
 from latflow.seeds import seeded
+from latflow.theories.base import Action
 from latflow.types import Count, Layers, NotNegative, Positive, Whole
 
 
@@ -28,8 +30,9 @@ def continuous_gauge_flow(
     mass: Positive = 0.56,
     mean_cosine: float = 0.72,
     substeps: Count = 2,
-    holonomy_harmonics: Count = 3,
+    holonomies: Literal["exact", "uniform"] = "exact",
     grid: Count = 48,
+    action: Action | None = None,
     couplings: Layers = 0,
     hidden: Sequence[Count] = (16, 16),
     generator: Generator | None = None,
@@ -37,7 +40,7 @@ def continuous_gauge_flow(
     """A flow of U(1) links that is given what is known of Wilson fermions, with two thousand parameters.
 
     Sectors with weights and shapes of their own (`SectorLinks`), an equation of the plaquettes with kernels
-    of the whole lattice (`PlaquetteField`), and holonomies that depend on the plaquettes (`HolonomyMap`). At
+    of the whole lattice (`PlaquetteField`), and holonomies as the theory has them (`HolonomyMap`). At
     the start it is pure gauge theory at `prior_beta`. The parameters know no lattice.
 
     Args:
@@ -51,8 +54,9 @@ def continuous_gauge_flow(
         mass: of the boson in lattice units, √(N_f/(πβ)).
         mean_cosine: about ⟨cos P⟩ of the theory.
         substeps: of the method of Runge and Kutta in each stage.
-        holonomy_harmonics: of the holonomies' density.
-        grid: points along each holonomy.
+        holonomies: "exact" as the theory makes them among the plaquettes, or "uniform" as without fermions.
+        grid: points along each exact holonomy.
+        action: has `holonomy_density`, for exact holonomies.
         couplings: layers as in `gauge_flow` that come after all this, with networks that see nearest
             neighbours; 8 update every link once. They do not have the symmetry F → −F.
         hidden: channels between the convolutions of each of their networks.
@@ -60,18 +64,21 @@ def continuous_gauge_flow(
 
     Raises:
         ValueError: for a lattice that is not two-dimensional, has a side below 3, or that the couplings
-            cannot tile, and for numbers out of range.
+            cannot tile, for numbers out of range, and for exact holonomies without an action.
     """
     recipe = recipe_of("continuous_gauge", continuous_gauge_flow, locals())
     generator = seeded(generator)
     prior = SectorLinks(lattice, prior_beta, classes, harmonics)
     field = PlaquetteField(stages, degree, mass, mean_cosine, generator)
-    holonomy_map = HolonomyMap(holonomy_harmonics, grid, mean_cosine)
+    parts: list[Bijection] = [OnPlaquettes(ContinuousFlow(field, substeps))]
+    if holonomies == "exact":
+        if action is None:
+            raise ValueError("expected the action of the theory for exact holonomies, got none")
+        parts.append(HolonomyMap(action, grid))
     further = gauge_couplings(
         prior.lattice, couplings, hidden=hidden, dilation=(1,) * (len(hidden) + 1), generator=generator
     )
-    bijection = Compose(OnPlaquettes(ContinuousFlow(field, substeps)), holonomy_map, *further)
-    return Flow(prior, bijection, recipe, ("gauge",) if further else ("gauge", "z2"))
+    return Flow(prior, Compose(*parts, *further), recipe, ("gauge",) if further else ("gauge", "z2"))
 
 
 def continuous_flow(
