@@ -11,7 +11,8 @@ from latflow.exact import spin_states
 from latflow.lattice import checkerboard
 from latflow.theories import HoppingPhi4, Ising, Phi4
 from latflow.theories.line import Grid, ResolutionError
-from latflow.theories.sites import LineWeight, SpinWeight
+from latflow.theories.sites import LineWeight, SpinWeight, staircases
+from latflow.theories.staircase import StaircaseError
 
 
 def seeded(seed=0):
@@ -146,3 +147,46 @@ def test_what_is_no_such_theory_says_none():
         LineWeight.of({2: 1.0}, neighbours=4.0)
     with pytest.raises(ValueError, match="expected even powers"):
         LineWeight.of({3: 1.0}, neighbours=0.0)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        HoppingPhi4((4, 4), 0.65, 0.5),
+        HoppingPhi4((4, 4), 0.6, 40.0),
+        Phi4((4, 4), 1.0, 0.0),
+        Phi4((4, 4), -3.0, 0.3),
+    ],
+    ids=lambda one: one.words.parameters,
+)
+def test_staircases_lie_above_every_density_and_waste_little(action):
+    """At fine x in fields of all sizes, the middles and ends of cells among them."""
+    weight = action.nearest_neighbours().site
+    stairs = staircases(weight)
+    edges, means, bounds = stairs._tables
+    assert bool((edges.diff(dim=1) >= 0).all())
+    assert (
+        float((edges[:, 0] + weight.cut).abs().max()) == float((edges[:, -1] - weight.cut).abs().max()) == 0
+    )
+    x = torch.linspace(-weight.cut, weight.cut, 40_001, dtype=torch.float64)
+    for cell in range(0, stairs.cells, 7):
+        step = (torch.searchsorted(edges[cell], x, right=True) - 1).clamp(0, edges.shape[1] - 2)
+        for part in (0.0, 0.5, 1.0):
+            h, middle = (cell + part) * stairs.width, (cell + 0.5) * stairs.width
+            exponent = h * x - weight.potential(x) - bounds[cell] - (h - middle) * means[cell]
+            chance = edges[cell].diff()[step] * torch.exp(exponent)
+            assert 0.9 < float(chance.max()) < 1
+    h = 2 * weight.typical * torch.randn(10_000, generator=seeded(1))
+    _, chance = stairs._proposed(h.clamp(-stairs.largest, stairs.largest), seeded(2))
+    assert 0.88 < float(chance.mean()) < 1
+
+
+def test_fields_beyond_those_of_neighbours_are_drawn_or_refused():
+    weight = Phi4((4, 4), m2=1.0, lam=0.0).nearest_neighbours().site
+    stairs = staircases(weight)
+    h = torch.full((20_000,), 1.05 * stairs.largest, dtype=torch.float64)
+    spread = math.sqrt(0.1 / len(h))
+    assert weight.draw(h, seeded(1)).mean().item() == pytest.approx(h[0].item() / 10, abs=5 * spread)
+    with pytest.raises(StaircaseError, match=r"expected fields \|h\| ≤"):
+        stairs.draw(2 * h, seeded(1))
+    assert weight.draw(h[:0], seeded(1)).shape == (0,)

@@ -31,6 +31,7 @@ from latflow.samplers.metropolis import (
     metropolis_scan,
 )
 from latflow.samplers.sector import HolonomyShift, SectorHop, SectorInfo, SectorState, constant_flux
+from latflow.samplers.sites import EmbeddedClusters, SiteInfo, SiteState
 from latflow.samplers.spins import SingleSpin, SpinInfo, SpinState, SwendsenWang, Wolff
 from latflow.samplers.trajectories import Trajectories
 from latflow.samplers.tuning import TrajectoryCost, Tuning, tune_cost, tune_inner_steps, tune_step_size
@@ -45,6 +46,7 @@ __all__ = [
     "Cycle",
     "CycleInfo",
     "CycleState",
+    "EmbeddedClusters",
     "FourierMass",
     "HMCInfo",
     "HMCState",
@@ -60,6 +62,8 @@ __all__ = [
     "SectorInfo",
     "SectorState",
     "SingleSpin",
+    "SiteInfo",
+    "SiteState",
     "SpinInfo",
     "SpinState",
     "SwendsenWang",

@@ -227,16 +227,17 @@ def connected_components(
     Returns:
         The number of each site's cluster, from 0 and different for different chains, and how many there are.
     """
-    from scipy.sparse import coo_array
+    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components as components
 
     shape = occupied.shape[1:]
-    sites = torch.arange(shape.numel(), device=occupied.device).view(shape)
-    ahead = torch.stack([sites.roll(-1, axis) for axis in range(1, len(shape))])
-    joined = occupied.cpu()
-    starts, ends = sites.cpu().expand_as(joined)[joined].numpy(), ahead.cpu()[joined].numpy()
-    graph = coo_array(
-        (np.ones(len(starts), dtype=np.int8), (starts, ends)), shape=(shape.numel(), shape.numel())
-    )
-    number, labels = components(graph.tocsr(), directed=False)
+    # a row of the matrix for each site: made so, and of float64, nothing of it is sorted or converted
+    joined = occupied.cpu().movedim(0, -1).flatten(0, -2).numpy()
+    sites = torch.arange(shape.numel(), dtype=torch.int32).view(shape)
+    ahead = torch.stack([sites.roll(-1, axis) for axis in range(1, len(shape))], -1).flatten(0, -2).numpy()
+    rows = np.zeros(shape.numel() + 1, dtype=np.int32)
+    np.cumsum(joined.sum(1, dtype=np.int32), out=rows[1:])
+    ends = ahead[joined]
+    graph = csr_array((np.ones(len(ends)), ends, rows), shape=(shape.numel(), shape.numel()))
+    number, labels = components(graph, directed=False)
     return torch.from_numpy(labels).to(occupied.device, torch.int64).view(len(sites), -1), int(number)

@@ -94,18 +94,17 @@ class Grid:
         """
         largest = log_p.amax(0)
         p = torch.exp(log_p - largest)
-        mass = _cumulative(p)
-        excess = (p[1:-1] / (p[2:] + p[:-2] + torch.finfo(p.dtype).tiny)).amax(0) * 2
+        mass = self._cumulative(p)
+        excess = (p[1:-1] / (p[2:] + p[:-2]).add_(torch.finfo(p.dtype).tiny)).amax(0) * 2
         self._check(excess.max())
         bound = torch.log(excess).clamp_(min=0).div_(2).add_(_MARGIN)
         x, log_q = torch.empty_like(largest), torch.empty_like(largest)
         left: Tensor | None = None
         while left is None or len(left):
-            every = p, mass, largest, bound
-            some = every if left is None else (p[:, left], mass[:, left], largest[left], bound[left])
-            proposed, interpolant = self._from_interpolant(some[0], some[1], generator)
-            height = at(proposed, left) - some[2]
-            ratio = height - torch.log(interpolant) - some[3]
+            some = (mass, largest, bound) if left is None else (mass[:, left], largest[left], bound[left])
+            proposed, interpolant = self._from_interpolant(p, some[0], left, generator)
+            height = at(proposed, left) - some[1]
+            ratio = height - torch.log(interpolant) - some[2]
             self._check(_LARGEST_EXCESS * torch.exp(ratio.max() - 1e-4))
             uniform = torch.rand(ratio.shape, generator=generator, dtype=ratio.dtype, device=ratio.device)
             accepted = torch.log(uniform) < ratio
@@ -121,36 +120,61 @@ class Grid:
                 "changes too much from node to node: give it more nodes, or a smaller learning rate"
             )
 
+    @property
+    def _stretch(self) -> int:
+        """Intervals in each of the stretches, all but the last, in which a sum of many is found."""
+        return math.isqrt(self.nodes - 2) + 1
+
+    def _cumulative(self, p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "stretches columns"]:
+        """∫ p up to the end of each stretch of intervals, in spacings.
+
+        In float64, for what is left of a sum of float32 numbers beyond most of p is noise.
+        """
+        first = range(0, self.nodes - 1, self._stretch)
+        mass = torch.stack([_trapezoid(p[i : i + self._stretch + 1]) for i in first])
+        for before, row in itertools.pairwise(mass):
+            row += before
+        return mass
+
     def _from_interpolant(
         self,
-        p: Float[Tensor, "nodes columns"],
-        mass: Float[Tensor, "intervals columns"],
+        p: Float[Tensor, "nodes all"],
+        mass: Float[Tensor, "stretches columns"],
+        some: Int[Tensor, "columns"] | None,
         generator: Generator,
     ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "columns"]]:
-        """Draws of the piecewise linear density with values p at the nodes, and its values there."""
-        uniform = torch.rand(p.shape[1], generator=generator, dtype=torch.float64, device=p.device)
-        target = uniform * mass[-1]
-        interval = (mass < target).sum(0, keepdim=True).clamp(max=self.nodes - 2)
-        before = mass.gather(0, (interval - 1).clamp(min=0))[0] * (interval[0] > 0)
-        left, right = p.gather(0, interval)[0], p.gather(0, interval + 1)[0]
-        rest, slope = (target - before).clamp(min=0).to(p.dtype), right - left
+        """Draws of the piecewise linear density with values p at the nodes, and its values there.
+
+        The stretch is found first, and then the interval within, so that few of all nodes are looked at.
+        """
+        uniform = torch.rand(mass.shape[1], generator=generator, dtype=torch.float64, device=p.device)
+        stretch, rest = _place(mass, uniform * mass[-1])
+        first = stretch * self._stretch
+        rows = first + torch.arange(self._stretch + 1, device=p.device)[:, None]
+        column = torch.arange(p.shape[1], device=p.device) if some is None else some
+        # beyond the last node of a short stretch nothing is found
+        near = p.flatten()[rows.clamp_(max=self.nodes - 1) * p.shape[1] + column]
+        inside = (near[1:] + near[:-1]).double().div_(2)
+        for before, row in itertools.pairwise(inside):
+            row += before
+        interval, rest = _place(inside, rest)
+        interval = torch.minimum(interval, self.nodes - 2 - first)
+        left, right = near.gather(0, interval[None])[0], near.gather(0, interval[None] + 1)[0]
+        rest, slope = rest.to(p.dtype), right - left
         # the root of left z + slope z²/2 = rest that loses no digits
-        root = torch.sqrt((left * left + 2 * slope * rest).clamp(min=0))
-        z = (2 * rest / (left + root).clamp(min=torch.finfo(p.dtype).tiny)).clamp(0, 1)
-        x = self.spacing * (interval[0] + z) - self.cut
-        return x, (left + slope * z).clamp(min=torch.finfo(p.dtype).tiny)
+        root = torch.sqrt((left * left + 2 * slope * rest).clamp_(min=0))
+        z = (2 * rest / (left + root).clamp_(min=torch.finfo(p.dtype).tiny)).clamp_(0, 1)
+        x = self.spacing * (first + interval + z) - self.cut
+        return x, (left + slope * z).clamp_(min=torch.finfo(p.dtype).tiny)
 
 
-def _cumulative(p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "intervals columns"]:
-    """∫ p up to each node but the first, in spacings.
-
-    In float64, for what is left of a sum of float32 numbers beyond most of p is noise; and row by row, which
-    is several times as fast as `cumsum`.
-    """
-    mass = (p[1:] + p[:-1]).double().div_(2)
-    for before, row in itertools.pairwise(mass):
-        row += before
-    return mass
+def _place(
+    mass: Float[Tensor, "parts columns"], target: Float[Tensor, "columns"]
+) -> tuple[Int[Tensor, "columns"], Float[Tensor, "columns"]]:
+    """In which part a target of the mass up to its end lies, and how far beyond its beginning."""
+    part = (mass < target).sum(0).clamp_(max=len(mass) - 1)
+    before = mass.gather(0, (part - 1).clamp_(min=0)[None])[0] * (part > 0)
+    return part, (target - before).clamp_(min=0)
 
 
 def _trapezoid(p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:

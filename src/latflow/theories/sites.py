@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import add
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from latflow.lattice import check_even, checkerboard, summed
 from latflow.theories.line import Grid
+from latflow.theories.staircase import Staircases
 from latflow.types import Field, Lattice, LogProb, Mask
 
 Numbers = Float[Tensor, "*any"]
@@ -172,8 +173,14 @@ class LineWeight(SiteWeight):
         bend, skew = 3 * (b - a) - 2 * da - db, 2 * (a - b) + da + db
         return (a + t * (da + t * (bend + t * skew))).to(h.dtype)
 
+    @cached_property
+    def _staircases(self) -> Staircases:
+        return staircases(self)
+
     def draw(self, h: Numbers, generator: Generator) -> Numbers:
         flat = h.flatten()
+        if flat.numel() == 0 or float(flat.abs().max()) <= self._staircases.largest:
+            return self._staircases.draw(flat, generator).view_as(h)
 
         def at(x: Numbers, some: Tensor | None) -> Numbers:
             return (flat if some is None else flat[some]) * x - self.potential(x)
@@ -186,6 +193,14 @@ class LineWeight(SiteWeight):
 
 _NEGLIGIBLE = 40.0
 """exp(−40) = 4e-18."""
+
+
+@lru_cache(maxsize=16)
+def staircases(weight: LineWeight) -> Staircases:
+    """For draws of a site in all fields that neighbours on |x| ≤ X make."""
+    return Staircases(
+        weight.potential, weight.cut, max(abs(weight.neighbours), 1e-6) * weight.cut, weight.typical
+    )
 
 
 @dataclass(frozen=True)

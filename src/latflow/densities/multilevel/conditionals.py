@@ -116,8 +116,16 @@ class LineConditional(Conditional):
         self._tables = _Tables(theory, self.grid)
 
     def _at(self, x: Each, c: Columns, free: Tensor) -> Each:
-        tilts, common = _basis(x, self.grid.cut)
-        return (c * tilts).sum(0) + free @ common - self.site.potential(x)
+        """By T_2k(u) = T_k(v) with v = T_2(u), T_3 = u (2v − 1) and T_5 = u (4v² − 2v − 1), and Clenshaw's sum."""
+        u = torch.tanh(2 / self.grid.cut * x)
+        v = 2 * u * u - 1
+        before, last = torch.zeros_like(v), free[-1].expand_as(v)
+        for k in reversed(range(len(free) - 1)):
+            coefficient = free[k] + c[3 + k] if k < 3 else free[k]
+            before, last = last, coefficient + 2 * v * last - before
+        even = v * last - before
+        odd = c[0] * (x / self.grid.cut) + u * (c[1] * (2 * v - 1) + c[2] * (4 * v * v - 2 * v - 1))
+        return 3 * (odd + even) - self.site.potential(x)
 
     def _at_nodes(self, c: Columns, free: Tensor) -> Columns:
         tilts, common, own, _ = self._tables.like(c)

@@ -92,14 +92,16 @@ class Multilevel(nn.Module):
         rows = self.like.new_zeros(volume(self.lattice) + 1, n)
         log_q = self.like.new_zeros(n, dtype=torch.float64)
         for one in self.classes:
-            c, free = (None, None) if one.last else self._coefficients(one, rows)
-            with unlowered(rows):
-                if c is None or free is None:
-                    drawn, each = self.conditional.draw_exactly(self._beyond(one, rows), generator)
-                else:
-                    drawn, each = self.conditional.draw(c, free, generator)
-            rows[self._table("sites", one)] = drawn.view(-1, n)
-            log_q += each.view(-1, n).sum(0)
+            numbers = torch.arange(len(one.sites), device=rows.device)
+            for some in numbers.split(max(1, _COLUMNS // n)):
+                c, free = (None, None) if one.last else self._coefficients(one, rows, some)
+                with unlowered(rows):
+                    if c is None or free is None:
+                        drawn, each = self.conditional.draw_exactly(self._beyond(one, rows, some), generator)
+                    else:
+                        drawn, each = self.conditional.draw(c, free, generator)
+                rows[self._table("sites", one)[some]] = drawn.view(-1, n)
+                log_q += each.view(-1, n).sum(0)
         fields = self._odd_fields(rows)
         odd = self.theory.site.draw(fields, generator)
         rows[self._index("odd")] = odd
@@ -233,8 +235,11 @@ class Multilevel(nn.Module):
         return self.get_buffer(name)
 
 
-_AT_ONCE = 65_536
-"""Sites that are drawn at once: what belongs to them stays near the processor."""
+_AT_ONCE = 262_144
+"""Sites that are drawn together, so that even classes of few sites are many columns."""
+
+_COLUMNS = 8192
+"""Sites of one class that are drawn at once: what belongs to them stays near the processor."""
 
 
 def new_networks(
