@@ -69,6 +69,7 @@ class Populated(Estimator):
                 f"expected a density that {self.example}, for the estimator {self.name}, got "
                 f"{type(density).__name__}"
             )
+        assert isinstance(density, SiteDensity)
         if density.theory != action.nearest_neighbours():
             raise ValueError(
                 f"expected the theory for which the density was built, for the estimator {self.name}, got "
