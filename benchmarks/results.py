@@ -30,6 +30,7 @@ BENCHMARKS = (
     "determinant",
     "gauge_step",
     "spin_sampling",
+    "spin_chains",
     "hmc",
     "schwinger_hmc",
 )

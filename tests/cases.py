@@ -32,8 +32,10 @@ from latflow.densities.flows import (
 )
 from latflow.estimators import ESTIMATORS
 
-GENERAL_ESTIMATORS = {name: one for name, one in ESTIMATORS.items() if name != "soft_labels"}
-"""Those that take any density; `soft_labels` asks for single sites."""
+GENERAL_ESTIMATORS = {
+    name: one for name, one in ESTIMATORS.items() if name not in ("soft_labels", "counting")
+}
+"""Those that take any density; the others ask for single sites."""
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from latflow.config import load_config
-from latflow.densities.multilevel import Multilevel
+from latflow.densities.multilevel import CountedMultilevel, Multilevel
 from latflow.errors import ConfigError
 from latflow.runs import Run
 from latflow.validation import validate
@@ -12,11 +12,10 @@ from small_runs import assert_same, outcome
 SMALL = [
     "name=small",
     "action.lattice=[8, 8]",
-    "model.width=8",
     "training.steps=90",
     "training.batch=64",
     "training.checkpoint_every=25",
-    "training.estimator_options.chains=128",
+    "training.estimator_options={chains=128}",
     "sampling.steps=205",
     "sampling.chains=16",
     "sampling.proposals.batch=400",
@@ -29,6 +28,14 @@ SMALL = [
 ]
 """Changes to the presets."""
 
+NARROW = "model.width=8"
+NETWORKS = [
+    "model={type='multilevel', width=8}",
+    "training.estimator=soft_labels",
+    "training.learning_rate=0.01",
+]
+"""Networks where the preset has tables."""
+
 AWAY = "training.curriculum={lattices=[[4, 4]], steps=[12]}"
 """The lattice of the first steps."""
 
@@ -40,7 +47,8 @@ class StoppedError(Exception):
 @pytest.mark.parametrize(
     ("preset", "changes"),
     [
-        ("phi4-critical-16", ["action.beta=0.576", "reference={}"]),
+        ("phi4-critical-16", ["action.beta=0.576", "reference={}", NARROW]),
+        ("ising-32x32", ["action.beta=0.4", AWAY, *NETWORKS]),
         ("ising-32x32", ["action.beta=0.4", AWAY]),
     ],
 )
@@ -50,15 +58,18 @@ def test_a_run_passes_its_validation(preset, changes, tmp_path):
     run.sample()
     run.sample_beside()
     verdict = validate(run)
-    assert isinstance(run.model("best"), Multilevel)
+    assert isinstance(run.model("best"), Multilevel | CountedMultilevel)
     assert verdict.passed, verdict
     assert verdict.diagnostics["ess"] > 0.6
     names = [check.name for check in verdict.checks]
     assert "z2 symmetry of the density" in names
 
 
-def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
-    config = load_config("ising-32x32", [*SMALL, "training.steps=40", "action.lattice=[4, 8]", AWAY])
+@pytest.mark.parametrize("changes", [NETWORKS, []])
+def test_a_run_goes_on_as_if_it_had_not_stopped(changes, tmp_path):
+    config = load_config(
+        "ising-32x32", [*SMALL, "training.steps=40", "action.lattice=[4, 8]", AWAY, *changes]
+    )
     whole, stopped = Run.create(tmp_path / "whole", config), Run.create(tmp_path / "stopped", config)
     whole.train()
 
@@ -74,7 +85,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
 
 def test_a_curriculum_comes_from_a_configuration(tmp_path):
     smaller = ["training.steps=30", "training.curriculum={lattices=[[8, 8]], steps=[20]}"]
-    config = load_config("phi4-critical-16", [*SMALL, "action.lattice=[16, 16]", *smaller])
+    config = load_config("phi4-critical-16", [*SMALL, NARROW, "action.lattice=[16, 16]", *smaller])
     run = Run.create(tmp_path / "run", config)
     run.train()
     assert run.history()[-1]["ess"] > 0.05
@@ -91,6 +102,11 @@ def test_a_curriculum_comes_from_a_configuration(tmp_path):
             ["action.lattice=[18, 18]"],
             "model: expected sides that halve until no more than 36 sites are left",
         ),
+        (
+            ["model={type='multilevel', conditional='tables'}"],
+            "model: expected spins for tables, got LineWeight",
+        ),
+        (["training.estimator=counting"], "training.estimator: expected a density that is made of counts"),
         (["training.estimator_options.proposals=2.0"], "training.estimator_options: expected 0 < proposals"),
         (["training.anneal={start=0.3, steps=10}"], "training.estimator: expected the theory for which the"),
         (["training.curriculum={lattices=[[6, 6]], steps=[20]}"], "training.curriculum: expected sides that"),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latflow.densities.recipe import constructed
 from latflow.estimators.base import Estimate, Estimator, Gather
+from latflow.estimators.counting import Counting
 from latflow.estimators.labels import SoftLabels
 from latflow.estimators.path import ForwardPath, PathGradient, Reparametrization
 from latflow.estimators.score import Baseline, ForwardKL, ScoreFunction
@@ -20,6 +21,7 @@ from latflow.estimators.score import Baseline, ForwardKL, ScoreFunction
 __all__ = [
     "ESTIMATORS",
     "Baseline",
+    "Counting",
     "Estimate",
     "Estimator",
     "ForwardKL",
@@ -29,6 +31,7 @@ __all__ = [
     "Reparametrization",
     "ScoreFunction",
     "SoftLabels",
+    "counting",
     "estimator_of",
     "forward_kl",
     "forward_path",
@@ -64,6 +67,11 @@ def soft_labels(**options: Any) -> SoftLabels:
     return SoftLabels(**options)
 
 
+def counting(**options: Any) -> Counting:
+    """The estimator that counts, with chains of its own: one for each training."""
+    return Counting(**options)
+
+
 def forward_kl(configurations: Tensor) -> ForwardKL:
     """The estimator of maximum likelihood on these configurations, (number, …): the only one with data."""
     return ForwardKL(configurations)
@@ -77,6 +85,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "path_gradient": path_gradient,
     "forward_path": forward_path,
     "soft_labels": SoftLabels(),
+    "counting": Counting(),
 }
 """The estimators by the name that a configuration uses."""
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from latflow.densities.base import Density
 from latflow.theories.base import Action
@@ -36,6 +36,8 @@ class Estimator(ABC):
 
     needs_force: bool = False
     """Whether it differentiates the action, which discrete fields do not allow."""
+    has_gradient: bool = True
+    """Whether the density learns from the gradient; else it learns within the call."""
     stateful: bool = False
     """Whether it keeps something from call to call: each training then has one of its own."""
 
@@ -43,12 +45,17 @@ class Estimator(ABC):
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         """The estimate from n draws."""
 
-    def check(self, density: object, action: Action) -> None:  # noqa: B027 (most take what densities there are)
+    def check(self, density: object, action: Action) -> None:  # noqa: ARG002 (most take what theories there are)
         """Refuse a density or a theory with which it cannot work.
 
         Raises:
             ValueError: saying what it needs.
         """
+        if isinstance(density, nn.Module) and not any(p.requires_grad for p in density.parameters()):
+            raise ValueError(
+                f"expected a density with parameters, whose gradient the estimator finds, got "
+                f"{type(density).__name__}, which has none"
+            )
 
     def takes(self, density: object, action: Action) -> bool:
         """Whether `check` refuses nothing."""

@@ -1,6 +1,7 @@
-"""Maximum likelihood by soft labels, on a population of chains that the density itself moves along."""
+"""Learning from the exact distributions of single sites, on chains that the density itself moves along."""
 
-from typing import Protocol, runtime_checkable
+from abc import abstractmethod
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -13,8 +14,8 @@ from latflow.types import Count, Field, Lattice
 
 
 @runtime_checkable
-class LabelledDensity(Density, Protocol):
-    """A density of single sites, each of which can be compared with its exact distribution.
+class SiteDensity(Density, Protocol):
+    """A density of fields whose single sites have known distributions.
 
     Attributes:
         theory: by which these are known.
@@ -22,23 +23,16 @@ class LabelledDensity(Density, Protocol):
 
     theory: NearestNeighbours
 
-    def cross_entropy(self, x: Field, columns: int, generator: Generator) -> Tensor:
-        """−⟨log q⟩ where each site has its exact distribution given the others, with a graph."""
-        ...
 
+class Populated(Estimator):
+    """An estimator with a population of chains that the density moves, and from which it learns.
 
-class SoftLabels(Estimator):
-    """Cross-entropy of the exact distribution of single sites, given all others, against the density's.
-
-        −Σ_n ∫ dx_n p(x_n | all others) log q(x_n | those that q knows)
-
-    whose minimum over q is that of D_KL(p|q), without the noise of the values x_n themselves. The others are
-    those of a population of chains: in each call some of them are moved by a heat bath of all sites, with the
-    theory's own distributions, and some by proposals of the density, accepted as by
-    `IndependenceMetropolis`. No other sampler is needed. The chains start at draws of the density as it is
-    at first, whatever it is; the heat bath makes what is short in range, and the longer the range at which
-    the density is right, the more of its proposals are accepted. With a fixed density both moves keep p: the
-    population has no bias but for what is left of its start. Nothing is recorded of it.
+    In each call some of them are moved by a heat bath of all sites, with the theory's own distributions, and
+    some by proposals of the density, accepted as by `IndependenceMetropolis`. No other sampler is needed. The
+    chains start at draws of the density as it is at first, whatever it is; the heat bath makes what is short
+    in range, and the longer the range at which the density is right, the more of its proposals are accepted.
+    With a fixed density both moves keep p: the population has no bias but for what is left of its start.
+    Nothing is recorded of it.
 
     The log-weights are those of the proposals, which are fresh draws of the density.
 
@@ -46,43 +40,46 @@ class SoftLabels(Estimator):
         chains: of each process, or as many as its first call moves; each call moves the next of them in turn.
         proposals: for which share of these chains the density proposes in each call, above 0 and at most 1.
         sweeps: of the heat bath in each call.
-        columns: of how many sites, over all chains of a call, each class of sites is judged.
 
     Raises:
-        ValueError: for numbers out of range; from a call, for a density without single sites, another theory
+        ValueError: for numbers out of range; from a call, for a density that cannot learn so, another theory
             than that of the density, and more chains than there are.
     """
 
     stateful = True
+    name: ClassVar[str]
+    """By which a configuration knows it."""
+    pupil: ClassVar[Any]
+    """The protocol of the densities that learn from it."""
+    example: ClassVar[str]
+    """What such a density does, and which does it."""
 
-    def __init__(
-        self, chains: Count = 512, proposals: float = 0.25, sweeps: Count = 1, columns: Count = 2560
-    ) -> None:
-        if min(chains, sweeps, columns) < 1 or not 0 < proposals <= 1:
+    def __init__(self, chains: Count, proposals: float, sweeps: Count) -> None:
+        if min(chains, sweeps) < 1 or not 0 < proposals <= 1:
             raise ValueError(
-                f"expected 0 < proposals ≤ 1 and positive numbers, got {proposals=}, {chains=}, {sweeps=} "
-                f"and {columns=}"
+                f"expected 0 < proposals ≤ 1 and positive numbers, got {proposals=}, {chains=} and {sweeps=}"
             )
-        self.chains, self.proposals, self.sweeps, self.columns = chains, proposals, sweeps, columns
+        self.chains, self.proposals, self.sweeps = chains, proposals, sweeps
         self._populations: dict[Lattice, Field] = {}
         self._calls = 0
 
     def check(self, density: object, action: Action) -> None:
-        if not isinstance(density, LabelledDensity):
+        if not isinstance(density, self.pupil):
             raise ValueError(
-                "expected a density that draws single sites, such as multilevel, for the estimator "
-                f"soft_labels, got {type(density).__name__}"
+                f"expected a density that {self.example}, for the estimator {self.name}, got "
+                f"{type(density).__name__}"
             )
+        assert isinstance(density, SiteDensity)
         if density.theory != action.nearest_neighbours():
             raise ValueError(
-                "expected the theory for which the density was built, for the estimator soft_labels, got "
+                f"expected the theory for which the density was built, for the estimator {self.name}, got "
                 f"{action.words.name} with {action.words.parameters}: it cannot be annealed either"
             )
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         if action.lattice not in self._populations:
             self.check(density, action)
-        assert isinstance(density, LabelledDensity)
+        assert isinstance(density, SiteDensity)
         with torch.autocast(generator.device.type, enabled=False):
             if action.lattice not in self._populations:
                 self._populations[action.lattice], _ = density.sample(max(self.chains, n), generator)
@@ -98,8 +95,11 @@ class SoftLabels(Estimator):
             log_w = self._propose(density, action, x, generator)
         population[index] = x
         self._calls += 1
-        loss = density.cross_entropy(_turned(x, generator), self.columns, generator)
-        return Estimate(loss, log_w)
+        return Estimate(self._learn(density, x, generator), log_w)
+
+    @abstractmethod
+    def _learn(self, density: Any, x: Field, generator: Generator) -> Tensor:
+        """The loss on chains that were just moved."""
 
     @torch.no_grad()
     def _propose(self, density: Density, action: Action, x: Field, generator: Generator) -> Tensor:
@@ -123,6 +123,47 @@ class SoftLabels(Estimator):
         parts = dict(state)
         self._calls = int(parts.pop("calls", torch.zeros(1)))
         self._populations = {tuple(map(int, sides.split("x"))): x for sides, x in parts.items()}
+
+
+@runtime_checkable
+class LabelledDensity(SiteDensity, Protocol):
+    """A density of single sites, each of which can be compared with its exact distribution."""
+
+    def cross_entropy(self, x: Field, columns: int, generator: Generator) -> Tensor:
+        """−⟨log q⟩ where each site has its exact distribution given the others, with a graph."""
+        ...
+
+
+class SoftLabels(Populated):
+    """Cross-entropy of the exact distribution of single sites, given all others, against the density's.
+
+        −Σ_n ∫ dx_n p(x_n | all others) log q(x_n | those that q knows)
+
+    whose minimum over q is that of D_KL(p|q), without the noise of the values x_n themselves. The others are
+    those of the population.
+
+    Args:
+        chains, proposals, sweeps: as of `Populated`.
+        columns: of how many sites, over all chains of a call, each class of sites is judged.
+
+    Raises:
+        ValueError: as `Populated`.
+    """
+
+    name = "soft_labels"
+    pupil = LabelledDensity
+    example = "draws single sites, such as multilevel"
+
+    def __init__(
+        self, chains: Count = 512, proposals: float = 0.25, sweeps: Count = 1, columns: Count = 2560
+    ) -> None:
+        super().__init__(chains, proposals, sweeps)
+        if columns < 1:
+            raise ValueError(f"expected columns ≥ 1, got {columns}")
+        self.columns = columns
+
+    def _learn(self, density: LabelledDensity, x: Field, generator: Generator) -> Tensor:
+        return density.cross_entropy(_turned(x, generator), self.columns, generator)
 
 
 def _turned(x: Field, generator: Generator) -> Field:

@@ -142,13 +142,14 @@ class Trainer(Iterator[Record]):
         self.schedule = schedule or Schedule()
         self.precision, self.max_skipped = precision, max_skipped
         self.anneal, self.curriculum = anneal, curriculum
-        self._elsewhere = {} if curriculum is None else curriculum.parts(density, action)
+        self._elsewhere: dict[Any, Any] = {} if curriculum is None else curriculum.parts(density, action)
         self.parameters = [p for p in density.parameters() if p.requires_grad]
-        groups = grouped(density, rate_factors)
+        groups = grouped(density, rate_factors) or {1.0: []}  # without parameters nothing is to be updated
         self.factors = list(groups)
         self.optimizer = make_optimizer(optimizer, list(groups.values()), learning_rate, optimizer_options)
         # float16 underflows without a scale; bfloat16 has the exponents of float32
-        self.scaler = torch.amp.GradScaler(generator.device.type, enabled=precision == "float16")
+        scaled = precision == "float16" and estimator.has_gradient
+        self.scaler = torch.amp.GradScaler(generator.device.type, enabled=scaled)
         self.plateau = Plateau(self.schedule.patience)
         self.step, self.skipped_in_a_row, self.seconds = 0, 0, 0.0
 
@@ -202,6 +203,13 @@ class Trainer(Iterator[Record]):
         if before is not None and before != now and isinstance(density, Heir):
             density.inherit(self._elsewhere[before][0])
 
+    def _smaller(self) -> nn.Module | None:
+        """The density on the lattice of the last step, where that was not the lattice of the theory."""
+        if self.curriculum is None or self.step == 0:
+            return None
+        lattice = self.curriculum.lattice(self.step - 1)
+        return None if lattice is None else self._elsewhere[lattice][0]
+
     def _backward(self) -> tuple[Tensor, Tensor]:
         """Leave this process's part of the gradient in the parameters.
 
@@ -225,7 +233,8 @@ class Trainer(Iterator[Record]):
             if piece is None:
                 break
             loss = piece.loss / self.world.size
-            self.scaler.scale(loss).backward()
+            if self.estimator.has_gradient:
+                self.scaler.scale(loss).backward()
             losses.append(loss.detach())
             log_weights.append(piece.log_weight)
         log_weight = self.world.gather(torch.cat(log_weights))
@@ -246,7 +255,10 @@ class Trainer(Iterator[Record]):
         The tensors are those in use, which the next step changes: save or copy them before it. All processes
         must ask for it, and get the same: it holds the generators of all.
         """
+        smaller = self._smaller()
         return {
+            # it may have what the density does not share
+            "smaller": {} if smaller is None else smaller.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "plateau": self.plateau.state_dict(),
@@ -285,6 +297,8 @@ class Trainer(Iterator[Record]):
         )
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
         self.seconds = state["seconds"]
+        if state.get("smaller") and (smaller := self._smaller()) is not None:
+            smaller.load_state_dict(state["smaller"])
 
 
 def train(density: Density, action: Action, estimator: Estimator = reinforce, **options: Any) -> Trainer:

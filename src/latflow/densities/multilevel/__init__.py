@@ -6,6 +6,7 @@ from latflow.densities.multilevel.conditionals import (
     SpinConditional,
     conditional_of,
 )
+from latflow.densities.multilevel.counted import CountedMultilevel
 from latflow.densities.multilevel.density import Multilevel
 from latflow.densities.multilevel.geometry import SiteClass, classes, depth
 from latflow.densities.multilevel.networks import WindowNetwork
@@ -13,6 +14,7 @@ from latflow.densities.multilevel.presets import multilevel
 
 __all__ = [
     "Conditional",
+    "CountedMultilevel",
     "LineConditional",
     "Multilevel",
     "SiteClass",

@@ -80,16 +80,17 @@ class SpinConditional(Conditional):
         return functional.logsigmoid(2 * c[0].double() * x)
 
     def draw_exactly(self, s: Float[Tensor, "4 columns"], generator: Generator) -> tuple[Each, Each]:
-        return self.draw(self._exact(s), s[0], generator)
+        return self.draw(self.half_log_odds(s), s[0], generator)
 
     def log_prob_exactly(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
-        return self.log_prob(x, self._exact(s), s[0])
+        return self.log_prob(x, self.half_log_odds(s), s[0])
 
     def cross_entropy(self, s: Float[Tensor, "4 columns"], c: Columns, free: Tensor) -> Each:  # noqa: ARG002
         log_odds = 2 * c[0]
-        return functional.softplus(log_odds) - torch.sigmoid(2 * self._exact(s)[0]) * log_odds
+        return functional.softplus(log_odds) - torch.sigmoid(2 * self.half_log_odds(s)[0]) * log_odds
 
-    def _exact(self, s: Float[Tensor, "4 columns"]) -> Columns:
+    def half_log_odds(self, s: Float[Tensor, "4 columns"]) -> Columns:
+        """c of p(x | s), (1, columns)."""
         site, coupling = self.theory.site, self.theory.coupling
         gains = site.log_partition(coupling * (s + 1)) - site.log_partition(coupling * (s - 1))
         assert isinstance(site, SpinWeight)

@@ -11,7 +11,15 @@ from torch import Generator, Tensor, nn
 
 from latflow.densities.base import unlowered
 from latflow.densities.multilevel.conditionals import Conditional, conditional_of
-from latflow.densities.multilevel.geometry import SiteClass, beyond, classes, depth, neighbours, offsets
+from latflow.densities.multilevel.geometry import (
+    SiteClass,
+    beyond,
+    classes,
+    counterpart,
+    depth,
+    neighbours,
+    offsets,
+)
 from latflow.densities.multilevel.networks import WindowNetwork
 from latflow.fields import FieldKind
 from latflow.lattice import volume
@@ -169,7 +177,7 @@ class Multilevel(nn.Module):
         networks = new_networks(sides, self.conditional, self.width, Generator().manual_seed(0))
         # the coarsest first: what two levels have from one stays with the coarser, whose role is the same
         for one in classes(sides)[:-1]:
-            source = self._source(one, depth(sides), here)
+            source = counterpart(one, depth(sides), here, self.networks)
             if source is None:
                 networks[one.name].to(self.like)
                 continue
@@ -186,25 +194,9 @@ class Multilevel(nn.Module):
         """Take over weights from a smaller lattice, for what is not shared with it: the middle levels."""
         for one in self.classes[:-1]:
             own = self.networks[one.name]
-            source = other._source(one, depth(self.lattice), depth(other.lattice))
+            source = counterpart(one, depth(self.lattice), depth(other.lattice), other.networks)
             if source is not None and all(own is not theirs for theirs in other.networks.values()):
                 own.load_state_dict(other.networks[source].state_dict())
-
-    def _source(self, one: SiteClass, there: int, here: int) -> str | None:
-        """The name of the network here that a class of a lattice with so many levels begins with."""
-        if one.level == there:
-            return one.role if one.role in self.networks else None
-        nearest = [one.level]
-        if one.level >= there - 2:
-            nearest = [one.level + here - there]
-        elif one.level > here - 3:
-            nearest = [here - 2]
-        if one.level == 0:
-            nearest = [0]
-        else:
-            nearest += sorted(range(1, here), key=lambda level: abs(level - nearest[0]))
-        names = [f"{one.role}{level}" for level in nearest if level > 0 or one.level == 0]
-        return next((name for name in names if name in self.networks), None)
 
     def _coefficients(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """c of all sites, or some, of a class in all fields, (coefficients, sites · batch), and f."""

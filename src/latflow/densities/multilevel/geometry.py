@@ -13,7 +13,7 @@ sites of the odd checkerboard, which are no part of this: given the even ones th
 cannot be halved any more is the top lattice, whose sites come first, one by one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,13 +33,30 @@ _REACH = {"A": 4.3, "B": 3.2, "oe": 3.2, "eo": 2.3}
 two halves the four nearest of the first."""
 
 
-class SiteClass(NamedTuple):
-    """Sites that are drawn independently of each other, given those that are known.
+class Placed(NamedTuple):
+    """Sites that are drawn independently of each other.
 
     Attributes:
         level: of the sublattice to which they belong, 0 the finest.
         role: "Aa", "Ab", …, or "top0", "top1", … of the single sites of the top lattice.
         sites: their numbers in raster order of the whole lattice, (sites,).
+    """
+
+    level: int
+    role: str
+    sites: Int[Tensor, "sites"]
+
+    @property
+    def name(self) -> str:
+        """Of the class among all, such as "Ba1"; the sites of the top lattice keep their roles."""
+        return self.role if self.role.startswith(TOP) else f"{self.role}{self.level}"
+
+
+class SiteClass(NamedTuple):
+    """Sites that are drawn independently of each other, given those that are known.
+
+    Attributes:
+        level, role, sites: as of `Placed`.
         window: the numbers of the known sites around each, (known, sites); the number V, one beyond the
             last, where the torus is so small that a place of the window is not known.
         last: whether it is the last class of even sites, whose four neighbours have no other unknown site.
@@ -53,8 +70,8 @@ class SiteClass(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the class among all, such as "Ba1"; the sites of the top lattice keep their roles."""
-        return self.role if self.role.startswith(TOP) else f"{self.role}{self.level}"
+        """Of the class among all, as of `Placed`."""
+        return Placed(self.level, self.role, self.sites).name
 
 
 def depth(lattice: Sequence[int]) -> int:
@@ -117,35 +134,58 @@ def _is_known(role: str, y: int, x: int) -> bool:
 @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
 def classes(lattice: Lattice) -> tuple[SiteClass, ...]:
     """All classes of even sites, in the order in which they are drawn. Raises as `depth`."""
-    levels = depth(lattice)
-    spacing = 2**levels
-    top = [spacing * site for site in _grid(0, lattice[0] // spacing, 0, lattice[1] // spacing)]
     known = torch.zeros(volume(lattice) + 1, dtype=torch.bool)
     found = []
-    for number, site in enumerate(top):
-        one = _numbers(site[None], lattice)
-        before = _numbers(torch.stack(top[:number]), lattice) if number else one[:0]
-        found.append(SiteClass(levels, f"{TOP}{number}", one, before[:, None]))
-        known[one] = True
-    for level in reversed(range(levels)):
-        for role, places in _added(level, lattice):
-            sites = _numbers(places, lattice)
-            around = torch.tensor(offsets(role))[:, None] * 2**level + places
-            window = _numbers(around, lattice)
+    for level, role, sites in order(lattice):
+        if role.startswith(TOP):
+            window = torch.tensor([int(one.sites) for one in found], dtype=torch.int64)[:, None]
+        else:
+            places = torch.stack((sites // lattice[1], sites % lattice[1]), -1)
+            window = _numbers(torch.tensor(offsets(role))[:, None] * 2**level + places, lattice)
             window[~known[window]] = volume(lattice)
-            known[sites] = True
-            found.append(SiteClass(level, role, sites, window))
+        known[sites] = True
+        found.append(SiteClass(level, role, sites, window))
     return (*found[:-1], found[-1]._replace(last=True))
 
 
-def _added(level: int, lattice: Lattice) -> Iterator[tuple[str, Int[Tensor, "sites 2"]]]:
+def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
+    """All classes of even sites, in the order in which they are drawn.
+
+    Args:
+        lattice: side lengths.
+        quarters: whether each half of the colour A is split once more, in the colours of its own
+            checkerboard: Aa and Ab, then Ac and Ad.
+
+    Raises:
+        ValueError: as `depth`.
+    """
+    levels = depth(lattice)
+    spacing = 2**levels
+    top = spacing * _grid(0, lattice[0] // spacing, 0, lattice[1] // spacing)
+    for number, site in enumerate(top):
+        yield Placed(levels, f"{TOP}{number}", _numbers(site[None], lattice))
+    for level in reversed(range(levels)):
+        for role, places in _added(level, lattice, quarters=quarters):
+            yield Placed(level, role, _numbers(places, lattice))
+
+
+def _added(level: int, lattice: Lattice, *, quarters: bool) -> Iterator[tuple[str, Int[Tensor, "sites 2"]]]:
     """The classes that are not empty, and the coordinates of their sites."""
     spacing = 2**level
     rows, columns = (side // (2 * spacing) for side in lattice)
     cells = _grid(0, rows, 0, columns)
     y, x = (cells % 2).unbind(1)
     colour, halves = (y + x) % 2 == 1, {"a": y == 0, "b": y == 1}
-    kinds = [(f"A{half}", (1, 1), ~colour & chosen) for half, chosen in halves.items()]
+    parts = halves
+    if quarters:
+        second = cells.sum(1) // 2 % 2 == 1
+        parts = {
+            "a": halves["a"] & ~second,
+            "b": halves["a"] & second,
+            "c": halves["b"] & ~second,
+            "d": halves["b"] & second,
+        }
+    kinds = [(f"A{part}", (1, 1), ~colour & chosen) for part, chosen in parts.items()]
     if level:
         kinds += [(f"B{half}", (1, 1), colour & chosen) for half, chosen in halves.items()]
         kinds += [("oea", (1, 0), ~colour), ("oeb", (1, 0), colour)]
@@ -167,6 +207,33 @@ def _numbers(places: Int[Tensor, "*shape 2"], lattice: Lattice) -> Int[Tensor, "
     """The numbers of sites in raster order, from coordinates that may lie beyond the torus."""
     y, x = places.unbind(-1)
     return y % lattice[0] * lattice[1] + x % lattice[1]
+
+
+def counterpart(one: SiteClass | Placed, there: int, here: int, names: Container[str]) -> str | None:
+    """Which class of another lattice has the role of this one.
+
+    The finest levels, the two coarsest and the top lattice keep their roles; levels in between have that of
+    the one that is nearest.
+
+    Args:
+        one: the class.
+        there: how many levels its lattice has.
+        here: how many the other has.
+        names: of the classes of the other.
+    """
+    if one.level == there:
+        return one.role if one.role in names else None
+    nearest = [one.level]
+    if one.level >= there - 2:
+        nearest = [one.level + here - there]
+    elif one.level > here - 3:
+        nearest = [here - 2]
+    if one.level == 0:
+        nearest = [0]
+    else:
+        nearest += sorted(range(1, here), key=lambda level: abs(level - nearest[0]))
+    found = [f"{one.role}{level}" for level in nearest if level > 0 or one.level == 0]
+    return next((name for name in found if name in names), None)
 
 
 @lru_cache(maxsize=64)
