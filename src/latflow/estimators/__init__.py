@@ -15,6 +15,7 @@ from latflow.densities.recipe import constructed
 from latflow.estimators.base import Estimate, Estimator, Gather
 from latflow.estimators.labels import SoftLabels
 from latflow.estimators.path import ForwardPath, PathGradient, Reparametrization
+from latflow.estimators.ranges import SoftLabelsInRanges
 from latflow.estimators.score import Baseline, ForwardKL, ScoreFunction
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Reparametrization",
     "ScoreFunction",
     "SoftLabels",
+    "SoftLabelsInRanges",
     "estimator_of",
     "forward_kl",
     "forward_path",
@@ -38,6 +40,7 @@ __all__ = [
     "reparametrization",
     "score",
     "soft_labels",
+    "soft_labels_in_ranges",
 ]
 
 score = ScoreFunction("none")
@@ -64,6 +67,11 @@ def soft_labels(**options: Any) -> SoftLabels:
     return SoftLabels(**options)
 
 
+def soft_labels_in_ranges(**options: Any) -> SoftLabelsInRanges:
+    """The same for a density with ranges of couplings, with chains at several of these."""
+    return SoftLabelsInRanges(**options)
+
+
 def forward_kl(configurations: Tensor) -> ForwardKL:
     """The estimator of maximum likelihood on these configurations, (number, …): the only one with data."""
     return ForwardKL(configurations)
@@ -77,6 +85,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "path_gradient": path_gradient,
     "forward_path": forward_path,
     "soft_labels": SoftLabels(),
+    "soft_labels_in_ranges": SoftLabelsInRanges(),
 }
 """The estimators by the name that a configuration uses."""
 

@@ -8,14 +8,17 @@ from latflow.densities.multilevel.conditionals import (
 )
 from latflow.densities.multilevel.density import Multilevel
 from latflow.densities.multilevel.geometry import SiteClass, classes, depth
-from latflow.densities.multilevel.networks import WindowNetwork
+from latflow.densities.multilevel.networks import CoupledNetwork, WindowNetwork
 from latflow.densities.multilevel.presets import multilevel
+from latflow.densities.multilevel.spans import Span
 
 __all__ = [
     "Conditional",
+    "CoupledNetwork",
     "LineConditional",
     "Multilevel",
     "SiteClass",
+    "Span",
     "SpinConditional",
     "WindowNetwork",
     "classes",

@@ -1,17 +1,18 @@
 """The multilevel density by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Generator
 
 from latflow.densities.multilevel.conditionals import conditional_of
 from latflow.densities.multilevel.density import Multilevel, new_networks
 from latflow.densities.multilevel.geometry import depth
+from latflow.densities.multilevel.spans import Span
 from latflow.densities.recipe import recipe_of
 from latflow.lattice import checked_lattice
 from latflow.seeds import seeded
 from latflow.theories.base import Action
-from latflow.types import Count
+from latflow.types import Count, Whole
 
 
 def multilevel(
@@ -20,6 +21,8 @@ def multilevel(
     action: Action,
     width: Count = 32,
     nodes: Count | None = None,
+    ranges: Mapping[str, Sequence[float]] | None = None,
+    degree: Whole = 3,
     generator: Generator | None = None,
 ) -> Multilevel:
     """A field drawn from the coarsest scale to the finest, each site from a window of known sites around it.
@@ -28,16 +31,24 @@ def multilevel(
     everywhere, as `Action.nearest_neighbours` says: their odd sites are integrated out exactly, and the last
     of the even ones have their exact density too. Train it with the estimator `soft_labels`.
 
+    With `ranges` one density serves all couplings in them: every number of the networks is a polynomial of
+    the couplings. As it is, it is the density for those of the action; `at` makes it that for others. Train
+    it with `soft_labels_in_ranges`.
+
     Args:
         lattice: two sides that halve until few sites are left, such as powers of 2.
         action: has `nearest_neighbours`.
         width: of the networks.
         nodes: of the grid on which densities of real numbers are normalised; None for as many as resolve
             the theory.
+        ranges: by the names of couplings of the action, the lowest and the highest for which the density is;
+            None for those of the action alone.
+        degree: of the polynomials, where there are ranges.
         generator: draws the initial weights; a new one with seed 0 if None.
 
     Raises:
-        ValueError: for another theory, and a lattice that does not halve often enough.
+        ValueError: for another theory, a lattice that does not halve often enough, and ranges that do not
+            hold the couplings of the action.
 
     >>> from latflow.theories import HoppingPhi4
     >>> import torch
@@ -57,5 +68,6 @@ def multilevel(
         )
     if width < 1:
         raise ValueError(f"expected a positive width, got {width}")
-    networks = new_networks(sides, conditional_of(theory, nodes), width, seeded(generator))
-    return Multilevel(sides, theory, action.kind, networks, nodes, recipe)
+    span = None if ranges is None else Span(action, ranges, degree)
+    networks = new_networks(sides, conditional_of(theory, nodes), width, seeded(generator), span)
+    return Multilevel(sides, theory, action.kind, networks, nodes, recipe, span)
