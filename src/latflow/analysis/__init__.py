@@ -4,6 +4,7 @@ from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, d
 from latflow.analysis.chains import acceptance, longest_rejection_run, thermalisation_time
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
 from latflow.analysis.information import mutual_information, part_entropy
+from latflow.analysis.pooling import Average, crossing, pooled
 from latflow.analysis.summary import Sample, summary
 from latflow.analysis.theta import AtTheta, at_theta
 from latflow.analysis.topology import charge_displacement, tunnelling_rate
@@ -24,12 +25,14 @@ from latflow.measurement import Measurement
 __all__ = [
     "AtTheta",
     "Autocorrelation",
+    "Average",
     "Measurement",
     "Sample",
     "acceptance",
     "at_theta",
     "autocorrelation",
     "charge_displacement",
+    "crossing",
     "derive",
     "derive_vector",
     "effective_masses",
@@ -44,6 +47,7 @@ __all__ = [
     "mutual_information",
     "pareto_tail_index",
     "part_entropy",
+    "pooled",
     "reweighted_share",
     "scaled_weight",
     "summary",

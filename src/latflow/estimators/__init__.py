@@ -16,6 +16,7 @@ from latflow.estimators.base import Estimate, Estimator, Gather
 from latflow.estimators.counting import Counting
 from latflow.estimators.labels import SoftLabels
 from latflow.estimators.path import ForwardPath, PathGradient, Reparametrization
+from latflow.estimators.ranges import SoftLabelsInRanges
 from latflow.estimators.score import Baseline, ForwardKL, ScoreFunction
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ScoreFunction",
     "SoftLabels",
     "counting",
+    "SoftLabelsInRanges",
     "estimator_of",
     "forward_kl",
     "forward_path",
@@ -41,6 +43,7 @@ __all__ = [
     "reparametrization",
     "score",
     "soft_labels",
+    "soft_labels_in_ranges",
 ]
 
 score = ScoreFunction("none")
@@ -72,6 +75,11 @@ def counting(**options: Any) -> Counting:
     return Counting(**options)
 
 
+def soft_labels_in_ranges(**options: Any) -> SoftLabelsInRanges:
+    """The same for a density with ranges of couplings, with chains at several of these."""
+    return SoftLabelsInRanges(**options)
+
+
 def forward_kl(configurations: Tensor) -> ForwardKL:
     """The estimator of maximum likelihood on these configurations, (number, …): the only one with data."""
     return ForwardKL(configurations)
@@ -86,6 +94,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "forward_path": forward_path,
     "soft_labels": SoftLabels(),
     "counting": Counting(),
+    "soft_labels_in_ranges": SoftLabelsInRanges(),
 }
 """The estimators by the name that a configuration uses."""
 

@@ -222,6 +222,34 @@ class Action(ABC):
             raise ValueError(f"expected a theory with `on_lattice`, got {type(self).__name__}")
         return dataclasses.replace(self, lattice=tuple(lattice))  # pyright: ignore[reportArgumentType]
 
+    @property
+    def coupling_constants(self) -> dict[str, float]:
+        """The real numbers of the action by name, all of which `at` can change: β, m², λ and their like.
+
+        Of a dataclass they are its arguments of type float.
+        """
+        own = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        real = [one.name for one in own if one.init and one.type in (float, "float")]
+        return {name: float(getattr(self, name)) for name in real}
+
+    def at(self, **constants: float) -> "Action":
+        """The same theory with other coupling constants; a dataclass needs no method of its own.
+
+        Raises:
+            ValueError: for a name that is none of `coupling_constants`.
+
+        >>> import latflow as lf
+        >>> lf.actions.HoppingPhi4((8, 8), beta=0.6, lam=0.5).at(beta=0.62).beta
+        0.62
+        """
+        known = self.coupling_constants
+        if unknown := [name for name in constants if name not in known]:
+            raise ValueError(
+                f"expected coupling constants of {self.words.name} out of {', '.join(known) or 'none'}, got "
+                f"{', '.join(unknown)}"
+            )
+        return dataclasses.replace(self, **constants)  # pyright: ignore[reportArgumentType]
+
     def check(self, x: Tensor) -> None:
         """Refuse a batch of fields of another shape.
 

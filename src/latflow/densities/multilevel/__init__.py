@@ -9,15 +9,18 @@ from latflow.densities.multilevel.conditionals import (
 from latflow.densities.multilevel.counted import CountedMultilevel
 from latflow.densities.multilevel.density import Multilevel
 from latflow.densities.multilevel.geometry import SiteClass, classes, depth
-from latflow.densities.multilevel.networks import WindowNetwork
+from latflow.densities.multilevel.networks import CoupledNetwork, WindowNetwork
 from latflow.densities.multilevel.presets import multilevel
+from latflow.densities.multilevel.spans import Span
 
 __all__ = [
     "Conditional",
     "CountedMultilevel",
+    "CoupledNetwork",
     "LineConditional",
     "Multilevel",
     "SiteClass",
+    "Span",
     "SpinConditional",
     "WindowNetwork",
     "classes",

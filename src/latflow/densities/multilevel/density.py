@@ -1,7 +1,7 @@
 """The multilevel density: fields drawn class by class, from the coarsest sites to the finest."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,8 @@ from latflow.densities.multilevel.geometry import (
     neighbours,
     offsets,
 )
-from latflow.densities.multilevel.networks import WindowNetwork
+from latflow.densities.multilevel.networks import CoupledNetwork, Network, WindowNetwork
+from latflow.densities.multilevel.spans import Span
 from latflow.fields import FieldKind
 from latflow.lattice import volume
 from latflow.theories.sites import NearestNeighbours
@@ -51,6 +52,8 @@ class Multilevel(nn.Module):
         networks: by the names of classes, for all but the last class.
         nodes: of the grid of real numbers; None for as many as resolve the theory.
         recipe: the configuration from which a named preset built the density.
+        span: the couplings between which the theory can be moved by `at`; None where it has those that it
+            has. The networks are then made for such a span.
 
     Raises:
         ValueError: for a lattice that does not halve often enough.
@@ -63,13 +66,15 @@ class Multilevel(nn.Module):
         lattice: Sequence[int],
         theory: NearestNeighbours,
         kind: FieldKind,
-        networks: dict[str, WindowNetwork],
+        networks: Mapping[str, Network],
         nodes: int | None = None,
         recipe: dict[str, Any] | None = None,
+        span: Span | None = None,
     ) -> None:
         super().__init__()
         self.lattice: Lattice = tuple(lattice)
         self.theory, self.kind, self.nodes, self.recipe = theory, kind, nodes, recipe
+        self.span = span
         self.symmetries = ("z2",) if theory.site.even else ()
         self.conditional: Conditional = conditional_of(theory, nodes)
         self.classes = classes(self.lattice)
@@ -174,7 +179,8 @@ class Multilevel(nn.Module):
         """
         sides = tuple(lattice)
         here, shared = depth(self.lattice), set()
-        networks = new_networks(sides, self.conditional, self.width, Generator().manual_seed(0))
+        span = None if self.span is None else self.span.on_lattice(sides)
+        networks = new_networks(sides, self.conditional, self.width, Generator().manual_seed(0), span)
         # the coarsest first: what two levels have from one stays with the coarser, whose role is the same
         for one in classes(sides)[:-1]:
             source = counterpart(one, depth(sides), here, self.networks)
@@ -182,13 +188,35 @@ class Multilevel(nn.Module):
                 networks[one.name].to(self.like)
                 continue
             network = self.networks[source]
-            assert isinstance(network, WindowNetwork)
+            assert isinstance(network, Network)
             networks[one.name] = copy.deepcopy(network) if source in shared else network
             shared.add(source)
         theory = replace(self.theory, lattice=sides)
         recipe = None if self.recipe is None else self.recipe | {"lattice": list(sides)}
-        made = Multilevel(sides, theory, self.kind, networks, self.nodes, recipe)
+        made = Multilevel(sides, theory, self.kind, networks, self.nodes, recipe, span)
         return made.to(self.like)
+
+    def at(self, **couplings: float) -> "Multilevel":
+        """The density for other couplings of the theory, within the ranges for which it was built.
+
+        All that is exact is that of the theory there; the weights of the networks are shared.
+
+        Raises:
+            ValueError: for a coupling without range or outside it, and of a density for one theory alone.
+        """
+        if self.span is None:
+            raise ValueError(f"expected a density built with ranges of {', '.join(couplings)}, got none")
+        span = self.span.at(**couplings)
+        networks: dict[str, Network] = {}
+        for name, network in self.networks.items():
+            assert isinstance(network, Network)
+            networks[name] = CoupledNetwork(network, span.terms)
+        made = Multilevel(self.lattice, span.theory, self.kind, networks, self.nodes, self.recipe, span)
+        return made.to(self.like)
+
+    def knots(self, number: int) -> list[dict[str, float]]:
+        """So many values of the couplings, spread over their ranges, see `Span.knots`; of one theory none."""
+        return [] if self.span is None else self.span.knots(number)
 
     def inherit(self, other: "Multilevel") -> None:
         """Take over weights from a smaller lattice, for what is not shared with it: the middle levels."""
@@ -201,7 +229,7 @@ class Multilevel(nn.Module):
     def _coefficients(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """c of all sites, or some, of a class in all fields, (coefficients, sites · batch), and f."""
         network, window = self.networks[one.name], self._table("window", one)
-        assert isinstance(network, WindowNetwork)
+        assert isinstance(network, Network)
         window = window if some is None else window[:, some]
         seen = rows[window].flatten(1) / self.conditional.unit
         return network(seen).to(rows.dtype), network.free
@@ -235,24 +263,22 @@ _COLUMNS = 8192
 
 
 def new_networks(
-    lattice: Lattice, conditional: Conditional, width: int, generator: Generator
-) -> dict[str, WindowNetwork]:
-    """A network with initial weights for every class but the last."""
+    lattice: Lattice, conditional: Conditional, width: int, generator: Generator, span: Span | None = None
+) -> dict[str, Network]:
+    """A network with initial weights for every class but the last; at first they are the same in a span."""
 
-    def named() -> Iterator[tuple[str, WindowNetwork]]:
+    def named() -> Iterator[tuple[str, Network]]:
         for one in classes(lattice)[:-1]:
             known = len(offsets(one.role)) if one.level < depth(lattice) else len(one.window)
-            yield (
-                one.name,
-                WindowNetwork(
-                    known,
-                    conditional.odd,
-                    conditional.even,
-                    conditional.free,
-                    width,
-                    z2=conditional.theory.site.even,
-                    generator=generator,
-                ),
+            network = WindowNetwork(
+                known,
+                conditional.odd,
+                conditional.even,
+                conditional.free,
+                width,
+                z2=conditional.theory.site.even,
+                generator=generator,
             )
+            yield one.name, network if span is None else CoupledNetwork(network, span.terms)
 
     return dict(named())

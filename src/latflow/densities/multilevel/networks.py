@@ -1,6 +1,10 @@
 """Networks that turn the known sites around a site into coefficients of its density."""
 
 import math
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -51,18 +55,97 @@ class WindowNetwork(nn.Module):
         self.linear, self.bias = constant(0.0, odd, seen), constant(0.0, even, 1)
         self.free = constant(0.0, free)
 
+    @property
+    def weights(self) -> "Weights":
+        """All numbers of the network."""
+        return Weights(*(getattr(self, name) for name in Weights._fields))
+
     def forward(self, window: Float[Tensor, "known columns"]) -> Float[Tensor, "coefficients columns"]:
         """The odd coefficients, then the even ones."""
-        if not self.z2:
-            window = torch.cat((window, window.new_ones(1, window.shape[1])))
-        squared = (self.first_even @ window).square()
-        o, e = _bounded(self.first_odd @ window), squared / (1 + squared)
-        o = _bounded(self.second_odd @ o) * torch.addmm(self.gate_bias, self.gate, e)
-        e = functional.silu(torch.addmm(self.even_bias, self.second_even, e))
-        if not self.z2:
-            o = e = torch.cat((o, e))
-        odd = torch.addmm(self.to_odd @ o, self.linear, window)
-        return torch.cat((odd, torch.addmm(self.bias, self.to_even, e)))
+        return coefficients(self.weights, window, z2=self.z2)
+
+
+class CoupledNetwork(nn.Module):
+    """A network for a range of couplings: each of its numbers is a polynomial of their position t.
+
+        W(t) = Σ_k P_k(t) W_k
+
+    At one t it is a `WindowNetwork`, with its symmetry and at its cost.
+
+    Args:
+        network: its numbers are W_0, with P_0 = 1, and the other W_k are 0; one for a range hands over its
+            own W_k, which both then share.
+        terms: P_k(t).
+    """
+
+    def __init__(self, network: "Network", terms: Sequence[float]) -> None:
+        super().__init__()
+        self.window, self.width, self.z2 = network.window, network.width, network.z2
+        self.odd, self.even = network.odd, network.even
+        if isinstance(network, CoupledNetwork):
+            self.shapes, self.numbers = network.shapes, network.numbers
+        else:
+            self.shapes = [one.shape for one in network.weights]
+            first = torch.cat([one.detach().flatten() for one in network.weights])
+            zeros = first.new_zeros(len(terms) - 1, len(first))
+            self.numbers = nn.Parameter(torch.cat((first[None], zeros)))
+        self.terms = tuple(terms)
+
+    @property
+    def weights(self) -> "Weights":
+        """W(t)."""
+        parts = self._at(self.numbers).split([shape.numel() for shape in self.shapes])
+        return Weights(*(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)))
+
+    @property
+    def free(self) -> Tensor:
+        """The numbers that are the same for all windows."""
+        return self._at(self.numbers[:, self.numbers.shape[1] - self.shapes[-1].numel() :])
+
+    def _at(self, numbers: Float[Tensor, "terms some"]) -> Float[Tensor, "some"]:
+        """Σ_k P_k(t) W_k, by sums, which stay in their precision where products of matrices are lowered."""
+        return reduce(add, (term * w for term, w in zip(self.terms, numbers, strict=True)))
+
+    def forward(self, window: Float[Tensor, "known columns"]) -> Float[Tensor, "coefficients columns"]:
+        """The odd coefficients, then the even ones."""
+        return coefficients(self.weights, window, z2=self.z2)
+
+
+Network = WindowNetwork | CoupledNetwork
+"""Either of them."""
+
+
+class Weights(NamedTuple):
+    """The numbers of a network: W₁, W₁′, W₂, W₂′, W₂″, b″, b′, W₃, W₃′, U, b of `WindowNetwork`, and f."""
+
+    first_odd: Tensor
+    first_even: Tensor
+    second_odd: Tensor
+    second_even: Tensor
+    gate: Tensor
+    gate_bias: Tensor
+    even_bias: Tensor
+    to_odd: Tensor
+    to_even: Tensor
+    linear: Tensor
+    bias: Tensor
+    free: Tensor
+
+
+def coefficients(
+    weights: Weights, window: Float[Tensor, "known columns"], *, z2: bool
+) -> Float[Tensor, "coefficients columns"]:
+    """The odd coefficients of each window, then the even ones, by the formulas of `WindowNetwork`."""
+    if not z2:
+        window = torch.cat((window, window.new_ones(1, window.shape[1])))
+    squared = (weights.first_even @ window).square()
+    o, e = _bounded(weights.first_odd @ window), squared / (1 + squared)
+    o = _bounded(weights.second_odd @ o) * torch.addmm(weights.gate_bias, weights.gate, e)
+    e = functional.silu(torch.addmm(weights.even_bias, weights.second_even, e))
+    if not z2:
+        o = e = torch.cat((o, e))
+    odd = torch.addmm(weights.to_odd @ o, weights.linear, window)
+    return torch.cat((odd, torch.addmm(weights.bias, weights.to_even, e)))
 
 
 def _bounded(a: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The multilevel density by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Generator
@@ -9,11 +9,12 @@ from latflow.densities.multilevel.conditionals import conditional_of
 from latflow.densities.multilevel.counted import CountedMultilevel
 from latflow.densities.multilevel.density import Multilevel, new_networks
 from latflow.densities.multilevel.geometry import depth
+from latflow.densities.multilevel.spans import Span
 from latflow.densities.recipe import recipe_of
 from latflow.lattice import checked_lattice
 from latflow.seeds import seeded
 from latflow.theories.base import Action
-from latflow.types import Count
+from latflow.types import Count, Whole
 
 
 def multilevel(
@@ -23,6 +24,8 @@ def multilevel(
     conditional: Literal["networks", "tables"] = "networks",
     width: Count | None = None,
     nodes: Count | None = None,
+    ranges: Mapping[str, Sequence[float]] | None = None,
+    degree: Whole = 3,
     generator: Generator | None = None,
 ) -> Multilevel | CountedMultilevel:
     """A field drawn from the coarsest scale to the finest, each site from a window of known sites around it.
@@ -34,6 +37,10 @@ def multilevel(
     What a site is like in its window a network says, to be trained with the estimator `soft_labels`, or for
     spins a table, to be made with the estimator `counting`: without gradients, in far less time, and better.
 
+    With `ranges` one density serves all couplings in them: every number of the networks is a polynomial of
+    the couplings. As it is, it is the density for those of the action; `at` makes it that for others. Train
+    it with `soft_labels_in_ranges`.
+
     Args:
         lattice: two sides that halve until few sites are left, such as powers of 2.
         action: has `nearest_neighbours`.
@@ -41,11 +48,14 @@ def multilevel(
         width: of the networks; None for 32.
         nodes: of the grid on which densities of real numbers are normalised; None for as many as resolve
             the theory.
+        ranges: by the names of couplings of the action, the lowest and the highest for which the density is;
+            None for those of the action alone.
+        degree: of the polynomials, where there are ranges.
         generator: draws the initial weights; a new one with seed 0 if None.
 
     Raises:
-        ValueError: for another theory, and a lattice that does not halve often enough; for tables of real
-            numbers, and with settings of networks.
+        ValueError: for another theory, a lattice that does not halve often enough, and ranges that do not
+            hold the couplings of the action; for tables of real numbers, and with settings of networks.
 
     >>> from latflow.theories import HoppingPhi4
     >>> import torch
@@ -66,10 +76,12 @@ def multilevel(
     if conditional not in ("networks", "tables"):
         raise ValueError(f"expected conditional 'networks' or 'tables', got {conditional!r}")
     if conditional == "tables":
-        if width is not None or nodes is not None:
-            raise ValueError(f"expected neither width nor nodes beside tables, got {width=} and {nodes=}")
+        given = {"width": width, "nodes": nodes, "ranges": ranges}
+        if any(one is not None for one in given.values()):
+            raise ValueError(f"expected neither width nor nodes nor ranges beside tables, got {given}")
         return CountedMultilevel(sides, theory, recipe=recipe)
     if width is not None and width < 1:
         raise ValueError(f"expected a positive width, got {width}")
-    networks = new_networks(sides, conditional_of(theory, nodes), width or 32, seeded(generator))
-    return Multilevel(sides, theory, action.kind, networks, nodes, recipe)
+    span = None if ranges is None else Span(action, ranges, degree)
+    networks = new_networks(sides, conditional_of(theory, nodes), width or 32, seeded(generator), span)
+    return Multilevel(sides, theory, action.kind, networks, nodes, recipe, span)
