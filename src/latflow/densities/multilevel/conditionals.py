@@ -117,7 +117,7 @@ class LineConditional(Conditional):
         self._tables = _Tables(theory, self.grid)
 
     def _at(self, x: Each, c: Columns, free: Tensor) -> Each:
-        """By T_2k(u) = T_k(v), v = T_2(u), T_3 = u (2v − 1) and T_5 = u (4v² − 2v − 1), and Clenshaw's sum."""
+        """T_2k(u) = T_k(v), v = T_2(u), T_3 = u (2v − 1) and T_5 = u (4v² − 2v − 1), with Clenshaw's sum."""
         u = torch.tanh(2 / self.grid.cut * x)
         v = 2 * u * u - 1
         before, last = torch.zeros_like(v), free[-1].expand_as(v)
