@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latflow import exact, observables, wilson
+from latflow.densities.flows import SectorLinks
 from latflow.errors import ConvergenceError
 from latflow.samplers import HMC, constant_flux, run
 from latflow.theories import Schwinger, U1Gauge, WilsonFermions, gauge_transformed
@@ -361,3 +362,35 @@ def test_an_iteration_that_does_not_converge():
 def test_one_source_has_no_error():
     with pytest.raises(ValueError, match="at least 2 sources, got 1"):
         wilson.stochastic_condensate(random_links((4, 4)), KAPPA, sources=1, generator=torch.Generator())
+
+
+def test_what_a_run_records_of_single_precision_links_is_right_in_double_precision():
+    """Close to a zero of det D a block of the elimination leaves no digits of four to a condensate."""
+    links = SectorLinks((8, 8), 2.5).double().sample(100, torch.Generator().manual_seed(3))
+
+    def turned(angle: Tensor) -> Tensor:
+        other = links.clone()
+        other[:, 0, -1] += angle[:, None]
+        return other
+
+    def sign(angle: Tensor) -> Tensor:
+        return wilson.log_abs_det(turned(angle), KAPPA)[1]
+
+    steps = torch.linspace(0, 2 * math.pi, 33, dtype=torch.float64)
+    signs = torch.stack([sign(step.expand(100)) for step in steps])
+    changes = signs[1:] != signs[:-1]
+    first = changes.int().argmax(0)
+    low, high = steps[first], steps[first + 1]
+    for _ in range(10):
+        middle = (low + high) / 2
+        same = sign(middle) == sign(low)
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    near = torch.cat([turned(high + off)[changes.any(0)].float() for off in (0.1, 0.03, 0.01)])
+    assert len(near) > 15
+    recorded = {one.name: one for one in Schwinger((8, 8), 2.5, KAPPA).observables}["condensate"]
+    assert recorded.function is not None
+    values = recorded.function(near)["condensate"]
+    expected = wilson.determinant_and_condensate(near.double(), KAPPA).condensate
+    assert values.dtype == torch.float32
+    assert expected.abs().max() > 100
+    torch.testing.assert_close(values, expected.float(), rtol=1e-6, atol=1e-6)

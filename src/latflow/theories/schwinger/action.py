@@ -193,10 +193,12 @@ class WilsonFermions(LinkTheory):
         return "sign " + " ".join(f"det D({kappa:g})".replace("-", "−") for kappa in self._signs)
 
     def _from_elimination(self, links: Links) -> dict[str, Tensor]:
-        found = {kappa: determinant_and_condensate(links, kappa, self.boundary) for kappa in self.shares}
+        # in single precision a nearly singular block costs a condensate all its digits, once in 10⁴ fields
+        exact = links.double()
+        found = {kappa: determinant_and_condensate(exact, kappa, self.boundary) for kappa in self.shares}
         sign = torch.stack([found[kappa].sign for kappa in self._signs]).prod(0)
         condensates = {f"condensate{self._suffix(i)}": one.condensate for i, one in enumerate(found.values())}
-        return {**condensates, "sign": sign}
+        return {name: series.to(links.dtype) for name, series in {**condensates, "sign": sign}.items()}
 
     def _mesons(self) -> Iterator[Observable]:
         """The singlet, and the pion of each pair of κ: of two flavours, though there may be but one."""
@@ -223,14 +225,12 @@ class WilsonFermions(LinkTheory):
         return {self._suffix(*sorted({i, j})): (kappas[i], kappas[j]) for i, j in places}
 
     def _correlators(self, links: Links) -> dict[str, Tensor]:
-        pairs = self._pairs()
-        found = pion_correlators(links, list(pairs.values()), self.boundary)
+        pairs, exact = self._pairs(), links.double()
+        found = pion_correlators(exact, list(pairs.values()), self.boundary)
         equal = {one: pion for (one, other), pion in zip(pairs.values(), found, strict=True) if one == other}
-        singlet = singlet_of(links, equal, self.shares, self.boundary)
-        return {
-            **{f"pion{suffix}": pion for suffix, pion in zip(pairs, found, strict=True)},
-            "singlet": singlet,
-        }
+        singlet = singlet_of(exact, equal, self.shares, self.boundary)
+        pions = {f"pion{suffix}": pion for suffix, pion in zip(pairs, found, strict=True)}
+        return {name: series.to(links.dtype) for name, series in {**pions, "singlet": singlet}.items()}
 
 
 @dataclass(frozen=True, init=False)
