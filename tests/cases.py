@@ -32,10 +32,8 @@ from latflow.densities.flows import (
 )
 from latflow.estimators import ESTIMATORS
 
-GENERAL_ESTIMATORS = {
-    name: one for name, one in ESTIMATORS.items() if name not in ("soft_labels", "counting")
-}
-"""Those that take any density; the others ask for single sites."""
+GENERAL_ESTIMATORS = {name: one for name, one in ESTIMATORS.items() if not one.stateful}
+"""Those that take any density; what keeps chains of its own asks for single sites."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
