@@ -174,12 +174,14 @@ class Study:
         return self.bench.part(f"clusters {side}, {number}", sampled)
 
     def _new(self, side: int) -> Multilevel:
-        return multilevel(
+        density = multilevel(
             (side, side),
             action=self.theory(side),
             ranges={"beta": self.settings.ends},
             generator=self.bench.generator("weights"),
         )
+        assert isinstance(density, Multilevel)
+        return density
 
     def _model(self, side: int) -> Multilevel:
         """The trained one."""
