@@ -109,7 +109,7 @@ def test_densities_of_a_real_number_integrate_to_one(action):
 
 def test_the_mean_weight_is_the_partition_function_of_the_free_field():
     """⟨w⟩ = Z, of the closed form, by draws of a density with perturbed weights."""
-    q = density(FREE, size=0.03).float()
+    q = density(FREE, size=0.015).float()
     log_w = draws(q, 40_000, FREE, seeded(3)).log_weight
     w = torch.exp(log_w - FREE.known()["log_z"].value)
     error = w.std().item() / math.sqrt(len(w))
@@ -178,6 +178,15 @@ def test_real_numbers_are_drawn_from_their_densities():
         kolmogorov(x.double(), conditional.log_prob_exactly(fine, s[:, :1].expand(-1, 8001).double())) > 1e-3
     )
     torch.testing.assert_close(log_q, conditional.log_prob_exactly(x, s), atol=1e-5, rtol=0)
+
+
+def test_a_density_between_the_nodes_is_that_at_the_nodes():
+    conditional = LineConditional(PHI4.nearest_neighbours())
+    x, generator = conditional.grid.x, seeded(1)
+    c = torch.randn(6, len(x), generator=generator, dtype=torch.float64)
+    free = torch.randn(8, generator=generator, dtype=torch.float64)
+    at_nodes = conditional._at_nodes(c, free).diagonal()
+    torch.testing.assert_close(conditional._at(x, c, free), at_nodes, rtol=0, atol=1e-10)
 
 
 # --- what is exact --------------------------------------------------------------------------------

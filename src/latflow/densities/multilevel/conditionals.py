@@ -117,15 +117,16 @@ class LineConditional(Conditional):
         self._tables = _Tables(theory, self.grid)
 
     def _at(self, x: Each, c: Columns, free: Tensor) -> Each:
-        """T_2k(u) = T_k(v), v = T_2(u), T_3 = u (2v − 1) and T_5 = u (4v² − 2v − 1), with Clenshaw's sum."""
+        """By Clenshaw's sum: v = T_2(u), T_2k(u) = T_k(v), T_3 = u (2v − 1), T_5 = u (4v² − 2v − 1)."""
         u = torch.tanh(2 / self.grid.cut * x)
-        v = 2 * u * u - 1
-        before, last = torch.zeros_like(v), free[-1].expand_as(v)
-        for k in reversed(range(len(free) - 1)):
-            coefficient = free[k] + c[3 + k] if k < 3 else free[k]
-            before, last = last, coefficient + 2 * v * last - before
-        even = v * last - before
-        odd = c[0] * (x / self.grid.cut) + u * (c[1] * (2 * v - 1) + c[2] * (4 * v * v - 2 * v - 1))
+        twice = 4 * u * u - 2  # 2v
+        before, last = torch.zeros_like(u), free[-1].expand_as(u)
+        for k, common in reversed(list(enumerate(free[:-1].unbind()))):
+            step = torch.addcmul(common - before, twice, last)
+            before, last = last, step + c[3 + k] if k < 3 else step
+        even = torch.addcmul(-before, twice, last, value=0.5)
+        fifth = torch.addcmul(-1 - twice, twice, twice)
+        odd = c[0] * (x / self.grid.cut) + u * torch.addcmul(c[1] * (twice - 1), c[2], fifth)
         return 3 * (odd + even) - self.site.potential(x)
 
     def _at_nodes(self, c: Columns, free: Tensor) -> Columns:

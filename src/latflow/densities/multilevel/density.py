@@ -255,10 +255,10 @@ class Multilevel(nn.Module):
         return self.get_buffer(name)
 
 
-_AT_ONCE = 262_144
+_AT_ONCE = 1_048_576
 """Sites that are drawn together, so that even classes of few sites are many columns."""
 
-_COLUMNS = 8192
+_COLUMNS = 16_384
 """Sites of one class that are drawn at once: what belongs to them stays near the processor."""
 
 
