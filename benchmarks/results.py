@@ -33,6 +33,7 @@ BENCHMARKS = (
     "spin_chains",
     "hmc",
     "schwinger_hmc",
+    "multilevel",
 )
 HEAD = "# Results\n\nWritten by `make bench`. What is measured, and what it taught: [README.md](README.md).\n"
 

@@ -15,20 +15,15 @@ way to move the chains too.
 """
 
 import argparse
-import statistics
-import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from latflow.analysis import measure
+from chains import begun, cells, histories, measured
 from latflow.densities.files import load_density
-from latflow.errors import UnreliableErrorWarning
-from latflow.measurement import Measurement
 from latflow.observables import polyakov_loop, topological_charge
 from latflow.samplers import (
     Cycle,
@@ -44,8 +39,6 @@ from latflow.wilson import determinant_and_condensate
 from measure import print_table
 
 SLOW = ("condensate", "charge", "sign", "Polyakov")
-BLOCK = 20
-"""Steps between one way and the next."""
 
 
 def ways(
@@ -77,60 +70,11 @@ def recorded(links: Tensor, kappa: float) -> dict[str, Tensor]:
     return dict(zip(SLOW, values, strict=True))
 
 
-def begun(sampler: Sampler[Any, Any], start: Tensor, steps: int, generator: Generator) -> tuple[Any, Any]:
-    """The tuned sampler, and its chains after some steps."""
-    sampler, state = sampler.adapt(sampler.init(start), generator, 0)
-    return sampler, thermalise(sampler, state, steps, generator)
-
-
-def histories(
-    chains: Mapping[Any, tuple[Any, Any]], steps: int, kappa: float, generator: Generator
-) -> dict[Any, tuple[float, np.ndarray]]:
-    """Of each way the median seconds of a step, and the record (observable, step, chain).
-
-    Blocks of steps of all ways are interleaved; what a model proposes in a block is drawn at once.
-    """
-    states = {key: state for key, (_, state) in chains.items()}
-    taken: dict[Any, list[float]] = {key: [] for key in chains}
-    record: dict[Any, list[Tensor]] = {key: [] for key in chains}
-    for _ in range(steps // BLOCK):
-        for key, (sampler, _) in chains.items():
-            observed = 0.0
-
-            def observe(links: Tensor) -> dict[str, Tensor]:
-                nonlocal observed
-                begin = time.thread_time()
-                values = recorded(links, kappa)
-                observed += time.thread_time() - begin
-                return values
-
-            begin = time.thread_time()
-            states[key], block = sampler.advance(states[key], BLOCK, observe, generator)
-            taken[key].append((time.thread_time() - begin - observed) / BLOCK)
-            record[key].append(torch.stack([block.series[name] for name in SLOW]))
-    return {key: (statistics.median(taken[key]), torch.cat(record[key], 1).numpy()) for key in chains}
-
-
 def forces(sampler: Sampler[Any, Any]) -> str:
     """Evaluations of the fermions' force in a trajectory."""
     if isinstance(sampler, IndependenceMetropolis):
         return "–"
     return str((sampler.kernels[0] if isinstance(sampler, Cycle) else sampler).force_evaluations)
-
-
-def measured(series: np.ndarray) -> Measurement:
-    """The average, whose τ may be longer than its warning says."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnreliableErrorWarning)
-        return measure(series)
-
-
-def cells(found: Measurement, factor: float) -> str:
-    """τ times a factor, with its error."""
-    if found.tau_int is None or not found.tau_int_error or not np.isfinite(found.error):
-        return "–"
-    short = "> " if found.warning else ""
-    return short + str(Measurement(factor * found.tau_int, factor * found.tau_int_error))
 
 
 def rows(options: argparse.Namespace) -> list[list[str]]:
@@ -151,9 +95,8 @@ def rows(options: argparse.Namespace) -> list[list[str]]:
         if not options.only or name in options.only
     }
     found = []
-    for (name, length), (seconds, series) in histories(
-        chains, options.steps, options.kappa, generator
-    ).items():
+    observe = partial(recorded, kappa=options.kappa)
+    for (name, length), (seconds, series) in histories(chains, options.steps, observe, generator).items():
         each = 1000 * seconds / options.chains
         observed = [measured(one) for one in series]
         line = [name, f"{length:g}", forces(chains[name, length][0]), f"{each:.3g}"]
