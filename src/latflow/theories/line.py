@@ -179,7 +179,8 @@ class Grid:
         rows = first + torch.arange(self._stretch, device=p.device)[:, None]
         flat = p.view(-1)
         # beyond the last node of a short stretch nothing is found
-        inside = flat[rows.clamp_(max=last).mul_(columns).add_(column)].double()
+        places = rows.clamp_(max=last).mul_(columns).add_(column)
+        inside = flat.index_select(0, places.view(-1)).view_as(places).double()
         inside[0] -= torch.where(first == 0, inside[0] / 2, 0)
         for before, row in itertools.pairwise(inside.unbind()):
             row += before
@@ -187,7 +188,7 @@ class Grid:
         shift = _triangular(both[1]).to(p.dtype)
         shift = torch.where(node == 0, shift.abs(), torch.where(node == last, -shift.abs(), shift))
         beside = (node + torch.where(shift < 0, -1, 1)).clamp_(max=last)
-        here, there = flat[node * columns + column], flat[beside * columns + column]
+        here, there = (flat.index_select(0, at * columns + column) for at in (node, beside))
         interpolant = torch.lerp(here, there, shift.abs()).clamp_(min=torch.finfo(p.dtype).tiny)
         return (node + shift).mul_(self.spacing).sub_(self.cut), interpolant
 

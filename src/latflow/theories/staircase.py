@@ -82,14 +82,14 @@ class Staircases:
         place = torch.rand(h.shape, generator=generator, dtype=torch.float64, device=h.device).mul_(_STEPS)
         step = place.long()
         at = step + cell * (_STEPS + 1)
-        low = edges[at]
-        wide = edges[at.add_(1)].sub_(low)
+        low = edges.index_select(0, at)
+        wide = edges.index_select(0, at.add_(1)).sub_(low)
         x = place.sub_(step).to(h.dtype).mul_(wide).add_(low)
         # h x − (h − h_k) m_k without the difference of two large numbers
         middle = cell.to(h.dtype).add_(0.5).mul_(self.width)
-        mean = means[cell]
+        mean = means.index_select(0, cell)
         exponent = (size - middle).mul_(x - mean).add_(middle.mul_(x)).sub_(self.potential(x))
-        chance = exponent.sub_(bounds[cell]).exp_().mul_(wide)
+        chance = exponent.sub_(bounds.index_select(0, cell)).exp_().mul_(wide)
         if chance.numel() and not float(chance.max()) <= 1:
             raise StaircaseError(
                 f"expected fields |h| ≤ {self.largest:.4g} for draws of a site, got one of "

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from latflow.densities.base import unlowered
@@ -231,14 +231,14 @@ class Multilevel(nn.Module):
         network, window = self.networks[one.name], self._table("window", one)
         assert isinstance(network, Network)
         window = window if some is None else window[:, some]
-        seen = rows[window].flatten(1) / self.conditional.unit
+        seen = _taken(rows, window) / self.conditional.unit
         return network(seen).to(rows.dtype), network.free
 
     def _beyond(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> Tensor:
         """Sums over the other neighbours of each neighbour, (4, sites · batch)."""
         table = self._table("beyond", one)
         table = table if some is None else table[..., some]
-        return rows[table].sum(1).flatten(1)
+        return _taken(rows, table.movedim(1, 0)).view(3, 4, -1).sum(0)
 
     def _odd_fields(self, rows: Rows) -> Rows:
         return self.theory.coupling * rows[self._index("around_odd")].sum(0)
@@ -253,6 +253,11 @@ class Multilevel(nn.Module):
 
     def _index(self, name: str) -> Tensor:
         return self.get_buffer(name)
+
+
+def _taken(rows: Rows, table: Int[Tensor, "first *more"]) -> Float[Tensor, "first columns"]:
+    """The rows that a table of several for each site names; several times as fast as by brackets."""
+    return rows.index_select(0, table.flatten()).view(len(table), table.shape[1:].numel() * rows.shape[1])
 
 
 _AT_ONCE = 1_048_576

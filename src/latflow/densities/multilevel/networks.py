@@ -150,4 +150,4 @@ def coefficients(
 
 def _bounded(a: Tensor) -> Tensor:
     """a/√(1 + a²), odd to the last bit like tanh, at a tenth of its time."""
-    return a * torch.rsqrt(a.square() + 1)
+    return a * a.square().add_(1).rsqrt_()
