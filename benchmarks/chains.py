@@ -1,9 +1,11 @@
-"""What benchmarks of Markov chains share: chains that begin, interleaved histories, τ with its cost."""
+"""What benchmarks of Markov chains share: trained models, interleaved histories, τ with its cost."""
 
 import statistics
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,23 @@ import torch
 from torch import Generator, Tensor
 
 from latflow.analysis import measure
+from latflow.config import load_config
 from latflow.errors import UnreliableErrorWarning
 from latflow.measurement import Measurement
+from latflow.runs import Run
 from latflow.samplers import Sampler, thermalise
 
 BLOCK = 20
 """Steps between one way and the next."""
+
+
+def trained(preset: str, changes: Sequence[str]) -> tuple[Any, float]:
+    """The model of a preset with changes, from nothing, and the processor seconds of its training."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder) / "run", load_config(preset, [*changes, "compute.threads=1"]))
+        begin = time.process_time()
+        run.train()
+        return run.model("best"), time.process_time() - begin
 
 
 def begun(sampler: Sampler[Any, Any], start: Tensor, steps: int, generator: Generator) -> tuple[Any, Any]:

@@ -19,21 +19,17 @@ with the number of independent M² of the cheapest other way that would have cos
 import argparse
 import math
 import statistics
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from chains import begun, cells, histories, measured
-from latflow.config import load_config
+from chains import begun, cells, histories, measured, trained
 from latflow.densities import draws
 from latflow.densities.files import load_density
 from latflow.formulas import effective_sample_size
 from latflow.observables import magnetization
-from latflow.runs import Run
 from latflow.samplers import EmbeddedClusters, IndependenceMetropolis, Sampler, named, thermalise
 from latflow.theories import HoppingPhi4
 from measure import print_table
@@ -55,13 +51,8 @@ def model_on(side: int, checkpoint: str | None, action: HoppingPhi4) -> tuple[An
     """The density, and the processor seconds of its training; those of a checkpoint are not known."""
     if checkpoint is not None:
         return load_density(checkpoint, action=action), math.nan
-    changes = [f"action.beta={action.beta}", f"action.lattice=[{side}, {side}]", "compute.threads=1"]
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / "run", load_config(f"phi4-critical-{max(side, 16)}", changes))
-        begin = time.process_time()
-        run.train()
-        taken = time.process_time() - begin
-        return run.model("best"), taken
+    changes = [f"action.beta={action.beta}", f"action.lattice=[{side}, {side}]"]
+    return trained(f"phi4-critical-{max(side, 16)}", changes)
 
 
 def ways(action: HoppingPhi4, model: Any) -> dict[str, Sampler[Any, Any]]:
