@@ -132,7 +132,8 @@ def test_sectors_are_normalised_and_drawn_as_they_say(lattice):
     """⟨p/q⟩_q = ⟨q/p⟩_p = 1 with pure gauge theory as p, and P(|Q|) of the draws: all within five sigma."""
     n = 20_000
     quenched = QuenchedLinks(lattice, 1.0).double()
-    sectors = perturbed(SectorLinks(lattice, 1.0, classes=3, harmonics=3), 0.15)
+    sectors = perturbed(SectorLinks(lattice, 1.0, terms=3, harmonics=3), 0.15)
+    sectors.weights.data *= 0.2  # they tell of |Q|² in the volume of 64 sites
     x, y = quenched.sample(n, seeded(3)), sectors.sample(n, seeded(4))
     with torch.no_grad():
         for ratio in (
@@ -149,10 +150,21 @@ def test_sectors_are_normalised_and_drawn_as_they_say(lattice):
             assert abs(drawn.mean() - other.mean()) < 5 * spread
 
 
+def test_what_sectors_have_is_free_for_few_charges_and_bounded_for_all():
+    """Newton's functions of the charge: 1 at their own, 0 before, and no larger than their limit beyond."""
+    sectors = SectorLinks((16, 16), 1.0, terms=3)
+    functions = sectors._functions
+    np.testing.assert_allclose(functions[:3].tril(), [[1, 0, 0], [1, 1, 0], [1, 1.5, 1]])
+    np.testing.assert_allclose(functions[:3].triu(1), 0, atol=1e-15)
+    assert len(functions) > 10
+    assert bool((functions.diff(dim=0)[:, 1:] >= -1e-15).all())
+    assert bool((functions[-1] < torch.tensor([1.001, 3, 8])).all())
+
+
 def test_every_charge_has_a_probability():
     """Up to the largest that 3×3 and 4×4 plaquettes can have, with weights far from the first ones."""
     for lattice, most in (((3, 3), 4), ((4, 4), 7)):
-        sectors = perturbed(SectorLinks(lattice, 2.0, classes=2, harmonics=2), 0.5)
+        sectors = perturbed(SectorLinks(lattice, 2.0, terms=2, harmonics=2), 0.5)
         for charge in range(-most, most + 1):
             plaquettes = torch.full((1, *lattice), 2 * math.pi * charge / math.prod(lattice)).double()
             links = axial_links(plaquettes, torch.zeros(1, 2).double())
@@ -169,7 +181,7 @@ def test_sectors_elsewhere_are_the_same_theory():
     back = there.on_lattice((4, 4))
     z = sectors.sample(5, seeded(2))
     torch.testing.assert_close(back.log_prob(z), sectors.log_prob(z))
-    for options in ({"beta": -1.0}, {"classes": 0}, {"harmonics": 0}, {"lattice": (2, 4)}):
+    for options in ({"beta": -1.0}, {"terms": 0}, {"harmonics": 0}, {"lattice": (2, 4)}):
         with pytest.raises(ValueError, match="expected"):
             SectorLinks(**{"lattice": (4, 4), "beta": 1.0} | options)
 
@@ -180,13 +192,13 @@ def test_gradients_of_sectors_are_those_of_the_divergence():
     The means of the sectors, over the draws that a step has there, shrink the estimate by less than 1 %.
     """
     lattice, n, batches = (3, 3), 4000, 60
-    sectors = perturbed(SectorLinks(lattice, 1.0, classes=2, harmonics=1), 0.2, seed=4)
+    sectors = perturbed(SectorLinks(lattice, 1.0, terms=2, harmonics=1), 0.2, seed=4)
     flow, action = Flow(sectors, Compose()), U1Gauge(lattice, 1.6)
     x = QuenchedLinks(lattice, action.beta).double().sample(100_000, seeded(1))
     found, generator = [], seeded(2)
     for _ in range(batches):
         flow.zero_grad()
-        ForwardPath(largest=1e9, reverse=0.0)(flow, action, n, generator).loss.backward()
+        ForwardPath(largest=1e9, reverse=0.0, order=1.0)(flow, action, n, generator).loss.backward()
         found.append(torch.cat([parameter.grad.flatten() for parameter in sectors.parameters()]))
     scores = []
     for part in x.split(1000):
@@ -202,13 +214,13 @@ def test_gradients_of_sectors_are_those_of_the_divergence():
 
 
 def test_draws_of_a_rare_sector_alike_leave_its_density_alone():
-    sectors = perturbed(SectorLinks((4, 4), 2.0, classes=3, harmonics=2), 0.1)
+    sectors = perturbed(SectorLinks((4, 4), 2.0, terms=3, harmonics=2), 0.1)
     x = sectors.sample(2000, seeded(1))
     labels = charges(x).abs()
     assert torch.equal(sectors.strata(x).labels, labels.long())
     drawn = PathDraws(x, sectors.log_prob(x).detach(), x, sectors.log_prob(x), sectors.strata(x))
     of_prior(
-        drawn, torch.where(labels == 2, -3.0, torch.randn(2000, generator=seeded(2)).double())
+        drawn, torch.where(labels >= 2, -3.0, torch.randn(2000, generator=seeded(2)).double())
     ).backward()
     assert sectors.sines.grad[1].abs().max() < 1e-9
     assert min(sectors.sines.grad[0].abs().min(), sectors.weights.grad.abs().min()) > 1
@@ -362,7 +374,7 @@ def test_the_whole_flow_is_normalised():
     n, lattice = 20_000, (4, 4)
     flow = perturbed(
         continuous_gauge_flow(
-            lattice, action=Schwinger(lattice, 1.0, 0.25), prior_beta=1.0, classes=3, harmonics=3
+            lattice, action=Schwinger(lattice, 1.0, 0.25), prior_beta=1.0, charge_terms=3, harmonics=3
         ),
         0.03,
     )

@@ -23,7 +23,7 @@ def continuous_gauge_flow(
     lattice: Sequence[int],
     *,
     prior_beta: NotNegative,
-    classes: Count = 4,
+    charge_terms: Count = 3,
     harmonics: Count = 6,
     stages: Count = 3,
     degree: Whole = 3,
@@ -47,8 +47,8 @@ def continuous_gauge_flow(
         lattice: the two side lengths, each at least 3.
         prior_beta: β of the pure gauge theory from which it starts; somewhat above that of the theory, since
             fermions make the field smoother.
-        classes: charges |Q| = 0, 1, … that have parameters of their own.
-        harmonics: of the plaquettes' density in each class.
+        charge_terms: functions of |Q| of which the sectors' weights and densities are made.
+        harmonics: of the plaquettes' density in each sector.
         stages: of the equation, each with parameters of its own.
         degree: reach of its kernels beside those of the boson, in sites.
         mass: of the boson in lattice units, √(N_f/(πβ)).
@@ -68,7 +68,7 @@ def continuous_gauge_flow(
     """
     recipe = recipe_of("continuous_gauge", continuous_gauge_flow, locals())
     generator = seeded(generator)
-    prior = SectorLinks(lattice, prior_beta, classes, harmonics)
+    prior = SectorLinks(lattice, prior_beta, charge_terms, harmonics)
     field = PlaquetteField(stages, degree, mass, mean_cosine, generator)
     parts: list[Bijection] = [OnPlaquettes(ContinuousFlow(field, substeps))]
     if holonomies == "exact":
