@@ -1,4 +1,4 @@
-"""What an independent configuration of φ⁴ costs: tuned HMC, minimal flows, and flows as deep as they pay."""
+"""What an independent configuration of φ⁴ costs: HMC, flows, clusters, and a multilevel density."""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +9,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from latflow.analysis import Measurement
-from latflow.figures import BLUE, GREY, INK, ORANGE, label, new_figure, styled
-from latflow_papers.acceleration_study import STUDY, AccelerationSettings, Comparison, milliseconds
+from latflow.figures import LOOKS, label, new_figure, styled
+from latflow_papers.acceleration_study import STUDY, AccelerationSettings, Comparison
 from latflow_papers.bench import Bench, Experiment, Findings, break_even
 from latflow_papers.magnetization import Row
 from latflow_papers.results import Cell, Number, Table, number
 from latflow_papers.trivializing_study import SOURCE
 
-FAMILIES = {
-    "HMC": (INK, "o"),
-    "Fourier HMC": (GREY, "v"),
-    "minimal flow": (ORANGE, "s"),
-    "deep flow": (BLUE, "^"),
-}
-"""What is compared: the first words of each algorithm, with colour and marker."""
+FAMILIES = ("HMC", "Fourier HMC", "minimal flow", "deep flow", "clusters", "multilevel")
+"""What is compared: the first words of each algorithm."""
+
+OBSERVED = {"m": "M", "m2": "M²"}
+"""Of which τ is measured, by the names in the numbers."""
 
 HEAD = (
     "algorithm",
@@ -30,19 +28,19 @@ HEAD = (
     "acceptance",
     "forces",
     "τ_M",
-    "2τ_M × forces",
     "2τ_M [ms]",
-    "gain in τ_M",
-    "gain in time",
+    "gain",
+    "τ_M²",
+    "2τ_M² [ms]",
+    "gain",
     "training [s]",
     "break-even",
 )
 
 
 def run(bench: Bench, settings: AccelerationSettings) -> Findings:
-    """Train the flows at every point, run all chains from equilibrium, and lay their costs side by side."""
-    comparison = Comparison(bench, settings)
-    groups = [comparison.point(number) for number in range(len(settings.study.points))]
+    """Train the models at every point, run all chains from equilibrium, and lay their costs side by side."""
+    groups = Comparison(bench, settings).points()
     tables = [
         Table(f"L{group[0].lattice[0]}", _head(group[0]), [_line(group, row) for row in group])
         for group in groups
@@ -51,97 +49,119 @@ def run(bench: Bench, settings: AccelerationSettings) -> Findings:
     return Findings(_text(groups, exponents), tables, {"acceleration": _figure(groups)}, exponents)
 
 
+def _cost(row: Row, observed: str) -> Measurement:
+    """2τ in milliseconds."""
+    cost = row.in_milliseconds(row.tau if observed == "m" else row.tau_of_m2)
+    return Measurement(2 * cost.value, 2 * cost.error)
+
+
 def _head(first: Row) -> tuple[str, ...]:
     return (f"{'×'.join(map(str, first.lattice))}, β = {first.beta}", *HEAD[1:])
 
 
 def _line(group: Sequence[Row], row: Row) -> list[Cell]:
-    best = min((one for one in group if one.found["training"] is None), key=milliseconds)
-    found, cost = row.found, row.tau_in_milliseconds
-    training = found["training"]
-    return [
+    found, training = row.found, row.found["training"]
+    cells: list[Cell] = [
         row.algorithm,
         Measurement(found["m2"], found["m2_error"]),
         number(found["acceptance"], ".2f"),
-        found["forces"],
-        row.tau,
-        number(2 * row.tau.value * found["forces"], ".0f") if found["forces"] else "",
-        Measurement(2 * cost.value, 2 * cost.error),
-        row.reduction(group[0]),
-        number(milliseconds(best) / milliseconds(row), ".2g"),
-        "" if training is None else number(training, ".0f"),
-        "" if training is None else break_even(training, milliseconds(best), milliseconds(row)),
+        found["forces"] or "",
     ]
+    for observed, tau in (("m", row.tau), ("m2", row.tau_of_m2)):
+        cost = _cost(row, observed)
+        cells += [tau, cost, number(_of_hmc(group, observed) / cost.value, ".2g")]
+    if training is None:
+        return [*cells, "", ""]
+    mine = _cost(row, "m2").value
+    return [*cells, number(training, ".0f"), break_even(training, _of_hmc(group, "m2"), mine)]
 
 
-def _cheapest(group: Sequence[Row], family: str) -> Row:
-    return min((row for row in group if row.algorithm.startswith(f"{family}, ")), key=milliseconds)
+def _of_hmc(group: Sequence[Row], observed: str) -> float:
+    """2τ in milliseconds of the fastest HMC without a flow."""
+    return min(
+        _cost(row, observed).value for row in group if row.algorithm.startswith(("HMC, ", "Fourier HMC, "))
+    )
+
+
+def _cheapest(group: Sequence[Row], family: str, observed: str) -> Measurement | None:
+    costs = [_cost(row, observed) for row in group if row.algorithm.startswith(f"{family}, ")]
+    return min(costs, key=lambda cost: cost.value, default=None)
+
+
+def _costs(groups: Sequence[Sequence[Row]], family: str, observed: str) -> dict[int, Measurement]:
+    """2τ in milliseconds by L, the fastest of a kind on each lattice where there is one."""
+    found = {group[0].lattice[0]: _cheapest(group, family, observed) for group in groups}
+    return {side: cost for side, cost in found.items() if cost is not None}
 
 
 def _exponents(groups: Sequence[Sequence[Row]]) -> dict[str, Number]:
-    """x of 2τ_M [ms] ∝ L^x from the first to the last lattice, the fastest of each kind."""
-    first, last = groups[0], groups[-1]
-    ratio = last[0].lattice[0] / first[0].lattice[0]
-    if ratio == 1:
-        return {}
-    costs = {
-        family: milliseconds(_cheapest(last, family)) / milliseconds(_cheapest(first, family))
-        for family in FAMILIES
-    }
-    return {
-        f"exponent_{family.replace(' ', '_')}": number(math.log(cost) / math.log(ratio), ".1f")
-        for family, cost in costs.items()
-    }
+    """x of 2τ [ms] ∝ L^x from the first to the last lattice of each kind, the fastest of each."""
+    found: dict[str, Number] = {}
+    for family in FAMILIES:
+        for observed in OBSERVED:
+            costs = _costs(groups, family, observed)
+            first, last = min(costs), max(costs)
+            if first < last:
+                x = math.log(costs[last].value / costs[first].value) / math.log(last / first)
+                found[f"exponent_{family.replace(' ', '_')}_{observed}"] = number(x, ".1f")
+    return found
 
 
 def _text(groups: Sequence[Sequence[Row]], exponents: dict[str, Number]) -> str:
     text = (
-        "φ⁴ with λ = 0.5 at ξ = L/4. 2τ_M [ms] is the time of one processor core for an independent value of "
-        "M in one of many chains, with trajectories that are compiled (not those through the deep flow: the "
-        "compiler takes minutes for it). The gain in τ_M is over HMC of the first trajectory length, the "
-        "gain in time over the fastest HMC without a flow, and break-even is the number of independent "
-        "configurations after which training and sampling together have cost less than that HMC. The minimal "
-        "flow is the one of the slides with k = 3; the deep flow has a Fourier layer, spline couplings and a "
-        "map for all sites, is trained by the path gradient, on each lattice from the weights of the smaller "
-        "one, and its training adds up. "
+        "φ⁴ with λ = 0.5 at ξ = L/4. 2τ [ms] is the time of one processor core for an independent value of "
+        "M, or of M², in one of many chains, with trajectories that are compiled (not those through the deep "
+        "flow: the compiler takes minutes for it). The gain is over the fastest HMC without a flow, and "
+        "break-even is the number of independent M² after which training and sampling together have cost "
+        "less than that HMC. The minimal flow is the one of the slides with k = 3; the deep flow has a "
+        "Fourier layer, spline couplings and a map for all sites, and is trained by the path gradient; the "
+        "multilevel density draws the field from the coarsest scale to the finest, and is trained by soft "
+        "labels. Both are trained on each lattice from the weights of the smaller one, and their training "
+        "adds up. Clusters are Swendsen's and Wang's of the signs, with a sweep of the heat bath. "
     )
-    if not exponents:
+    told = []
+    for family in FAMILIES:
+        sides = sorted(_costs(groups, family, "m"))
+        names = [f"exponent_{family.replace(' ', '_')}_{observed}" for observed in OBSERVED]
+        if names[0] in exponents:
+            told.append(f"{family} ${names[0]} and ${names[1]} (L = {sides[0]} to {sides[-1]})")
+    if not told:
         return text
-    sides = [group[0].lattice[0] for group in (groups[0], groups[-1])]
-    told = [f"{family} ${name}" for family, name in zip(FAMILIES, exponents, strict=True)]
     return text + (
-        f"Exponent x of 2τ_M [ms] ∝ L^x at fixed ξ/L from L = {sides[0]} to {sides[1]}, the fastest of each "
-        f"kind: {', '.join(told)}."
+        "Exponents x of 2τ [ms] ∝ L^x at fixed ξ/L, of M and of M², the fastest of each kind: "
+        f"{', '.join(told)}."
     )
 
 
 @styled
 def _figure(groups: Sequence[Sequence[Row]]) -> Figure:
-    figure = new_figure(5.2, 3.6)
-    axes = figure.subplots()
-    sides = [group[0].lattice[0] for group in groups]
-    for family, (colour, marker) in FAMILIES.items():
-        rows = [_cheapest(group, family) for group in groups]
-        costs = np.array([(row.tau_in_milliseconds.value, row.tau_in_milliseconds.error) for row in rows])
-        look: dict[str, Any] = {"color": colour, "marker": marker, "label": family}
-        axes.errorbar(sides, 2 * costs[:, 0], yerr=2 * costs[:, 1], **look)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    label(axes, "An independent configuration at ξ = L/4", "L", r"$2\tau_M$ [ms of one core]")
-    axes.legend()
+    figure = new_figure(7.8, 3.4)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (observed, text) in zip(panels, (("m", "M"), ("m2", "M^2")), strict=True):
+        for family, look in zip(FAMILIES, LOOKS, strict=True):
+            costs = _costs(groups, family, observed)
+            values, errors = (
+                np.array([getattr(cost, what) for cost in costs.values()]) for what in ("value", "error")
+            )
+            drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker, "label": family}
+            axes.errorbar(list(costs), values, yerr=errors, **drawn)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        label(axes, f"An independent ${text}$ at ξ = L/4", "L", rf"$2\tau_{{{text}}}$ [ms of one core]")
+    panels[0].legend(fontsize=7)
     return figure
 
 
 EXPERIMENT = Experiment(
     name="acceleration",
-    title="What an independent configuration of φ⁴ costs: HMC and flows",
+    title="What an independent configuration of φ⁴ costs: HMC, flows, clusters and a multilevel density",
     source=SOURCE,
     run=run,
     settings=AccelerationSettings(),
     quick=AccelerationSettings(
         study=replace(
             STUDY,
-            points=((4, 0.46), (8, 0.576)),
+            points=((4, 0.46),),
             chains=4,
             trajectories=10,
             steps=3,
@@ -153,12 +173,18 @@ EXPERIMENT = Experiment(
         fourier_lengths=(2.0,),
         latent_lengths=(1.0,),
         layers=2,
-        deep_steps=(3, 3),
+        deep_steps=(3,),
         deep_batch=4,
         proposals=20,
         cycles=10,
         deep_trajectories=10,
         share=0.5,
+        further=((8, 0.576),),
+        further_lengths=(2.0,),
+        multilevel_steps=(8, 8),
+        multilevel_batch=4,
+        multilevel_proposals=60,
+        thermalisation=5,
     ),
 )
-"""Half an hour on one core."""
+"""An hour and a half on one core."""

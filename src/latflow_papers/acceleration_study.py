@@ -1,18 +1,31 @@
-"""The parts of the experiment on costs: flows of growing lattices, and chains of every algorithm."""
+"""The parts of the experiment on costs: models of growing lattices, and chains of every algorithm."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
 
 from latflow.densities.flows import Flow, Pullback, spline_flow
-from latflow.samplers import HMC, Cycle, FourierMass, IndependenceMetropolis, flowed_hmc
+from latflow.estimators import SoftLabels
+from latflow.multilevel import Multilevel, multilevel
+from latflow.samplers import (
+    HMC,
+    Cycle,
+    EmbeddedClusters,
+    FourierMass,
+    IndependenceMetropolis,
+    Sampler,
+    flowed_hmc,
+    thermalise,
+)
 from latflow.theories import HoppingPhi4
 from latflow.types import Field
 from latflow_papers.bench import Bench
 from latflow_papers.magnetization import Row, measured
+from latflow_papers.multilevel_study import training
 from latflow_papers.trivializing_study import Study, TrivializingSettings
 
 STUDY = TrivializingSettings(
@@ -43,6 +56,13 @@ class AccelerationSettings:
         cycles: of one such proposal and one trajectory of the best HMC.
         deep_trajectories: of each chain in the latent variables of the deep flow.
         share: of the chains, for those that pass through flows.
+        further: (L, β) of larger lattices, on which HMC, clusters and the multilevel density go on.
+        further_lengths: of the trajectories of HMC there.
+        multilevel_steps: of the training at each point, further ones included, from the weights of the one
+            before.
+        multilevel_batch: chains that such a step moves.
+        multilevel_proposals: to each chain, and updates of clusters.
+        thermalisation: updates of clusters before the chains of further points.
     """
 
     study: TrivializingSettings = STUDY
@@ -57,11 +77,17 @@ class AccelerationSettings:
     cycles: int = 400
     deep_trajectories: int = 80
     share: float = 0.25
+    further: tuple[tuple[int, float], ...] = ((64, 0.6745), (128, 0.681))
+    further_lengths: tuple[float, ...] = (4.0, 8.0)
+    multilevel_steps: tuple[int, ...] = (400, 1100, 2500, 2500, 2000)
+    multilevel_batch: int = 128
+    multilevel_proposals: int = 1500
+    thermalisation: int = 300
 
 
 def milliseconds(row: Row) -> float:
-    """2τ_M, what an independent configuration takes."""
-    return 2 * row.tau_in_milliseconds.value
+    """2τ_M, what an independent M takes."""
+    return 2 * row.in_milliseconds(row.tau).value
 
 
 class Comparison:
@@ -72,15 +98,20 @@ class Comparison:
         self.study = Study(bench, settings.study)
         self.deep_weights: dict[str, Tensor] = {}
         self.deep_seconds = 0.0
+        self._far: dict[HoppingPhi4, Field] = {}
+        self._largest = settings.study.points[-1][0]
+        self.model: Multilevel | None = None
+        self.model_seconds = 0.0
 
-    def point(self, number: int) -> list[Row]:
-        """All algorithms on one lattice, those of HMC first."""
+    def points(self) -> list[list[Row]]:
+        """All algorithms on each lattice, those of HMC first."""
+        near = [self._point(number) for number in range(len(self.settings.study.points))]
+        return near + [self._further(number) for number in range(len(self.settings.further))]
+
+    def _point(self, number: int) -> list[Row]:
         side, beta = self.settings.study.points[number]
         theory = self.study.theory((side, side), beta)
-        rows = [
-            self._hybrid("HMC", HMC.of_length(theory, length, math.ceil(12 * length), jitter=0.2))
-            for length in self.settings.lengths
-        ]
+        rows = [self._plain(theory, length) for length in self.settings.lengths]
         best = min(rows, key=milliseconds)
         mass = FourierMass(m2=(4 / side) ** 2)
         for length in self.settings.fourier_lengths:
@@ -91,7 +122,18 @@ class Comparison:
         for length in self.settings.latent_lengths:
             hmc = flowed_hmc(minimal, theory, 1 / 8, math.ceil(8 * length), jitter=0.2)
             rows.append(self._hybrid("minimal flow", hmc, seconds))
-        return [*rows, *self._deep(self._deep_flow(number, theory), theory, best)]
+        rows += self._deep(self._deep_flow(number, theory), theory, best)
+        return rows + self._clusters_and_multilevel(number, theory)
+
+    def _further(self, number: int) -> list[Row]:
+        """On a lattice that flows do not reach."""
+        side, beta = self.settings.further[number]
+        theory = self.study.theory((side, side), beta)
+        rows = [self._plain(theory, length) for length in self.settings.further_lengths]
+        return rows + self._clusters_and_multilevel(len(self.settings.study.points) + number, theory)
+
+    def _plain(self, theory: HoppingPhi4, length: float) -> Row:
+        return self._hybrid("HMC", HMC.of_length(theory, length, math.ceil(12 * length), jitter=0.2))
 
     def _hybrid(self, family: str, hmc: HMC, training: float | None = None) -> Row:
         """HMC at its trajectory length, with the step size tuned; through a flow that was trained so long."""
@@ -106,6 +148,48 @@ class Comparison:
             return measured(sampler, state, steps, generator) | how | {"forces": sampler.force_evaluations}
 
         return self._row(f"{family}, length {length:g}", theory, chain, training)
+
+    def _clusters_and_multilevel(self, number: int, theory: HoppingPhi4) -> list[Row]:
+        """Clusters of the signs with a heat bath, and proposals of the multilevel density."""
+        model, updates = self._multilevel(number, theory), self.settings.multilevel_proposals
+
+        def chain(sampler: Sampler[Any, Any]) -> Callable[[Generator], dict[str, Any]]:
+            def moved(generator: Generator) -> dict[str, Any]:
+                state = sampler.init(self._start(theory, through_flow=False))
+                return measured(sampler, state, updates, generator) | {"forces": 0}
+
+            return moved
+
+        clusters, draws = EmbeddedClusters(theory), IndependenceMetropolis(model, theory)
+        return [
+            self._row("clusters, with a heat bath", theory, chain(clusters), None),
+            self._row("multilevel, draws", theory, chain(draws), self.model_seconds),
+        ]
+
+    def _multilevel(self, number: int, theory: HoppingPhi4) -> Multilevel:
+        """The multilevel density, trained on from the weights of the smaller lattice."""
+        settings, name = self.settings, f"L{theory.lattice[0]} multilevel training"
+        first = multilevel(theory.lattice, action=theory, generator=self.bench.generator("multilevel"))
+        assert isinstance(first, Multilevel)
+        if self.model is not None:
+            first.load_state_dict(self.model.on_lattice(theory.lattice).state_dict())
+        part = self.bench.part(
+            name,
+            lambda: training(
+                self.bench,
+                name,
+                first,
+                theory,
+                SoftLabels(columns=4096),
+                steps=settings.multilevel_steps[number],
+                batch=settings.multilevel_batch,
+                learning_rate=5e-3,
+            ),
+        )
+        first.load_state_dict(part["weights"])
+        self.model = first
+        self.model_seconds += part["cpu_seconds"]
+        return first
 
     def _deep(self, flow: Flow, theory: HoppingPhi4, best: Row) -> list[Row]:
         """Independent draws of the deep flow, alone and in turn with the best HMC, and HMC through it."""
@@ -174,8 +258,21 @@ class Comparison:
 
     def _start(self, theory: HoppingPhi4, through_flow: bool) -> Field:
         """Chains in equilibrium; a share of them for what passes through a flow."""
+        if theory.lattice[0] > self._largest:
+            return self._thermal(theory)
         start = self.study.equilibrium(theory, theory.lattice[0] / 4)
         return start[: max(2, round(self.settings.share * len(start)))] if through_flow else start
+
+    def _thermal(self, theory: HoppingPhi4) -> Field:
+        """Chains in equilibrium by clusters: fewer of them, the larger the lattice, for steps cost more."""
+        if theory not in self._far:
+            generator = self.bench.generator(f"{theory}, equilibrium")
+            chains = max(2, self.settings.study.chains * self._largest**2 // math.prod(theory.lattice))
+            hot = torch.randn(chains, *theory.lattice, generator=generator)
+            clusters = EmbeddedClusters(theory)
+            steps = self.settings.thermalisation
+            self._far[theory] = thermalise(clusters, clusters.init(hot), steps, generator).x
+        return self._far[theory]
 
     def _row(
         self,

@@ -15,9 +15,9 @@ from latflow.multilevel import Multilevel, multilevel
 from latflow.observables import binder_cumulant, correlation_length, lowest_mode, magnetization
 from latflow.samplers import EmbeddedClusters, run
 from latflow.theories import HoppingPhi4
-from latflow.training import Schedule, train
 from latflow.types import Field
 from latflow_papers.bench import Bench
+from latflow_papers.multilevel_study import training
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,16 @@ class Study:
                 if number
                 else self._new(side)
             )
-            before = time.process_time()
-            options = {"betas": (0.9, 0.99)}
-            for _ in train(
+            return training(
+                self.bench,
+                f"training {side}",
                 model,
                 self.theory(side),
                 soft_labels_in_ranges(knots=settings.knots),
                 steps=settings.steps[number],
                 batch=settings.batch,
                 learning_rate=settings.learning_rate,
-                schedule=Schedule("cosine", warmup=min(50, settings.steps[number] // 2), floor=0.01),
-                optimizer_options=options,
-                generator=self.bench.generator(f"training {side}"),
-            ):
-                pass
-            return {"weights": model.state_dict(), "cpu_seconds": time.process_time() - before}
+            )
 
         return self.bench.part(f"training {side}", trained)
 

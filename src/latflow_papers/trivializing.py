@@ -82,7 +82,7 @@ def _lines(group: Sequence[Row]) -> list[list[Cell]]:
             Measurement.parse(PUBLISHED[row.key]) if row.key in PUBLISHED else "",
             "" if row is group[0] else row.reduction(group[0]),
             number(row.tau.value * row.found["forces"], ".0f"),
-            row.tau_in_milliseconds,
+            row.in_milliseconds(row.tau),
         ]
         for row in group
     ]

@@ -36,7 +36,7 @@ class SectorLinks(Prior):
     P_β is the distribution of the charge in pure gauge theory at β, and Z normalises each sector exactly
     (`AngleSums`). What depends on the charge are few bounded functions of it, and a square for u,
 
-        b_n(a) = Σ_{j<J} b_nj f_j(a),    d_n(a) = Σ_{0<j<J} d_nj f_j(a),    u(a) = u_0 a² + Σ_{0<j<J} u_j f_j(a)
+        b_n(a) = Σ_{j<J} b_nj f_j(a),   d_n(a) = Σ_{0<j<J} d_nj f_j(a),   u(a) = u_0 a² + Σ_{0<j<J} u_j f_j(a)
         f_j(a) = Π_{i<j} [t(a) − t(i)] / [t(j) − t(i)],    t(a) = a / (a + 2)
 
     which make the charges 0 … J − 1 free and take the others along: rare charges, of which a step of training
