@@ -1,4 +1,4 @@
-# make demo    train a flow for φ⁴ on 8×8, sample, and write a report
+# make demo    train a flow and a multilevel density for φ⁴ on 8×8, sample, and write their reports
 # make test    every check: lint, types, imports, docs, tests
 # make slow    the tests that train and sample for minutes
 # make bench   the benchmarks
@@ -33,7 +33,8 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed
 	$(BIN)/latflow run phi4-8x8 --out runs/phi4-8x8
-	@echo "Report: runs/phi4-8x8/report.html"
+	$(BIN)/latflow run phi4-8x8-multilevel --out runs/phi4-8x8-multilevel
+	@echo "Reports: runs/phi4-8x8/report.html of a flow, runs/phi4-8x8-multilevel/report.html of a multilevel density"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -17,11 +17,12 @@ def judged(tmp_path, preset: str) -> Validation:
     return validate(run)
 
 
-def test_the_demo_reaches_what_it_promises(tmp_path):
-    """ESS of at least 0.8, F to 0.005, and V⟨M²⟩ and ⟨φ²⟩ in agreement by every way."""
-    verdict = judged(tmp_path, "phi4-8x8")
+@pytest.mark.parametrize(("preset", "least"), [("phi4-8x8", 0.8), ("phi4-8x8-multilevel", 0.98)])
+def test_the_demo_reaches_what_it_promises(tmp_path, preset, least):
+    """ESS, F to 0.005, and V⟨M²⟩ and ⟨φ²⟩ in agreement by every way."""
+    verdict = judged(tmp_path, preset)
     assert verdict.passed, verdict
-    assert verdict.diagnostics["ess"] > 0.8
+    assert verdict.diagnostics["ess"] > least
     rows = {row.name: row for row in verdict.rows}
     assert "weights" in rows["log_z"].values
     assert rows["log_z"].values["weights"].error < 0.005
@@ -56,7 +57,7 @@ def test_the_schwinger_model_reaches_what_it_promises(tmp_path):
     """Condensate, plaquette and ⟨Q²⟩ of the flow's chain agree with HMC and with quenched configurations."""
     verdict = judged(tmp_path, "schwinger-8x8")
     assert verdict.passed, verdict
-    assert verdict.diagnostics["ess"] > 0.12
+    assert verdict.diagnostics["ess"] > 0.7
     rows = {row.name: row for row in verdict.rows}
     for name in ("condensate", "plaquette", "charge_squared"):
         assert {("model", "beside"), ("model", "neighbour"), ("beside", "neighbour")} <= set(rows[name].pulls)
