@@ -414,7 +414,7 @@ def test_frozen_parameters_stay():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "expected steps > 0, got 0"),
+        ({"steps": -1}, "expected steps ≥ 0, got -1"),
         ({"batch": 0}, "expected batch > 0, got 0"),
         ({"batch": -4}, "expected batch > 0, got -4"),
         ({"sub_batch": 0}, "expected sub_batch > 0, got 0"),

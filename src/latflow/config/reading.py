@@ -193,15 +193,21 @@ def _leave_behind(before: dict[str, Any], table: dict[str, Any]) -> None:
 
 
 def _located(table: Any, folder: Path) -> Any:
-    """The same tables, in which the paths of Python files are absolute."""
+    """The same tables, in which the paths of Python files and of other runs are absolute."""
+    of_paths = {"type": located, "init_from": _beside}
     if isinstance(table, dict):
         return {
-            key: located(value, folder)
-            if key == "type" and isinstance(value, str)
+            key: of_paths[key](value, folder)
+            if key in of_paths and isinstance(value, str)
             else _located(value, folder)
             for key, value in table.items()
         }
     return [_located(entry, folder) for entry in table] if isinstance(table, list) else table
+
+
+def _beside(path: str, folder: Path) -> str:
+    """A path as seen from a folder where it is there, and else from the present one."""
+    return str((folder / path if (folder / path).exists() else Path(path)).resolve())
 
 
 def _apply(table: dict[str, Any], override: str) -> None:

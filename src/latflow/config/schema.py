@@ -138,7 +138,8 @@ def training_section() -> type[Section]:
     own: dict[str, Any] = {
         "estimator": (str, "reinforce"),
         "estimator_options": (dict[str, int | float], Field(default_factory=dict)),
-        "steps": (Annotated[int, Field(ge=1, le=MOST)], 1000),
+        "init_from": (str | None, None),
+        "steps": (Annotated[int, Field(ge=0, le=MOST)], 1000),
         "batch": (Annotated[int, Field(ge=1, le=MOST)], 1024),
         "checkpoint_every": (Annotated[int, Field(ge=1, le=MOST)], 100),
     }
@@ -293,10 +294,9 @@ def _check_training(training: Any, action: "Action", density: Any) -> None:
         raise ConfigError(f"training.optimizer: {error}") from error
     for name, what in (("anneal", "of annealing"), ("curriculum", "on other lattices")):
         first = arguments.get(name)
-        taken = 0 if first is None else first.total
-        if taken >= training.steps:
+        if first is not None and first.total >= training.steps:
             raise ConfigError(
-                f"training.{name}.steps: expected fewer steps {what} than of training, got {taken} and "
+                f"training.{name}.steps: expected fewer steps {what} than of training, got {first.total} and "
                 f"{training.steps}"
             )
     if arguments.get("curriculum") is not None:

@@ -17,7 +17,8 @@ def training(material: Material) -> Built:
     """ESS and F_q against the steps of the training."""
     history = material.history
     if not history:
-        raise NotYetError("the training has not begun.")
+        steps = material.run.config.training.steps
+        raise NotYetError("the training has not begun." if steps else "the model was not trained.")
     last = history[-max(1, len(history) // 25) :]
     ess, f_q = (float(np.mean([record[name] for record in last])) for name in ("ess", "f_q"))
     skipped = sum(bool(record.get("skipped")) for record in history)

@@ -38,6 +38,7 @@ from latflow.runs.place import (
     table_in,
 )
 from latflow.runs.provenance import Stage, depends, extension, in_words
+from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
 from latflow.storage import load_tree, write_text
@@ -59,6 +60,7 @@ class RunFolder:
         run.json                     versions, machine, command
         history.jsonl                one training record a line
         code/                        copies of the Python files that the configuration names
+        checkpoints/init             the weights of another run, where the training begins with them
         checkpoints/last, best       training, and the weights that sample
         checkpoints/model, beside    the chains as they stand
         samples.zarr                 groups model, proposals, beside
@@ -110,27 +112,32 @@ class RunFolder:
     def _found(cls, path: Path, config: RunConfig, resume: bool) -> None:
         """Make the run in a folder, or find it there with the same configuration."""
         check_place(path, resume)
+        start = None
         if not (path / CONFIG).exists():
             # what is wrong with the theory is told before there is a folder
             folder = cls(path, config)
             folder.check_processes()
             try_out(folder.action)
+            start = read_start(folder)
         with locked(path):
             # what another process did meanwhile counts
             check_place(path, resume)
             if (path / CONFIG).exists():
                 cls._reconfigure(path, config)
             else:
-                cls._create(path, config)
+                cls._create(path, config, start)
 
     @classmethod
-    def _create(cls, path: Path, config: RunConfig) -> None:
+    def _create(cls, path: Path, config: RunConfig, start: dict[str, Any] | None) -> None:
         folder = cls(path, config)
         code = {str(file): file_digest(file) for file in sorted(set(sources(config.table())))}
         for name, copy in copies(code).items():
             write_text(path / CODE / copy, Path(name).read_text(encoding="utf-8"))
         info = {"format": FORMAT, "command": _command(), **folder._circumstances()}
         info |= {"code": code} if code else {}
+        if start is not None:
+            keep_start(folder, start)
+            info["init_from"] = {key: start[key] for key in ("path", "digest", "lattice")}
         write_text(path / INFO, json.dumps(info | folder._configuration(), indent=2))
         write_text(path / CONFIG, to_toml(config))
 
@@ -203,7 +210,7 @@ class RunFolder:
         return self.path / "history.jsonl"
 
     def checkpoint(self, name: str) -> Path:
-        """The file of a checkpoint: last, best, model, beside."""
+        """The file of a checkpoint: init, last, best, model, beside."""
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def generator(self, purpose: Purpose) -> Generator:
@@ -222,6 +229,22 @@ class RunFolder:
         if not isinstance(model, nn.Module):
             raise ConfigError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
         return model.to(device=self.device, dtype=self.config.compute.torch_dtype)
+
+    def first_model(self) -> Any:
+        """The density as its training begins: new, or with the weights of another run.
+
+        Raises:
+            ConfigError: as `new_model`.
+            CheckpointError: when these are damaged or gone.
+        """
+        if self.config.training.init_from is None:
+            return self.new_model()
+        path = self.checkpoint("init")
+        tree = World.here().from_first(lambda: self._stored("init", "weights", "lattice"))
+        try:
+            return started(self, tree, path)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
     def model(self, which: Literal["best", "last"] = "best") -> Any:
         """The trained density: that of the lowest F_q, or the last.

@@ -32,7 +32,8 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     Steps after that checkpoint whose records were written already are computed again, with the same numbers,
     and not written twice. The weights kept as best are those at the checkpoint (there is one every
     `checkpoint_every` steps, and one at the end) before which F_q, averaged over as many steps, was lowest.
-    Steps for which the action was annealed, or on another lattice, do not count: their F_q is another.
+    Steps for which the action was annealed, or on another lattice, do not count: their F_q is another. Of no
+    steps at all the weights are kept as they are.
 
     Of several processes that train together, see `latflow.training.joined`, the first alone reads and writes
     the folder; all stop at the same step.
@@ -49,28 +50,34 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     world = World.here()
     folder.check_processes()
     with folder.stage(world) as stop:
-        model = folder.new_model()
+        model = folder.first_model()
         trainer = _trainer(folder, model)
         best = _Best(folder.config.training.checkpoint_every, trainer.settled)
         if _restore(folder, model, trainer, best):
             return
         with _history(folder if world.rank == 0 else None) as history:
+
+            def keep(step: int, due: bool) -> None:
+                if due and best.improved(step):
+                    _save(folder, "best", _contents(folder, model) | {"step": best.step, "f_q": best.f_q})
+                history.sync()
+                state = {
+                    "trainer": trainer.state_dict(),
+                    "best": best.state_dict(),
+                    "history": history.known(),
+                    "device": folder.device.type,
+                }
+                _save(folder, "last", _contents(folder, model) | state)
+
+            if trainer.steps == 0:  # the weights as they are
+                keep(0, due=True)
             for record in trainer:
                 history.append(record)
                 best.see(record)
                 due = record.step % best.window == 0 or record.step == trainer.steps
                 stopping = stop.agreed()  # asked once: what stops here is what is saved here
-                if due and best.improved(record.step):
-                    _save(folder, "best", _contents(folder, model) | {"step": best.step, "f_q": best.f_q})
                 if due or stopping:
-                    history.sync()
-                    state = {
-                        "trainer": trainer.state_dict(),
-                        "best": best.state_dict(),
-                        "history": history.known(),
-                        "device": folder.device.type,
-                    }
-                    _save(folder, "last", _contents(folder, model) | state)
+                    keep(record.step, due)
                 if on_record is not None:
                     on_record(record)
                 if stopping:
@@ -202,7 +209,7 @@ class _Best:
 
 def _trainer(folder: RunFolder, model: Any) -> Trainer:
     arguments = arguments_of(folder.config.training)
-    del arguments["checkpoint_every"]
+    del arguments["checkpoint_every"], arguments["init_from"]
     try:
         estimator = estimator_of(arguments.pop("estimator"), arguments.pop("estimator_options"))
         return Trainer(model, folder.action, estimator, generator=folder.generator("training"), **arguments)

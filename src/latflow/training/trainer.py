@@ -125,7 +125,9 @@ class Trainer(Iterator[Record]):
     ) -> None:
         if not isinstance(density, nn.Module):
             raise ValueError(f"expected a density that is an nn.Module, got {type(density).__name__}")
-        _check_positive(steps=steps, batch=batch, learning_rate=learning_rate, sub_batch=sub_batch, clip=clip)
+        if steps < 0:
+            raise ValueError(f"expected steps ≥ 0, got {steps}")
+        _check_positive(batch=batch, learning_rate=learning_rate, sub_batch=sub_batch, clip=clip)
         if precision not in ("full", *_AUTOCAST):
             raise ValueError(f"expected precision full, {' or '.join(_AUTOCAST)}, got {precision!r}")
         if max_skipped < 0:
