@@ -42,7 +42,7 @@ class FakeRun:
 
     @property
     def config(self) -> Any:
-        return SimpleNamespace(reference=self.reference, seed=1)
+        return SimpleNamespace(model=self.density, reference=self.reference, seed=1)
 
     def series(self, group: str) -> dict[str, Any]:
         return self.recorded.get(group, {})

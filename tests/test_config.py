@@ -136,9 +136,8 @@ def test_the_training_is_the_arguments_of_the_trainer():
     section = training_section()()
     made = arguments_of(section)
     assert made["estimator"] in ESTIMATORS
-    assert set(made) - {"estimator", "estimator_options", "checkpoint_every"} <= set(
-        Trainer.__init__.__annotations__
-    )
+    own = {"estimator", "estimator_options", "checkpoint_every", "init_from"}
+    assert set(made) - own <= set(Trainer.__init__.__annotations__)
     read = training_section()(schedule={"name": "cosine", "warmup": 3}, anneal={"start": 0.5, "steps": 3})
     assert arguments_of(read)["schedule"] == Schedule("cosine", warmup=3)
     assert arguments_of(read)["anneal"] == Anneal(0.5, 3)

@@ -93,6 +93,10 @@ def train(source: Source, override: Overrides = None, out: Out = None) -> None:
     from latflow.cli import stages
 
     opened = stages.trained(source, override or (), out)
+    if opened.config.model is None:
+        raise ConfigError(
+            f"expected a [model] to train, got none: `latflow run {opened.path}` samples without"
+        )
     typer.echo(opened.path)
 
 

@@ -57,7 +57,7 @@ def open_run(source: str) -> "Run":
 
 
 def trained(source: str, overrides: Sequence[str], out: Path | None) -> "Run":
-    """The run in a folder, or that of a preset or a file, trained to the end.
+    """The run in a folder, or that of a preset or a file, trained to the end where it has a model.
 
     Of several processes that torchrun started the first alone comes back with it. The others have no part in
     what follows, and end here: a stage that they waited for might last longer than they may wait.
@@ -69,7 +69,7 @@ def trained(source: str, overrides: Sequence[str], out: Path | None) -> "Run":
         run = found.run()
         if world.rank == 0:
             train(run)
-        else:
+        elif run.config.model is not None:
             run.train()
     if world.rank:
         raise typer.Exit
@@ -77,7 +77,9 @@ def trained(source: str, overrides: Sequence[str], out: Path | None) -> "Run":
 
 
 def train(run: "Run") -> None:
-    """Train to the end."""
+    """Train to the end, where there is a model."""
+    if run.config.training is None:
+        return
     with progress("train", run.config.training.steps) as advance:
 
         def show(record: "Record") -> None:
@@ -89,7 +91,8 @@ def train(run: "Run") -> None:
 
 def sample(run: "Run") -> None:
     """Grow the chain of the model and the one beside it to their lengths."""
-    _sample(run, "model", "sample", run.sample)
+    if run.config.sampling is not None:
+        _sample(run, "model", "sample", run.sample)
     if run.config.beside is not None:
         titles = [sampler.title for sampler in run.samplers("beside").values()]
         _sample(run, "beside", " + ".join(titles), run.sample_beside)

@@ -112,7 +112,8 @@ def parse_config(
         tables = _read(Tables, table, "")
         groups: dict[str, Group] = {"action": "theories", "model": "densities"}
         for key, group in groups.items():
-            _check_type(key, getattr(tables, key), names(group), given or {})
+            if (part := getattr(tables, key)) is not None:
+                _check_type(key, part, names(group), given or {})
         check_kernels("sampling", tables.sampling, tables.sampling.kernels)
         check_kernels("beside", tables.beside, tables.beside.kernels)
         training = _read(training_section(), tables.training, "training")
@@ -181,7 +182,17 @@ def _path_of(source: str | Path) -> Path:
 
 
 def _leave_behind(before: dict[str, Any], table: dict[str, Any]) -> None:
-    """What a file says of its own theory does not follow it to another one: references and description."""
+    """What a file says of its own theory does not follow it to another one: references and description.
+
+    Nor does what it says of a model that is taken away: its training and its chain.
+    """
+    if "model" in before and "model" not in table:
+        for key in ("training", "sampling"):
+            old, new = before.get(key, {}), table.get(key, {})
+            if isinstance(old, dict) and isinstance(new, dict):
+                table[key] = {k: v for k, v in new.items() if k == "save_fields" or old.get(k) != v}
+        if table.get("description") == before.get("description"):
+            table.pop("description", None)
     if before.get("action") == table.get("action"):
         return
     if table.get("description") == before.get("description"):

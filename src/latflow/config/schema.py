@@ -28,7 +28,8 @@ class Tables(Section):
         description: one line, for people.
         seed: from which every generator of the run is derived.
         action: the theory, by its `type`, with its arguments.
-        model: the density that is trained, likewise; its lattice is that of the theory.
+        model: the density that is trained, likewise; its lattice is that of the theory. Without one there is
+            no training, and no chain but that of the established sampler.
         training: the estimator, how often a checkpoint is written, and the arguments of `training.Trainer`.
         sampling: the chain of the model.
         beside: the chain beside it.
@@ -41,7 +42,7 @@ class Tables(Section):
     description: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=1000)] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     action: dict[str, Any]
-    model: dict[str, Any]
+    model: dict[str, Any] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     sampling: SamplingConfig = SamplingConfig()
     beside: BesideConfig = BesideConfig()
@@ -93,6 +94,7 @@ class RunConfig:
     """A configuration that was checked. `Tables` says what its parts are.
 
     Attributes:
+        model: None where there is none; so are then `training` and `sampling`.
         training: a section with `estimator`, `checkpoint_every` and the arguments of `training.Trainer`.
         beside: None where no chain runs beside the model.
     """
@@ -101,9 +103,9 @@ class RunConfig:
     description: str
     seed: int
     action: Buildable
-    model: Buildable
+    model: Buildable | None
     training: Any
-    sampling: ChainPlan
+    sampling: ChainPlan | None
     beside: ChainPlan | None
     save_fields: bool
     compute: ComputeConfig
@@ -115,19 +117,25 @@ class RunConfig:
 
     def table(self) -> dict[str, Any]:
         """All of it as a file can hold it, defaults too."""
-        beside = {"enabled": False} if self.beside is None else self.beside.table()
+        of_model = {}
+        if self.model is not None:
+            training = self.training.model_dump(mode="json", exclude_none=True)
+            of_model = {"model": self.model.table(), "training": training}
         return {
             "name": self.name,
             "description": self.description,
             "seed": self.seed,
             "action": self.action.table(),
-            "model": self.model.table(),
-            "training": self.training.model_dump(mode="json", exclude_none=True),
-            "sampling": self.sampling.table() | {"save_fields": self.save_fields},
-            "beside": beside,
+            **of_model,
+            "sampling": _table_of(self.sampling) | {"save_fields": self.save_fields},
+            "beside": {"enabled": False} if self.beside is None else self.beside.table(),
             "compute": self.compute.model_dump(mode="json", exclude_none=True),
             "reference": self.reference,
         }
+
+
+def _table_of(plan: ChainPlan | None) -> dict[str, Any]:
+    return {} if plan is None else plan.table()
 
 
 def training_section() -> type[Section]:
@@ -159,25 +167,34 @@ def checked(tables: Tables, training: Section, given: dict[str, Given] | None = 
     """
     given = given or {}
     action_part: Buildable = given.get("action") or part("theories", "action", tables.action)
-    model_part: Buildable = given.get("model") or part("densities", "model", tables.model)
+    model_part: Buildable | None = given.get("model")
+    if model_part is None and tables.model is not None:
+        model_part = part("densities", "model", tables.model)
     action = built_action(action_part)
+    sampling = (
+        None if model_part is None else _plan("model", "sampling", tables.sampling, tables.sampling.kernels)
+    )
     config = RunConfig(
         name=tables.name,
         description=tables.description,
         seed=tables.seed,
         action=action_part,
         model=model_part,
-        training=training,
-        sampling=_plan("model", "sampling", tables.sampling, tables.sampling.kernels),
+        training=None if model_part is None else training,
+        sampling=sampling,
         beside=_beside(tables.beside, action.established),
         save_fields=tables.sampling.save_fields,
         compute=tables.compute,
         reference=tables.reference,
     )
     _check_memory(config, action)
-    density = _built_model(model_part, action)
-    _check_training(training, action, density)
-    _check_chain(config.sampling, action, density)
+    if model_part is None:
+        _check_without_model(tables, config)
+    else:
+        density = _built_model(model_part, action)
+        _check_training(training, action, density)
+        assert config.sampling is not None
+        _check_chain(config.sampling, action, density)
     if config.beside is not None:
         _check_chain(config.beside, action, None)
     labels = [observable.name for observable in action.observables if observable.label]
@@ -246,7 +263,9 @@ def _check_memory(config: RunConfig, action: "Action") -> None:
     """The fields of a step fit into the memory of this machine, which at least holds their numbers."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = math.prod(action.field_shape) * (8 if config.compute.dtype == "float64" else 4)
-    counts = {"training.batch": config.training.sub_batch or config.training.batch}
+    counts = {}
+    if config.training is not None:
+        counts["training.batch"] = config.training.sub_batch or config.training.batch
     for place, plan in (("sampling", config.sampling), ("beside", config.beside)):
         if plan is not None:
             counts[f"{place}.chains"] = plan.chains
@@ -256,6 +275,18 @@ def _check_memory(config: RunConfig, action: "Action") -> None:
                 f"{key}: {count} configurations of {size} bytes are {count * size / 2**30:.3g} GiB, and this "
                 f"machine has {memory / 2**30:.3g}: expected at most {memory // size}"
             )
+
+
+def _check_without_model(tables: Tables, config: RunConfig) -> None:
+    """There is a chain, and nothing is said of a model that is not there."""
+    if config.beside is None:
+        raise ConfigError("expected a [model], or an established sampler in [beside], got neither")
+    of_chain = tables.sampling.model_fields_set - {"save_fields"}
+    if said := [*(f"training.{key}" for key in tables.training), *(f"sampling.{key}" for key in of_chain)]:
+        raise ConfigError(
+            f"expected a [model] for {said[0]}, got none: the chain of the established sampler has its "
+            "settings in [beside]"
+        )
 
 
 def _check_training(training: Any, action: "Action", density: Any) -> None:

@@ -1,5 +1,7 @@
 """The plates of the Markov chains: their histories, and how long they remember."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from latflow import figures
@@ -12,6 +14,7 @@ from latflow.report.phrases import capital, listed, steps_of, visits
 from latflow.report.plate import Built
 from latflow.report.tables import printed
 from latflow.validation.sectors import visited
+from latflow.validation.words import Chain
 
 REMARKABLE_RUN = 100
 """More rejections in a row than this are marked."""
@@ -24,12 +27,13 @@ _LOG_WEIGHT = Observable("log_weight", symbol="log w", tex=r"$\log w$")
 
 
 def history(material: Material) -> Built:
-    """Monte Carlo history of the model's chain that stood still for longest."""
-    series = material.model
+    """Monte Carlo history of the model's chain that stood still for longest; without a model of the other."""
+    name: Chain = "model" if material.with_model else "beside"
+    series, words, source = material.series[name], material.words[name], material.sources[name]
     if "accepted" not in series:
-        raise NotYetError("the model has not been sampled yet.")
-    words, source = material.words["model"], material.sources["model"]
-    shown = _of_history(material)
+        who = "the model" if name == "model" else words.sentence
+        raise NotYetError(f"{who} has not been sampled yet.")
+    shown = _of_history(material, series)
     accepted = by_chain(series["accepted"]).astype(bool)
     longest = [longest_rejection_run(chain) for chain in accepted.T]
     chain = int(np.argmax(longest))
@@ -60,10 +64,10 @@ def history(material: Material) -> Built:
     return figure, alt, " ".join([caption, *filter(None, meanings)])
 
 
-def _of_history(material: Material) -> list[Observable]:
+def _of_history(material: Material, series: Mapping[str, np.ndarray]) -> list[Observable]:
     """What is drawn of each step: what the theory wants to be seen, or the action, and the weight."""
     of_theory = [one for one in material.action.observables if "history" in one.shown]
-    return [one for one in (*(of_theory or [_ACTION]), _LOG_WEIGHT) if one.name in material.model]
+    return [one for one in (*(of_theory or [_ACTION]), _LOG_WEIGHT) if one.name in series]
 
 
 def sector_history(material: Material, observable: Observable, sectors: Sectors) -> Built:

@@ -32,6 +32,11 @@ class Material:
         """The theory."""
         return self.run.action
 
+    @property
+    def with_model(self) -> bool:
+        """Whether the run has a model."""
+        return self.run.config.model is not None
+
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The records of the training."""
@@ -111,10 +116,11 @@ class Material:
         }
         if not found:
             beside = self.words.get("beside")
-            neither = (
-                "the model has not" if beside is None else f"neither the model nor {beside.sentence} has"
-            )
-            raise NotYetError(f"{neither} been sampled yet.")
+            if beside is None:
+                raise NotYetError("the model has not been sampled yet.")
+            neither = f"neither the model nor {beside.sentence} has"
+            who = neither if self.with_model else f"{beside.sentence} has not"
+            raise NotYetError(f"{who} been sampled yet.")
         return found
 
     def one(self, name: str) -> dict[str, np.ndarray]:

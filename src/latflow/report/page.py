@@ -79,7 +79,9 @@ def _render(material: Material, validation: Validation | None, pictures: list[_P
             diagnostics=diagnostics_table(
                 validation, kernels, {one.name: one.in_words for one in observables}
             ),
-            timing=circumstances.timing_table(material.history, run.config.training.batch, _chains(material)),
+            timing=circumstances.timing_table(
+                material.history, getattr(run.config.training, "batch", None), _chains(material)
+            ),
             origin=circumstances.origin_table(run.info),
             command=run.info.get("command", ""),
             configuration=(run.path / "config.toml").read_text(encoding="utf-8"),

@@ -15,7 +15,7 @@ from latflow.theories import Action
 def plates(material: Material) -> list[Plate]:
     """All figures of the page, in its order; those that cannot be drawn say why."""
     drawn = []
-    for name, (title, build) in builders(material.action).items():
+    for name, (title, build) in builders(material.action, with_model=material.with_model).items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UnreliableErrorWarning)  # of which the verdict tells
@@ -27,16 +27,20 @@ def plates(material: Material) -> list[Plate]:
     return drawn
 
 
-def builders(action: Action) -> dict[str, tuple[str, Builder]]:
+def builders(action: Action, *, with_model: bool = True) -> dict[str, tuple[str, Builder]]:
     """The plates of a theory by name, each with its title, in the order of the page.
 
     They follow from the records of its observables: what has sectors, what is slow, what is to be shown.
+
+    Args:
+        action: the theory.
+        with_model: whether a run of it has a model, whose training and weights are shown.
     """
     observables = action.observables
     recorded = [one for one in observables if one.function is not None]
     numbers = [one for one in recorded if not one.axes]
     slow, *slower = chain_plates.slow_ones(observables)
-    return {
+    of_model: dict[str, tuple[str, Builder]] = {
         "training": ("Training", training_plates.training),
         "log_weights": ("Weights of the proposals", training_plates.weights),
         **{
@@ -47,6 +51,9 @@ def builders(action: Action) -> dict[str, tuple[str, Builder]]:
             for one in numbers
             if (sectors := one.sectors) is not None and _tells_weights(action, one)
         },
+    }
+    return {
+        **(of_model if with_model else {}),
         "history": ("Monte Carlo history", chain_plates.history),
         **{
             f"{one.name}_history": (

@@ -110,11 +110,21 @@ def headline(
         cells.append(Cell(f"{diagnostics['ess']:.3f}", "effective sample size"))
     if "acceptance" in diagnostics:
         cells += _acceptances(diagnostics, kernels or {})
-    tau = rows[slow.name].values.get("model") if slow is not None and slow.name in rows else None
-    if slow is not None and tau is not None and tau.tau_int is not None:
-        number = printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0))
-        cells.append(Cell(number, f"τ of {slow.in_words}, the model's chain"))
+    elif "beside_acceptance" in diagnostics:
+        cells.append(Cell(f"{diagnostics['beside_acceptance']:.3f}", "acceptance"))
+    if slow is not None and slow.name in rows:
+        cells += _tau(slow, rows[slow.name], validation)
     return cells
+
+
+def _tau(slow: Observable, row: Row, validation: Validation) -> list[Cell]:
+    """τ in the model's chain, or in the other where that is the only one."""
+    way = validation.way("model") or validation.way("beside")
+    tau = None if way is None else row.values.get(way.name)
+    if way is None or tau is None or tau.tau_int is None:
+        return []
+    number = printed(Measurement(tau.tau_int, tau.tau_int_error or 0.0))
+    return [Cell(number, f"τ of {slow.in_words}, {way.sentence}")]
 
 
 def _first(row: Row, ways: Sequence[Way], sampled: bool) -> Measurement | None:

@@ -18,6 +18,7 @@ import torch
 from torch import Generator, nn
 
 from latflow.config import Given, RunConfig, differing, parse_config, to_toml
+from latflow.config.parts import Buildable
 from latflow.config.schema import built_action, built_model
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
@@ -219,13 +220,19 @@ class RunFolder:
         device = "cpu" if purpose == "initialisation" else self.device
         return Generator(device).manual_seed(derived_seed(self.config.seed, purpose))
 
+    @property
+    def _described_model(self) -> Buildable:
+        if self.config.model is None:
+            raise ConfigError(f"expected a run with a [model], got {self.path}, which has none")
+        return self.config.model
+
     def new_model(self) -> Any:
         """The density before training.
 
         Raises:
-            ConfigError: when it has nothing to train.
+            ConfigError: when there is none, or it has nothing to train.
         """
-        model = built_model(self.config.model, self.action, generator=self.generator("initialisation"))
+        model = built_model(self._described_model, self.action, generator=self.generator("initialisation"))
         if not isinstance(model, nn.Module):
             raise ConfigError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
         return model.to(device=self.device, dtype=self.config.compute.torch_dtype)
@@ -237,7 +244,7 @@ class RunFolder:
             ConfigError: as `new_model`.
             CheckpointError: when these are damaged or gone.
         """
-        if self.config.training.init_from is None:
+        if self.config.training is None or self.config.training.init_from is None:
             return self.new_model()
         path = self.checkpoint("init")
         tree = World.here().from_first(lambda: self._stored("init", "weights", "lattice"))
@@ -250,10 +257,11 @@ class RunFolder:
         """The trained density: that of the lowest F_q, or the last.
 
         Raises:
+            ConfigError: when the run has no model.
             CheckpointError: when there is no such checkpoint yet, or it is damaged or of another model.
         """
         path = self.checkpoint(which)
-        if not path.exists():
+        if self._described_model and not path.exists():
             self.require_best()
             raise CheckpointError(
                 f"{self.path} holds no trained weights yet: `latflow train {self.path}` makes them"
@@ -326,9 +334,10 @@ class RunFolder:
         Raises:
             ConfigError: when they cannot.
         """
-        world = World.here()
+        world, training = World.here(), self.config.training
         try:
-            world.share(self.config.training.batch)
+            if training is not None:
+                world.share(training.batch)
             world.require_device(self.device)
         except ValueError as error:
             raise ConfigError(str(error)) from error

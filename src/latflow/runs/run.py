@@ -49,7 +49,7 @@ class Run(RunFolder):
     def of(
         cls,
         action: Action,
-        density: nn.Module,
+        density: nn.Module | None,
         path: Path | str,
         *,
         training: Mapping[str, Any] | None = None,
@@ -68,7 +68,8 @@ class Run(RunFolder):
 
         Args:
             action: the theory.
-            density: the model with its initial weights, of which the run trains a copy.
+            density: the model with its initial weights, of which the run trains a copy; None for the
+                established sampler alone.
             path: of the folder.
             training: the keys of [training].
             sampling: the keys of [sampling].
@@ -96,10 +97,9 @@ class Run(RunFolder):
             >>> len(run.series("model")["action"])
             20
         """
-        given = {
-            "action": Given("action", lambda: action, described(action)),
-            "model": Given("model", partial(copy.deepcopy, density), described(density)),
-        }
+        given = {"action": Given("action", lambda: action, described(action))}
+        if density is not None:
+            given["model"] = Given("model", partial(copy.deepcopy, density), described(density))
         tables = {"training": training, "sampling": sampling, "beside": beside, "compute": compute}
         table = {
             "name": name or Path(path).resolve().name,

@@ -26,9 +26,10 @@ def read_start(folder: "RunFolder") -> dict[str, Any] | None:
         ConfigError: when it is no run and no checkpoint, a run without trained weights, or one whose model
             cannot be that of this run; naming what differs.
     """
-    named = folder.config.training.init_from
-    if named is None:
+    training = folder.config.training
+    if training is None or training.init_from is None:
         return None
+    named = training.init_from
     try:
         tree = _contents(Path(named))
         started(folder, tree, named)
@@ -85,6 +86,7 @@ def started(folder: "RunFolder", tree: Mapping[str, Any], where: Path | str) -> 
                 f"expected a model with `on_lattice` to take weights from {lattice} to {action.lattice}, got "
                 f"{type(model).__name__}"
             )
+        assert folder.config.model is not None
         there = built_model(folder.config.model, action.on_lattice(lattice))
         load_weights(there, tree["weights"], where)
         load_weights(model, there.on_lattice(action.lattice).state_dict(), where)

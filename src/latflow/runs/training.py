@@ -40,7 +40,7 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
 
     Raises:
         Interrupted: after a signal to any of the processes, with a checkpoint written.
-        ConfigError: when the processes cannot share out the batch or the devices.
+        ConfigError: when there is no model, or the processes cannot share out the batch or the devices.
         CheckpointError: when the last checkpoint is damaged or of another model, or the training has not
             ended and was begun by another number of processes.
         TrainingError: when too many steps in a row are not finite.
@@ -219,6 +219,7 @@ def _trainer(folder: RunFolder, model: Any) -> Trainer:
 
 def _contents(folder: RunFolder, model: nn.Module) -> dict[str, Any]:
     """What a checkpoint says of the model: how it was built and trained, and its weights."""
+    assert folder.config.model is not None
     recipe = getattr(model, "recipe", None) or folder.config.model.table()
     return {"model": recipe, "made_by": folder.made_by("training"), "weights": model.state_dict()}
 

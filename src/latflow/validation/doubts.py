@@ -44,9 +44,10 @@ def doubts(evidence: Evidence, ways: Sequence[Way], rows: Sequence[Row]) -> Iter
             yield from _of_chain(evidence, name, chain, found[name])
     yield from _of_signs(evidence, ways)
     if not any(row.pulls for row in rows):
+        other = "add a [model]" if evidence.model is None else "switch [beside] on"
         yield (
-            "No two independent ways know the same number: switch [beside] on, or give a [reference], to "
-            "hold these numbers against."
+            f"No two independent ways know the same number: {other}, or give a [reference], to hold these "
+            "numbers against."
         )
 
 

@@ -70,7 +70,7 @@ class Evidence:
             bad_draws,
             run.config.reference,
             run.config.seed,
-            getattr(run.model(), "normalised", True),
+            run.config.model is None or getattr(run.model(), "normalised", True),
         )
 
     def chains(self) -> list[MarkovChain]:

@@ -95,7 +95,7 @@ def _verdict(run: "Run") -> Validation:
     found = [way for way in tried if way.measurements]
     diagnostics = {name: number for way in tried for name, number in way.diagnostics.items()}
     checks = [
-        *density_checks(run.model(), run.action),
+        *(density_checks(run.model(), run.action) if run.config.model is not None else ()),
         *evidence.checks(),
         *sign_checks(run.action, found),
         *drift_checks(evidence.chains()),
