@@ -143,6 +143,24 @@ def report(source: Existing) -> None:
 
 @app.command()
 @explained
+def compare(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="The folders of two or more runs.", parser=_source)
+    ],
+) -> None:
+    """Lay runs side by side: the settings that differ, their numbers with pulls, and what they have cost."""
+    from latflow.cli import stages
+    from latflow.cli.verdict import print_comparison
+    from latflow.validation import compare
+
+    try:
+        print_comparison(compare([stages.open_run(source) for source in sources]))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+@app.command()
+@explained
 def theta(
     source: Existing,
     angles: Annotated[

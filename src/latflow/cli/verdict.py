@@ -1,4 +1,4 @@
-"""The verdict on a run, on a terminal."""
+"""The verdict on a run, and several runs side by side, on a terminal."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latflow.validation import Row, Validation
+from latflow.validation import Comparison, Row, Validation
 from latflow.validation.theta import ThetaTable
 
 _LAST = {
@@ -82,6 +82,41 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
             markup=False,
         )
     console.print(str(page), markup=False)
+
+
+def print_comparison(found: Comparison) -> None:
+    """Three tables on stdout: the settings that differ, the numbers, and what they have cost."""
+    console = _console()
+    settings = Table(title=Text("settings that differ"), box=SIMPLE_HEAD)
+    for heading in ("key", *found.names):
+        settings.add_column(Text(heading))
+    for key, values in found.settings.items():
+        settings.add_row(*map(Text, (key, *("–" if value is None else str(value) for value in values))))
+    console.print(settings if found.settings else "no setting differs", markup=False)
+    numbers = Table(box=SIMPLE_HEAD)
+    headings = [f"{name}\n{way}" for name, way in zip(found.names, found.ways, strict=True)]
+    for heading in ("observable", *headings, *(["largest pull"] if found.same_theory else [])):
+        numbers.add_column(Text(heading))
+    short = dict(zip(found.names, found.names, strict=True))
+    for row in found.rows:
+        cells = [row.label, *(str(row.values[name]) if name in row.values else "" for name in found.names)]
+        cells += [_largest(row, short)] if found.same_theory else []
+        numbers.add_row(*map(Text, cells), style=None if row.passed else "red")
+    console.print(numbers)
+    if not found.same_theory:
+        console.print("The theories differ: their numbers are not held against each other.", markup=False)
+    costs = Table(title=Text("cost, seconds by the clock"), box=SIMPLE_HEAD)
+    for heading in ("run", "chain", "training", "ESS", "acceptance", "slowest", "τ", "an independent one"):
+        costs.add_column(Text(heading))
+    for one in found.costs:
+        label, tau = one.tau or ("", "")
+        training = "" if one.training is None else f"{one.training:.4g}"
+        ess = "" if one.ess is None else f"{one.ess:.3f}"
+        price = "" if one.configuration is None else str(one.configuration)
+        costs.add_row(
+            *map(Text, (one.run, one.chain, training, ess, f"{one.acceptance:.3f}", label, str(tau), price))
+        )
+    console.print(costs)
 
 
 def _console() -> Console:

@@ -1,6 +1,7 @@
 """Validation: a run against exact results, an established sampler, and itself."""
 
 from latflow.validation.checks import Check
+from latflow.validation.comparison import Comparison, Cost, compare
 from latflow.validation.density import density_checks
 from latflow.validation.doubts import PARETO_LIMIT
 from latflow.validation.drift import drift_checks
@@ -21,6 +22,8 @@ __all__ = [
     "WAYS",
     "ChainWords",
     "Check",
+    "Comparison",
+    "Cost",
     "Evidence",
     "MarkovChain",
     "Row",
@@ -28,6 +31,7 @@ __all__ = [
     "Way",
     "all_ways",
     "chain_words",
+    "compare",
     "density_checks",
     "drift_checks",
     "known",

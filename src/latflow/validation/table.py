@@ -76,7 +76,7 @@ def table(action: Action, ways: Sequence[Way]) -> list[Row]:
 
 def _row(observable: Observable, ways: Sequence[Way]) -> Row:
     values = {w.name: w.measurements[observable.name] for w in ways if observable.name in w.measurements}
-    compared = [w for w in ways if w.name in values and _comparable(observable, values[w.name])]
+    compared = [w for w in ways if w.name in values and comparable(observable, values[w.name])]
     pulls = {
         (one.name, other.name): values[one.name].pull(values[other.name].value, values[other.name].error)
         for one, other in itertools.combinations(compared, 2)
@@ -85,7 +85,7 @@ def _row(observable: Observable, ways: Sequence[Way]) -> Row:
     return Row(observable.name, observable.label, values, pulls)
 
 
-def _comparable(observable: Observable, m: Measurement) -> bool:
+def comparable(observable: Observable, m: Measurement) -> bool:
     """Whether a number is to be held against others.
 
     One that is nan is, and does not pass, unless noise alone can make it undefined; one that rests on rare
