@@ -13,7 +13,8 @@ from annotated_types import Gt
 from pydantic import ValidationError
 
 from latflow.config import differing, load_config, parse_config, preset_names, section_of, to_toml
-from latflow.config.schema import built_action, built_model, training_section
+from latflow.config.checking import built_action, built_model
+from latflow.config.schema import training_section
 from latflow.config.sections import UnsettableError, arguments_of
 from latflow.errors import ConfigError
 from latflow.estimators import ESTIMATORS

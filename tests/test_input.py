@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 import latflow as lf
 from latflow import cli
 from latflow.config import load_config
-from latflow.config.schema import built_action
+from latflow.config.checking import built_action
 from latflow.densities.files import load_density
 from latflow.densities.flows import load_flow, spline_flow
 from latflow.errors import CheckpointError, ConfigError

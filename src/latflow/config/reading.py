@@ -11,9 +11,10 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from latflow.config.checking import check_kernels, checked
 from latflow.config.explaining import with_hints
 from latflow.config.parts import PYTHON, Given
-from latflow.config.schema import RunConfig, Tables, check_kernels, checked, training_section
+from latflow.config.schema import RunConfig, Tables, training_section
 from latflow.errors import ConfigError
 from latflow.registry import Group, folders, located, names
 

@@ -18,8 +18,8 @@ import torch
 from torch import Generator, nn
 
 from latflow.config import Given, RunConfig, differing, parse_config, to_toml
+from latflow.config.checking import built_action, built_model
 from latflow.config.parts import Buildable
-from latflow.config.schema import built_action, built_model
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources

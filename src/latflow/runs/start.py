@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from latflow.config.schema import built_model
+from latflow.config.checking import built_model
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError
 from latflow.runs.place import CONFIG, file_digest
