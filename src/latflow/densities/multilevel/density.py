@@ -235,10 +235,10 @@ class Multilevel(nn.Module):
         return network(seen).to(rows.dtype), network.free
 
     def _beyond(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> Tensor:
-        """Sums over the other neighbours of each neighbour, (4, sites · batch)."""
+        """Sums over the other neighbours of each neighbour, (2d, sites · batch)."""
         table = self._table("beyond", one)
         table = table if some is None else table[..., some]
-        return _taken(rows, table.movedim(1, 0)).view(3, 4, -1).sum(0)
+        return _taken(rows, table.movedim(1, 0)).view(table.shape[1], len(table), -1).sum(0)
 
     def _odd_fields(self, rows: Rows) -> Rows:
         return self.theory.coupling * rows[self._index("around_odd")].sum(0)

@@ -140,8 +140,8 @@ def classes(lattice: Lattice) -> tuple[SiteClass, ...]:
         if role.startswith(TOP):
             window = torch.tensor([int(one.sites) for one in found], dtype=torch.int64)[:, None]
         else:
-            places = torch.stack((sites // lattice[1], sites % lattice[1]), -1)
-            window = _numbers(torch.tensor(offsets(role))[:, None] * 2**level + places, lattice)
+            steps = torch.tensor(offsets(role))[:, None] * 2**level
+            window = _numbers(steps + _places(sites, lattice), lattice)
             window[~known[window]] = volume(lattice)
         known[sites] = True
         found.append(SiteClass(level, role, sites, window))
@@ -161,7 +161,7 @@ def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
     """
     levels = depth(lattice)
     spacing = 2**levels
-    top = spacing * _grid(0, lattice[0] // spacing, 0, lattice[1] // spacing)
+    top = spacing * _grid(*(side // spacing for side in lattice))
     for number, site in enumerate(top):
         yield Placed(levels, f"{TOP}{number}", _numbers(site[None], lattice))
     for level in reversed(range(levels)):
@@ -172,8 +172,7 @@ def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
 def _added(level: int, lattice: Lattice, *, quarters: bool) -> Iterator[tuple[str, Int[Tensor, "sites 2"]]]:
     """The classes that are not empty, and the coordinates of their sites."""
     spacing = 2**level
-    rows, columns = (side // (2 * spacing) for side in lattice)
-    cells = _grid(0, rows, 0, columns)
+    cells = _grid(*(side // (2 * spacing) for side in lattice))
     y, x = (cells % 2).unbind(1)
     colour, halves = (y + x) % 2 == 1, {"a": y == 0, "b": y == 1}
     parts = halves
@@ -197,16 +196,22 @@ def _added(level: int, lattice: Lattice, *, quarters: bool) -> Iterator[tuple[st
             yield role, spacing * (2 * cells[chosen] + torch.tensor(parities))
 
 
-def _grid(*ranges: int) -> Int[Tensor, "places 2"]:
-    """All pairs of whole numbers of two ranges, in raster order."""
-    rows, columns = torch.arange(*ranges[:2]), torch.arange(*ranges[2:])
-    return torch.cartesian_prod(rows, columns)
+def _grid(*sides: int) -> Int[Tensor, "places dimensions"]:
+    """All places with coordinates from 0 to below each of the sides, in raster order."""
+    return torch.cartesian_prod(*(torch.arange(side) for side in sides))
 
 
-def _numbers(places: Int[Tensor, "*shape 2"], lattice: Lattice) -> Int[Tensor, "*shape"]:
+def _numbers(places: Int[Tensor, "*shape dimensions"], lattice: Lattice) -> Int[Tensor, "*shape"]:
     """The numbers of sites in raster order, from coordinates that may lie beyond the torus."""
-    y, x = places.unbind(-1)
-    return y % lattice[0] * lattice[1] + x % lattice[1]
+    number = torch.zeros_like(places[..., 0])
+    for coordinate, side in zip(places.unbind(-1), lattice, strict=True):
+        number = number * side + coordinate % side
+    return number
+
+
+def _places(sites: Int[Tensor, "*shape"], lattice: Lattice) -> Int[Tensor, "*shape dimensions"]:
+    """The coordinates of sites."""
+    return torch.stack(torch.unravel_index(sites, lattice), -1)
 
 
 def counterpart(one: SiteClass | Placed, there: int, here: int, names: Container[str]) -> str | None:
@@ -238,22 +243,24 @@ def counterpart(one: SiteClass | Placed, there: int, here: int, names: Container
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def neighbours(lattice: Lattice, parity: int) -> tuple[Int[Tensor, "sites"], Int[Tensor, "4 sites"]]:
-    """The sites of one colour of the checkerboard, and the four neighbours of each."""
-    places = _grid(0, lattice[0], 0, lattice[1])
+def neighbours(lattice: Lattice, parity: int) -> tuple[Int[Tensor, "sites"], Int[Tensor, "neighbours sites"]]:
+    """The sites of one colour of the checkerboard, and the 2d neighbours of each."""
+    places = _grid(*lattice)
     places = places[places.sum(1) % 2 == parity % 2]
-    return _numbers(places, lattice), _numbers(_STEPS[:, None] + places, lattice)
+    return _numbers(places, lattice), _numbers(_steps(len(lattice))[:, None] + places, lattice)
 
 
 @torch.inference_mode(False)
-def beyond(sites: Int[Tensor, "sites"], lattice: Lattice) -> Int[Tensor, "4 3 sites"]:
-    """Of each of the four neighbours of a site, the three neighbours that are other sites."""
-    places = torch.stack((sites // lattice[1], sites % lattice[1]), -1)
-    tables = []
-    for step in _STEPS:
-        others = torch.stack([step + other for other in _STEPS if bool((step + other).any())])
+def beyond(sites: Int[Tensor, "sites"], lattice: Lattice) -> Int[Tensor, "neighbours others sites"]:
+    """Of each of the 2d neighbours of a site, the 2d − 1 neighbours that are other sites."""
+    places, steps, tables = _places(sites, lattice), _steps(len(lattice)), []
+    for step in steps:
+        others = torch.stack([step + other for other in steps if bool((step + other).any())])
         tables.append(_numbers(others[:, None] + places, lattice))
     return torch.stack(tables)
 
 
-_STEPS = torch.tensor([(1, 0), (-1, 0), (0, 1), (0, -1)])
+def _steps(dimensions: int) -> Int[Tensor, "neighbours dimensions"]:
+    """To the neighbours of a site: one forwards and one backwards in each direction."""
+    ahead = torch.eye(dimensions, dtype=torch.int64)
+    return torch.stack((ahead, -ahead), 1).flatten(0, 1)
