@@ -18,6 +18,9 @@ Columns = Float[Tensor, "_ columns"]
 Each = Float[Tensor, "columns"]
 """One number of each of them."""
 
+Others = Float[Tensor, "neighbours columns"]
+"""s_j of each of the 2d neighbours j of a site: the sum of the other 2d − 1 neighbours of j."""
+
 
 class Conditional(ABC):
     """The densities of a site x by coefficients c, and the exact one given all neighbours of its neighbours.
@@ -50,15 +53,15 @@ class Conditional(ABC):
         """log q(x), float64."""
 
     @abstractmethod
-    def draw_exactly(self, s: Float[Tensor, "4 columns"], generator: Generator) -> tuple[Each, Each]:
+    def draw_exactly(self, s: Others, generator: Generator) -> tuple[Each, Each]:
         """x of each column by p(x | s), and log p(x | s), float64."""
 
     @abstractmethod
-    def log_prob_exactly(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+    def log_prob_exactly(self, x: Each, s: Others) -> Each:
         """log p(x | s), float64."""
 
     @abstractmethod
-    def cross_entropy(self, s: Float[Tensor, "4 columns"], c: Columns, free: Tensor) -> Each:
+    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:
         """−⟨log q⟩ over p(x | s): the soft labels of training."""
 
 
@@ -79,17 +82,17 @@ class SpinConditional(Conditional):
     def log_prob(self, x: Each, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
         return functional.logsigmoid(2 * c[0].double() * x)
 
-    def draw_exactly(self, s: Float[Tensor, "4 columns"], generator: Generator) -> tuple[Each, Each]:
+    def draw_exactly(self, s: Others, generator: Generator) -> tuple[Each, Each]:
         return self.draw(self.half_log_odds(s), s[0], generator)
 
-    def log_prob_exactly(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+    def log_prob_exactly(self, x: Each, s: Others) -> Each:
         return self.log_prob(x, self.half_log_odds(s), s[0])
 
-    def cross_entropy(self, s: Float[Tensor, "4 columns"], c: Columns, free: Tensor) -> Each:  # noqa: ARG002
+    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
         log_odds = 2 * c[0]
         return functional.softplus(log_odds) - torch.sigmoid(2 * self.half_log_odds(s)[0]) * log_odds
 
-    def half_log_odds(self, s: Float[Tensor, "4 columns"]) -> Columns:
+    def half_log_odds(self, s: Others) -> Columns:
         """c of p(x | s), (1, columns)."""
         site, coupling = self.theory.site, self.theory.coupling
         gains = site.log_partition(coupling * (s + 1)) - site.log_partition(coupling * (s - 1))
@@ -143,17 +146,17 @@ class LineConditional(Conditional):
         log_z = self.grid.log_normalisation(self._at_nodes(c, free))
         return self._inside(x, self._at(x, c, free) - log_z)
 
-    def draw_exactly(self, s: Float[Tensor, "4 columns"], generator: Generator) -> tuple[Each, Each]:
+    def draw_exactly(self, s: Others, generator: Generator) -> tuple[Each, Each]:
         def at(x: Tensor, some: Tensor | None) -> Tensor:
             return self._exactly_at(x, s if some is None else s[:, some])
 
         return self.grid.draw(self._exactly_at_nodes(s), at, generator)
 
-    def log_prob_exactly(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+    def log_prob_exactly(self, x: Each, s: Others) -> Each:
         log_z = self.grid.log_normalisation(self._exactly_at_nodes(s))
         return self._inside(x, self._exactly_at(x, s) - log_z)
 
-    def cross_entropy(self, s: Float[Tensor, "4 columns"], c: Columns, free: Tensor) -> Each:
+    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:
         with torch.no_grad():
             p = self.grid.probabilities(self._exactly_at_nodes(s))
         log_q = self._at_nodes(c, free)
@@ -162,12 +165,12 @@ class LineConditional(Conditional):
     def _inside(self, x: Each, log_q: Each) -> Each:
         return torch.where(x.abs() <= self.grid.cut, log_q, -math.inf)
 
-    def _exactly_at(self, x: Each, s: Float[Tensor, "4 columns"]) -> Each:
+    def _exactly_at(self, x: Each, s: Others) -> Each:
         fields = self.theory.coupling * (s + x)
         return self.site.log_partition(fields).sum(0) - self.site.potential(x)
 
-    def _exactly_at_nodes(self, s: Float[Tensor, "4 columns"]) -> Columns:
-        t = s / (3 * self.grid.cut)
+    def _exactly_at_nodes(self, s: Others) -> Columns:
+        t = s / _farthest(self.theory, self.grid)
         before, last, twice = torch.ones_like(t), t, 2 * t
         _, _, own, expansion = self._tables.like(s)
         sums = [before.sum(0), last.sum(0)]
@@ -187,7 +190,7 @@ class _Tables:
 
     @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
     def like(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """What c and f multiply, −V(x_i), and G_ki with log z(J (s + x_i)) = Σ_k T_k(s/3X) G_ki."""
+        """What c and f multiply, −V(x_i), and G_ki with log z(J (s + x_i)) = Σ_k T_k(s/((2d − 1) X)) G_ki."""
         key = tensor.dtype, tensor.device
         if key not in self.converted:
             self.converted[key] = tuple(table.to(tensor.detach()) for table in self.exact)
@@ -203,10 +206,15 @@ def _basis(x: Tensor, cut: float) -> tuple[Tensor, Tensor]:
     return 3 * torch.stack((x / cut, t[3], t[5], t[2], t[4], t[6])), 3 * torch.stack(t[2::2])
 
 
+def _farthest(theory: NearestNeighbours, grid: Grid) -> float:
+    """(2d − 1) X, the largest s."""
+    return (2 * len(theory.lattice) - 1) * grid.cut
+
+
 def _chebyshev(theory: NearestNeighbours, grid: Grid, points: int = 256) -> Tensor:
     """G_ki in float64, as many k as matter at 1e-8."""
     angles = math.pi * (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    s = 3 * grid.cut * torch.cos(angles)
+    s = _farthest(theory, grid) * torch.cos(angles)
     values = theory.site.log_partition(theory.coupling * (s[:, None] + grid.x))
     cosines = torch.cos(torch.arange(points)[:, None] * angles)
     coefficients = cosines @ values * 2 / points

@@ -32,7 +32,7 @@ Rows = Float[Tensor, "_ batch"]
 
 
 class Multilevel(nn.Module):
-    """A density of a field on a plane, with couplings to nearest neighbours, that knows them at every scale.
+    """A density of a field with couplings to nearest neighbours that knows it at every scale.
 
         q(x) = Π over classes Π over their sites q(x_n; c(window)) · Π_odd exp(−V(x_n) + h_n x_n) / z(h_n)
 
@@ -46,7 +46,7 @@ class Multilevel(nn.Module):
     The weights of the networks do not know the lattice.
 
     Args:
-        lattice: side lengths that halve until few sites are left, see `geometry.depth`.
+        lattice: two or three sides that halve until few sites are left, see `geometry.depth`.
         theory: S as weights of single sites.
         kind: of the field.
         networks: by the names of classes, for all but the last class.
@@ -235,10 +235,10 @@ class Multilevel(nn.Module):
         return network(seen).to(rows.dtype), network.free
 
     def _beyond(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> Tensor:
-        """Sums over the other neighbours of each neighbour, (4, sites · batch)."""
+        """Sums over the other neighbours of each neighbour, (2d, sites · batch)."""
         table = self._table("beyond", one)
         table = table if some is None else table[..., some]
-        return _taken(rows, table.movedim(1, 0)).view(3, 4, -1).sum(0)
+        return _taken(rows, table.movedim(1, 0)).view(table.shape[1], len(table), -1).sum(0)
 
     def _odd_fields(self, rows: Rows) -> Rows:
         return self.theory.coupling * rows[self._index("around_odd")].sum(0)

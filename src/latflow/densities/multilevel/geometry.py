@@ -1,36 +1,44 @@
 """The order in which a field is drawn from the coarsest scale to the finest, and what is known by then.
 
-Level l of a plane is the sublattice of spacing b = 2^l. Its sites (y, x) with both y/b and x/b even are level
-l + 1; the others are added, given all that is known already, in classes:
+Level l of a lattice in two or three dimensions is the sublattice of spacing b = 2^l. Its sites n with n/b
+even in all directions are level l + 1; the others are added, given all that is known already, in classes.
+Each has sites of one kind, by the directions in which n/b is odd, in some of the cells of two sites each way,
+by the directions in which the cell's own place is odd. On a plane
 
     Aa, Ab     (odd, odd), one colour of the checkerboard of these sites, in two halves
     Ba, Bb     (odd, odd), the other colour, likewise
     oea, oeb   (odd, even), by the two colours of their checkerboard
     eoa, eob   (even, odd), likewise
 
-On level 0 the colour B is one class, and the last: given A its sites are independent. The others there are
-sites of the odd checkerboard, which are no part of this: given the even ones they are independent too. What
-cannot be halved any more is the top lattice, whose sites come first, one by one.
+and in space
+
+    eooa … eood   (even, odd, odd), in four: each is every eighth of these sites, and those in the centres
+    oeoa … oeod   (odd, even, odd), likewise
+    ooea, ooeb    (odd, odd, even), by the two colours of their checkerboard
+    oooa, ooob    (odd, odd, odd), likewise
+    oee, eoe, eeo with a and b    those with one odd direction, likewise
+
+On level 0 the last are B, one class, and ooeb: given all before them their sites are independent. The others
+there are sites of the odd checkerboard, which are no part of this: given the even ones they are independent
+too. What cannot be halved any more is the top lattice, whose sites come first, one by one.
 """
 
 from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from latflow.lattice import checked_plane, volume
+from latflow.densities.multilevel.parts import Part, before, parts, quartered
+from latflow.lattice import checked_lattice, volume
 from latflow.types import Lattice
 
 TOP = "top"
 MOST_TOP_SITES = 36
 """So many networks draw the top lattice, each its own site."""
-
-_REACH = {"A": 4.3, "B": 3.2, "oe": 3.2, "eo": 2.3}
-"""Of the windows, in spacings of the level, by the beginnings of roles: 16 known sites, and for the second of
-two halves the four nearest of the first."""
 
 
 class Placed(NamedTuple):
@@ -59,7 +67,7 @@ class SiteClass(NamedTuple):
         level, role, sites: as of `Placed`.
         window: the numbers of the known sites around each, (known, sites); the number V, one beyond the
             last, where the torus is so small that a place of the window is not known.
-        last: whether it is the last class of even sites, whose four neighbours have no other unknown site.
+        last: whether it is the last class of even sites, whose neighbours have no other unknown site.
     """
 
     level: int
@@ -77,13 +85,15 @@ class SiteClass(NamedTuple):
 def depth(lattice: Sequence[int]) -> int:
     """How many levels a lattice has beside the top lattice.
 
-    Both sides are halved as often as the (odd, odd) sites can be coloured like a checkerboard: they are an
-    even number in each direction, or one.
+    All sides are halved as often as the cells of two sites each way can be coloured like a checkerboard: they
+    are an even number in each direction, or one.
 
     Raises:
-        ValueError: unless there are two sides of at least 4, both even, that leave a small top lattice.
+        ValueError: unless there are two or three even sides of at least 4 that leave a small top lattice.
     """
-    sides = checked_plane(lattice)
+    sides = checked_lattice(lattice)
+    if len(sides) < 2:
+        raise ValueError(f"expected two or three sides for a multilevel density, got {sides}")
     if min(sides) < 4 or any(side % 2 for side in sides):
         raise ValueError(f"expected even sides of at least 4 for a multilevel density, got {sides}")
     levels, halves = 0, [side // 2 for side in sides]
@@ -101,33 +111,29 @@ def depth(lattice: Sequence[int]) -> int:
     return levels
 
 
-def offsets(role: str) -> list[tuple[int, int]]:
-    """The places (y, x) of a class's window, in spacings of its level, those nearby first.
+@lru_cache(maxsize=64)
+def offsets(role: str) -> list[tuple[int, ...]]:
+    """The places of a class's window, in spacings of its level, those nearby first.
 
-    They are the places that are known before the class is drawn, as parity and colour tell, up to a distance.
+    They are the places that are known before the class is drawn, as parity and cell tell, up to a distance.
     """
-    reach = _REACH[role.rstrip("ab")]
-    steps = range(-int(reach), int(reach) + 1)
-    near = [(y, x) for y in steps for x in steps if 0 < y * y + x * x <= reach * reach]
-    return sorted(
-        (place for place in near if _is_known(role, *place)), key=lambda p: (p[0] ** 2 + p[1] ** 2, p)
-    )
+    one, earlier = before(role)
+    steps = range(-int(one.reach), int(one.reach) + 1)
+    near = [place for place in product(steps, repeat=len(one.odd)) if 0 < _squared(place) <= one.reach**2]
+    return sorted((place for place in near if _is_known(one, earlier, place)), key=lambda p: (_squared(p), p))
 
 
-def _is_known(role: str, y: int, x: int) -> bool:
-    """Whether the site at an offset from one of a class is drawn before it."""
-    odd, cells = (y % 2, x % 2), (y // 2 % 2, x // 2 % 2)
-    if odd == (0, 0):  # of the same kind: (odd, odd) sites of the other colour or half, or the other colour
-        match role:
-            case "Ab":
-                return cells == (1, 1)
-            case "B" | "Ba" | "oeb" | "eob":
-                return sum(cells) == 1
-            case _:
-                return role == "Bb" and cells != (0, 0)
-    if odd == (1, 1):
-        return not role.startswith("oe")
-    return role.startswith(("oe", "eo"))
+def _squared(place: tuple[int, ...]) -> int:
+    return sum(step * step for step in place)
+
+
+def _is_known(one: Part, earlier: Sequence[Part], place: tuple[int, ...]) -> bool:
+    """Whether the sites at an offset from all sites of a class are drawn before it."""
+    ends = [[2 * c + o + step for c, o, step in zip(cell, one.odd, place, strict=True)] for cell in one.cells]
+    odd = tuple(end % 2 for end in ends[0])
+    cells = {tuple(end // 2 % 2 for end in one_end) for one_end in ends}
+    same = [part.cells for part in earlier if part.odd == odd]
+    return not any(odd) or cells <= frozenset[tuple[int, ...]]().union(*same)
 
 
 @lru_cache(maxsize=64)
@@ -140,8 +146,8 @@ def classes(lattice: Lattice) -> tuple[SiteClass, ...]:
         if role.startswith(TOP):
             window = torch.tensor([int(one.sites) for one in found], dtype=torch.int64)[:, None]
         else:
-            places = torch.stack((sites // lattice[1], sites % lattice[1]), -1)
-            window = _numbers(torch.tensor(offsets(role))[:, None] * 2**level + places, lattice)
+            steps = torch.tensor(offsets(role))[:, None] * 2**level
+            window = _numbers(steps + _places(sites, lattice), lattice)
             window[~known[window]] = volume(lattice)
         known[sites] = True
         found.append(SiteClass(level, role, sites, window))
@@ -153,7 +159,7 @@ def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
 
     Args:
         lattice: side lengths.
-        quarters: whether each half of the colour A is split once more, in the colours of its own
+        quarters: whether each half of the colour A of a plane is split once more, in the colours of its own
             checkerboard: Aa and Ab, then Ac and Ad.
 
     Raises:
@@ -161,7 +167,7 @@ def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
     """
     levels = depth(lattice)
     spacing = 2**levels
-    top = spacing * _grid(0, lattice[0] // spacing, 0, lattice[1] // spacing)
+    top = spacing * _grid(*(side // spacing for side in lattice))
     for number, site in enumerate(top):
         yield Placed(levels, f"{TOP}{number}", _numbers(site[None], lattice))
     for level in reversed(range(levels)):
@@ -169,44 +175,35 @@ def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
             yield Placed(level, role, _numbers(places, lattice))
 
 
-def _added(level: int, lattice: Lattice, *, quarters: bool) -> Iterator[tuple[str, Int[Tensor, "sites 2"]]]:
+def _added(
+    level: int, lattice: Lattice, *, quarters: bool
+) -> Iterator[tuple[str, Int[Tensor, "sites dimensions"]]]:
     """The classes that are not empty, and the coordinates of their sites."""
     spacing = 2**level
-    rows, columns = (side // (2 * spacing) for side in lattice)
-    cells = _grid(0, rows, 0, columns)
-    y, x = (cells % 2).unbind(1)
-    colour, halves = (y + x) % 2 == 1, {"a": y == 0, "b": y == 1}
-    parts = halves
-    if quarters:
-        second = cells.sum(1) // 2 % 2 == 1
-        parts = {
-            "a": halves["a"] & ~second,
-            "b": halves["a"] & second,
-            "c": halves["b"] & ~second,
-            "d": halves["b"] & second,
-        }
-    kinds = [(f"A{part}", (1, 1), ~colour & chosen) for part, chosen in parts.items()]
-    if level:
-        kinds += [(f"B{half}", (1, 1), colour & chosen) for half, chosen in halves.items()]
-        kinds += [("oea", (1, 0), ~colour), ("oeb", (1, 0), colour)]
-        kinds += [("eoa", (0, 1), ~colour), ("eob", (0, 1), colour)]
-    else:
-        kinds += [("B", (1, 1), colour)]
-    for role, parities, chosen in kinds:
-        if bool(chosen.any()):
-            yield role, spacing * (2 * cells[chosen] + torch.tensor(parities))
+    cells = _grid(*(side // (2 * spacing) for side in lattice))
+    of_level = parts(len(lattice), level)
+    for one in quartered(of_level) if quarters else of_level:
+        chosen = cells[[tuple(cell) in one.cells for cell in (cells % one.period).tolist()]]
+        if len(chosen):
+            yield one.role, spacing * (2 * chosen + torch.tensor(one.odd))
 
 
-def _grid(*ranges: int) -> Int[Tensor, "places 2"]:
-    """All pairs of whole numbers of two ranges, in raster order."""
-    rows, columns = torch.arange(*ranges[:2]), torch.arange(*ranges[2:])
-    return torch.cartesian_prod(rows, columns)
+def _grid(*sides: int) -> Int[Tensor, "places dimensions"]:
+    """All places with coordinates from 0 to below each of the sides, in raster order."""
+    return torch.cartesian_prod(*(torch.arange(side) for side in sides))
 
 
-def _numbers(places: Int[Tensor, "*shape 2"], lattice: Lattice) -> Int[Tensor, "*shape"]:
+def _numbers(places: Int[Tensor, "*shape dimensions"], lattice: Lattice) -> Int[Tensor, "*shape"]:
     """The numbers of sites in raster order, from coordinates that may lie beyond the torus."""
-    y, x = places.unbind(-1)
-    return y % lattice[0] * lattice[1] + x % lattice[1]
+    number = torch.zeros_like(places[..., 0])
+    for coordinate, side in zip(places.unbind(-1), lattice, strict=True):
+        number = number * side + coordinate % side
+    return number
+
+
+def _places(sites: Int[Tensor, "*shape"], lattice: Lattice) -> Int[Tensor, "*shape dimensions"]:
+    """The coordinates of sites."""
+    return torch.stack(torch.unravel_index(sites, lattice), -1)
 
 
 def counterpart(one: SiteClass | Placed, there: int, here: int, names: Container[str]) -> str | None:
@@ -238,22 +235,24 @@ def counterpart(one: SiteClass | Placed, there: int, here: int, names: Container
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def neighbours(lattice: Lattice, parity: int) -> tuple[Int[Tensor, "sites"], Int[Tensor, "4 sites"]]:
-    """The sites of one colour of the checkerboard, and the four neighbours of each."""
-    places = _grid(0, lattice[0], 0, lattice[1])
+def neighbours(lattice: Lattice, parity: int) -> tuple[Int[Tensor, "sites"], Int[Tensor, "neighbours sites"]]:
+    """The sites of one colour of the checkerboard, and the 2d neighbours of each."""
+    places = _grid(*lattice)
     places = places[places.sum(1) % 2 == parity % 2]
-    return _numbers(places, lattice), _numbers(_STEPS[:, None] + places, lattice)
+    return _numbers(places, lattice), _numbers(_steps(len(lattice))[:, None] + places, lattice)
 
 
 @torch.inference_mode(False)
-def beyond(sites: Int[Tensor, "sites"], lattice: Lattice) -> Int[Tensor, "4 3 sites"]:
-    """Of each of the four neighbours of a site, the three neighbours that are other sites."""
-    places = torch.stack((sites // lattice[1], sites % lattice[1]), -1)
-    tables = []
-    for step in _STEPS:
-        others = torch.stack([step + other for other in _STEPS if bool((step + other).any())])
+def beyond(sites: Int[Tensor, "sites"], lattice: Lattice) -> Int[Tensor, "neighbours others sites"]:
+    """Of each of the 2d neighbours of a site, the 2d − 1 neighbours that are other sites."""
+    places, steps, tables = _places(sites, lattice), _steps(len(lattice)), []
+    for step in steps:
+        others = torch.stack([step + other for other in steps if bool((step + other).any())])
         tables.append(_numbers(others[:, None] + places, lattice))
     return torch.stack(tables)
 
 
-_STEPS = torch.tensor([(1, 0), (-1, 0), (0, 1), (0, -1)])
+def _steps(dimensions: int) -> Int[Tensor, "neighbours dimensions"]:
+    """To the neighbours of a site: one forwards and one backwards in each direction."""
+    ahead = torch.eye(dimensions, dtype=torch.int64)
+    return torch.stack((ahead, -ahead), 1).flatten(0, 1)
