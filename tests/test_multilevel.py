@@ -42,7 +42,9 @@ PHI4 = HoppingPhi4((8, 8), beta=0.576, lam=0.5)
 FREE = Phi4((4, 8), m2=1.0, lam=0.0)
 ISING = Ising((4, 4), beta=0.44)
 IN_A_FIELD = Ising((4, 8), beta=0.3, field=0.1)
+IN_SPACE = HoppingPhi4((4, 8, 4), beta=0.38, lam=0.5)
 ACTIONS = [PHI4, FREE, ISING, IN_A_FIELD, HoppingPhi4((12, 8), beta=0.6, lam=0.3), Phi6((4, 8))]
+ACTIONS += [IN_SPACE, Ising((4, 4, 8), beta=0.2, field=0.1)]
 every_theory = pytest.mark.parametrize("action", ACTIONS, ids=lambda one: f"{one.words.name} {one.lattice}")
 
 
@@ -91,14 +93,15 @@ def test_probabilities_of_the_even_sites_add_up_to_one_on_a_rectangle():
     assert total == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("action", [PHI4, FREE, Phi4((4, 4), m2=-4.0, lam=8.0)])
+@pytest.mark.parametrize("action", [PHI4, FREE, Phi4((4, 4), m2=-4.0, lam=8.0), IN_SPACE])
 def test_densities_of_a_real_number_integrate_to_one(action):
     """Those of random coefficients, and the exact one in fields of neighbours, by a far finer grid."""
     conditional = LineConditional(action.nearest_neighbours())
     cut, generator = conditional.grid.cut, seeded(1)
     c = 0.07 * torch.randn(6, 40, generator=generator, dtype=torch.float64)
     free = 0.03 * torch.randn(8, generator=generator, dtype=torch.float64)
-    s = 1.5 * conditional.unit * torch.randn(4, 40, generator=generator, dtype=torch.float64)
+    neighbours = 2 * len(action.lattice)
+    s = 1.5 * conditional.unit * torch.randn(neighbours, 40, generator=generator, dtype=torch.float64)
     fine = torch.linspace(-cut, cut, 4001, dtype=torch.float64)
     step = float(fine[1] - fine[0])
     for column in range(40):
@@ -220,7 +223,7 @@ def test_the_conditional_of_a_site_is_that_of_the_effective_action(action):
         torch.testing.assert_close(after - before, -changed, rtol=0, atol=2e-7)
 
 
-@pytest.mark.parametrize("action", [PHI4, FREE, ISING])
+@pytest.mark.parametrize("action", [PHI4, FREE, ISING, IN_SPACE])
 def test_the_symmetry_is_exact(action):
     q, x = density(action).float(), fields(action, 20).float()
     assert torch.equal(q.log_prob(x), q.log_prob(-x)) or torch.allclose(

@@ -1,5 +1,8 @@
 """The geometry of multilevel densities, by counting sites."""
 
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,13 +11,20 @@ from latflow.lattice import checkerboard, volume
 
 LATTICES = [(4, 4), (8, 8), (16, 16), (32, 32), (4, 8), (16, 8), (8, 32), (12, 12), (24, 8), (4, 24), (12, 8)]
 
+SPACES = [(4, 4, 4), (8, 8, 8), (16, 16, 16), (4, 4, 8), (8, 4, 16), (4, 16, 16), (12, 4, 4), (8, 16, 8)]
+
 
 def places(numbers, lattice):
-    """The coordinates (y, x) of sites."""
-    return torch.stack((numbers // lattice[1], numbers % lattice[1]), -1)
+    """The coordinates of sites."""
+    return torch.stack(torch.unravel_index(numbers, lattice), -1)
 
 
-@pytest.mark.parametrize("lattice", LATTICES)
+def numbers_of(coordinates, lattice):
+    """The numbers of sites on the torus."""
+    return torch.from_numpy(np.ravel_multi_index(coordinates.movedim(-1, 0).numpy(), lattice, mode="wrap"))
+
+
+@pytest.mark.parametrize("lattice", LATTICES + SPACES)
 def test_every_even_site_belongs_to_one_class(lattice):
     """The odd sites are integrated out, so that the classes hold every even site once and nothing else."""
     drawn = torch.cat([one.sites for one in classes(lattice)]).sort().values
@@ -23,7 +33,7 @@ def test_every_even_site_belongs_to_one_class(lattice):
     assert torch.equal(neighbours(lattice, 1)[0], checkerboard(lattice, 1).flatten().nonzero()[:, 0])
 
 
-@pytest.mark.parametrize("lattice", LATTICES)
+@pytest.mark.parametrize("lattice", LATTICES + SPACES)
 def test_a_window_holds_nothing_but_sites_that_are_known(lattice):
     known = {volume(lattice)}
     for one in classes(lattice):
@@ -31,17 +41,20 @@ def test_a_window_holds_nothing_but_sites_that_are_known(lattice):
         known |= {int(number) for number in one.sites}
 
 
-@pytest.mark.parametrize("lattice", LATTICES)
+@pytest.mark.parametrize("lattice", LATTICES + SPACES)
 def test_sites_belong_to_the_sublattice_that_their_role_says(lattice):
-    parities = {"A": (1, 1), "B": (1, 1), "oe": (1, 0), "eo": (0, 1)}
+    parities = {"A": (1, 1), "B": (1, 1)}
+    parities |= {
+        "".join("eo"[odd] for odd in kind): kind for d in (2, 3) for kind in product((0, 1), repeat=d)
+    }
     for one in classes(lattice):
         at, rest = places(one.sites, lattice) // 2**one.level, places(one.sites, lattice) % 2**one.level
         assert not rest.any()
         if not one.role.startswith("top"):
-            assert bool((at % 2 == torch.tensor(parities[one.role.rstrip("ab")])).all()), one.name
+            assert bool((at % 2 == torch.tensor(parities[one.role.rstrip("abcd")])).all()), one.name
 
 
-@pytest.mark.parametrize("lattice", [(16, 16), (32, 32), (16, 32)])
+@pytest.mark.parametrize("lattice", [(16, 16), (32, 32), (16, 32), (16, 16, 16)])
 def test_windows_on_large_lattices_are_complete_and_move_with_the_site(lattice):
     """A shift by four spacings maps a class onto itself; its windows go along."""
     for one in classes(lattice):
@@ -49,13 +62,12 @@ def test_windows_on_large_lattices_are_complete_and_move_with_the_site(lattice):
             continue
         assert bool((one.window < volume(lattice)).all()), one.name
         assert len(one.window) == len(offsets(one.role))
-        shift = torch.tensor([4 * 2**one.level, 8 * 2**one.level])
-        moved = (places(one.sites, lattice) + shift) % torch.tensor(lattice)
-        numbers = moved[:, 0] * lattice[1] + moved[:, 1]
+        shift = 2**one.level * torch.tensor([4, 8, 12][: len(lattice)])
+        numbers = numbers_of(places(one.sites, lattice) + shift, lattice)
         index = {int(site): column for column, site in enumerate(one.sites)}
         columns = [index[int(number)] for number in numbers]
-        window = (places(one.window, lattice) + shift) % torch.tensor(lattice)
-        assert torch.equal(window[..., 0] * lattice[1] + window[..., 1], one.window[:, columns])
+        window = numbers_of(places(one.window, lattice) + shift, lattice)
+        assert torch.equal(window, one.window[:, columns])
 
 
 def test_windows_have_sixteen_or_twenty_sites():
@@ -65,7 +77,22 @@ def test_windows_have_sixteen_or_twenty_sites():
         assert len(offsets(role)) == 20
 
 
-@pytest.mark.parametrize("lattice", [(4, 4), (8, 8), (8, 16), (12, 12)])
+def test_windows_in_space_have_forty_to_seventy_sites():
+    known = {
+        one.role: len(offsets(one.role)) for one in classes((16, 16, 16)) if not one.role.startswith("top")
+    }
+    assert [known[f"eoo{part}"] for part in "abcd"] == [48, 54, 60, 66]
+    assert [known[f"oeo{part}"] for part in "abcd"] == [40, 46, 52, 58]
+    assert [known[f"{kind}a"] for kind in ("ooe", "ooo", "oee", "eoe", "eeo")] == [60, 38, 50, 46, 50]
+    assert all(known[f"{kind}b"] == known[f"{kind}a"] + 6 for kind in ("ooe", "ooo", "oee", "eoe", "eeo"))
+
+
+def test_only_roles_of_levels_have_windows():
+    with pytest.raises(ValueError, match=r"such as Aa or eooa, got 'top0'"):
+        offsets("top0")
+
+
+@pytest.mark.parametrize("lattice", [(4, 4), (8, 8), (8, 16), (12, 12), *SPACES])
 def test_of_the_last_class_all_that_matters_is_known(lattice):
     """The odd neighbours of a site of the last class have no other site of that class beside them."""
     *earlier, last = classes(lattice)
@@ -76,25 +103,26 @@ def test_of_the_last_class_all_that_matters_is_known(lattice):
     assert {int(number) for number in around.flatten()} <= known
 
 
-def test_beyond_leaves_out_the_site_itself():
-    lattice = (6, 8)
-    sites, four = neighbours(lattice, 0)
+@pytest.mark.parametrize("lattice", [(6, 8), (4, 6, 8)])
+def test_beyond_leaves_out_the_site_itself(lattice):
+    sites, around_even = neighbours(lattice, 0)
     around = beyond(sites, lattice)
     number_of_odd = {int(number): column for column, number in enumerate(neighbours(lattice, 1)[0])}
     of_odd = neighbours(lattice, 1)[1]
     for column, site in enumerate(sites):
-        for direction in range(4):
-            odd = number_of_odd[int(four[direction, column])]
+        for direction in range(2 * len(lattice)):
+            odd = number_of_odd[int(around_even[direction, column])]
             expected = sorted(set(of_odd[:, odd].tolist()) - {int(site)})
             assert sorted(around[direction, :, column].tolist()) == expected
 
 
 def test_depth_counts_levels():
     assert [depth(one) for one in LATTICES] == [2, 3, 4, 5, 2, 3, 3, 1, 2, 2, 1]
+    assert [depth(one) for one in SPACES] == [2, 3, 4, 2, 2, 2, 1, 3]
 
 
 def test_lattices_of_other_sides_are_refused():
-    with pytest.raises(ValueError, match=r"two sides, each at least 2, got \(8,\)"):
+    with pytest.raises(ValueError, match=r"expected two or three sides .* got \(8,\)"):
         depth((8,))
     with pytest.raises(ValueError, match=r"even sides of at least 4 .* got \(5, 8\)"):
         depth((5, 8))
@@ -104,9 +132,13 @@ def test_lattices_of_other_sides_are_refused():
         depth((28, 28))
     with pytest.raises(ValueError, match=r"no more than 36 sites"):
         depth((6, 6))
+    with pytest.raises(ValueError, match=r"even sides of at least 4 .* got \(4, 4, 2\)"):
+        depth((4, 4, 2))
+    with pytest.raises(ValueError, match=r"got \(12, 12, 12\), which end at \(6, 6, 6\)"):
+        depth((12, 12, 12))
 
 
-@pytest.mark.parametrize("lattice", [(16, 16), (32, 16)])
+@pytest.mark.parametrize("lattice", [(16, 16), (32, 16), (16, 16, 16)])
 def test_no_two_sites_of_a_class_are_neighbours_on_its_sublattice(lattice):
     """Two sites of a class are at least 2√2 spacings apart, but for the last, which needs 2√2 too."""
     for one in classes(lattice):

@@ -26,7 +26,9 @@ POTTS = Potts((4, 4), q=3, beta=0.9)
 IN_FIELDS = Potts((4, 8), q=4, beta=-0.5, field=(0.3, 0.0, 0.0, -0.4))
 ANGLES = XY((4, 4), beta=0.9)
 IN_A_FIELD = XY((8, 4), beta=-0.7, field=0.4)
-ACTIONS = [POTTS, IN_FIELDS, Potts((12, 8), q=3, beta=1.0), ANGLES, IN_A_FIELD, XY((12, 8), beta=1.0)]
+IN_SPACE = [Potts((4, 4, 4), q=3, beta=0.5), XY((4, 4, 4), beta=0.4)]
+WIDE = [Potts((12, 8), q=3, beta=1.0), XY((12, 8), beta=1.0)]
+ACTIONS = [POTTS, IN_FIELDS, ANGLES, IN_A_FIELD, *WIDE, *IN_SPACE]
 every_theory = pytest.mark.parametrize("action", ACTIONS, ids=lambda one: f"{one.words.name} {one.lattice}")
 
 

@@ -1,6 +1,7 @@
 """Learning from the exact distributions of single sites, on chains that the density itself moves along."""
 
 from abc import abstractmethod
+from itertools import permutations
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -167,9 +168,10 @@ class SoftLabels(Populated):
 
 
 def _turned(x: SiteField, generator: Generator) -> SiteField:
-    """The same fields, all seen after one translation, reflection and exchange of directions."""
+    """The same fields, all seen after one translation, reflection and exchange of directions as long."""
     numbers = torch.rand(2 * x.ndim, generator=generator, device=generator.device).tolist()
     axes = tuple(range(1, x.ndim))
     x = x.roll([int(u * side) for u, side in zip(numbers, x.shape[1:], strict=False)], axes)
     x = x.flip([axis for axis in axes if numbers[x.ndim + axis - 1] < 0.5])
-    return x.transpose(1, 2) if x.ndim == 3 and x.shape[1] == x.shape[2] and numbers[-1] < 0.5 else x
+    exchanges = [some for some in permutations(axes) if x.permute(0, *some).shape == x.shape]
+    return x.permute(0, *exchanges[-1 - int(numbers[-1] * len(exchanges))])

@@ -41,7 +41,8 @@ class CountedMultilevel(nn.Module):
         recipe: the configuration from which a named preset built the density.
 
     Raises:
-        ValueError: for a lattice that does not halve often enough, and sites that are no spins.
+        ValueError: for a lattice that is no plane or does not halve often enough, and sites that are no
+            spins.
     """
 
     like: Tensor

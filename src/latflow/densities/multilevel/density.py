@@ -33,7 +33,7 @@ Rows = Float[Tensor, "*components _ batch"]
 
 
 class Multilevel(nn.Module):
-    """A density of a field on a plane, with couplings to nearest neighbours, that knows them at every scale.
+    """A density of a field with couplings to nearest neighbours that knows it at every scale.
 
         q(x) = Π over classes Π over their sites q(x_n; c(window)) · Π_odd exp(−V(x_n) + h_n·e(x_n)) / z(h_n)
 
@@ -47,7 +47,7 @@ class Multilevel(nn.Module):
     The weights of the networks do not know the lattice.
 
     Args:
-        lattice: side lengths that halve until few sites are left, see `geometry.depth`.
+        lattice: two or three sides that halve until few sites are left, see `geometry.depth`.
         theory: S as weights of single sites.
         kind: of the field.
         networks: by the names of classes, for all but the last class.

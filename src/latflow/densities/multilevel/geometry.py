@@ -1,36 +1,44 @@
 """The order in which a field is drawn from the coarsest scale to the finest, and what is known by then.
 
-Level l of a plane is the sublattice of spacing b = 2^l. Its sites (y, x) with both y/b and x/b even are level
-l + 1; the others are added, given all that is known already, in classes:
+Level l of a lattice in two or three dimensions is the sublattice of spacing b = 2^l. Its sites n with n/b
+even in all directions are level l + 1; the others are added, given all that is known already, in classes.
+Each has sites of one kind, by the directions in which n/b is odd, in some of the cells of two sites each way,
+by the directions in which the cell's own place is odd. On a plane
 
     Aa, Ab     (odd, odd), one colour of the checkerboard of these sites, in two halves
     Ba, Bb     (odd, odd), the other colour, likewise
     oea, oeb   (odd, even), by the two colours of their checkerboard
     eoa, eob   (even, odd), likewise
 
-On level 0 the colour B is one class, and the last: given A its sites are independent. The others there are
-sites of the odd checkerboard, which are no part of this: given the even ones they are independent too. What
-cannot be halved any more is the top lattice, whose sites come first, one by one.
+and in space
+
+    eooa … eood   (even, odd, odd), in four: each is every eighth of these sites, and those in the centres
+    oeoa … oeod   (odd, even, odd), likewise
+    ooea, ooeb    (odd, odd, even), by the two colours of their checkerboard
+    oooa, ooob    (odd, odd, odd), likewise
+    oee, eoe, eeo with a and b    those with one odd direction, likewise
+
+On level 0 the last are B, one class, and ooeb: given all before them their sites are independent. The others
+there are sites of the odd checkerboard, which are no part of this: given the even ones they are independent
+too. What cannot be halved any more is the top lattice, whose sites come first, one by one.
 """
 
 from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from latflow.lattice import checked_plane, volume
+from latflow.densities.multilevel.parts import Part, before, parts, quartered
+from latflow.lattice import checked_lattice, volume
 from latflow.types import Lattice
 
 TOP = "top"
 MOST_TOP_SITES = 36
 """So many networks draw the top lattice, each its own site."""
-
-_REACH = {"A": 4.3, "B": 3.2, "oe": 3.2, "eo": 2.3}
-"""Of the windows, in spacings of the level, by the beginnings of roles: 16 known sites, and for the second of
-two halves the four nearest of the first."""
 
 
 class Placed(NamedTuple):
@@ -59,7 +67,7 @@ class SiteClass(NamedTuple):
         level, role, sites: as of `Placed`.
         window: the numbers of the known sites around each, (known, sites); the number V, one beyond the
             last, where the torus is so small that a place of the window is not known.
-        last: whether it is the last class of even sites, whose four neighbours have no other unknown site.
+        last: whether it is the last class of even sites, whose neighbours have no other unknown site.
     """
 
     level: int
@@ -77,13 +85,15 @@ class SiteClass(NamedTuple):
 def depth(lattice: Sequence[int]) -> int:
     """How many levels a lattice has beside the top lattice.
 
-    Both sides are halved as often as the (odd, odd) sites can be coloured like a checkerboard: they are an
-    even number in each direction, or one.
+    All sides are halved as often as the cells of two sites each way can be coloured like a checkerboard: they
+    are an even number in each direction, or one.
 
     Raises:
-        ValueError: unless there are two sides of at least 4, both even, that leave a small top lattice.
+        ValueError: unless there are two or three even sides of at least 4 that leave a small top lattice.
     """
-    sides = checked_plane(lattice)
+    sides = checked_lattice(lattice)
+    if len(sides) < 2:
+        raise ValueError(f"expected two or three sides for a multilevel density, got {sides}")
     if min(sides) < 4 or any(side % 2 for side in sides):
         raise ValueError(f"expected even sides of at least 4 for a multilevel density, got {sides}")
     levels, halves = 0, [side // 2 for side in sides]
@@ -101,33 +111,29 @@ def depth(lattice: Sequence[int]) -> int:
     return levels
 
 
-def offsets(role: str) -> list[tuple[int, int]]:
-    """The places (y, x) of a class's window, in spacings of its level, those nearby first.
+@lru_cache(maxsize=64)
+def offsets(role: str) -> list[tuple[int, ...]]:
+    """The places of a class's window, in spacings of its level, those nearby first.
 
-    They are the places that are known before the class is drawn, as parity and colour tell, up to a distance.
+    They are the places that are known before the class is drawn, as parity and cell tell, up to a distance.
     """
-    reach = _REACH[role.rstrip("ab")]
-    steps = range(-int(reach), int(reach) + 1)
-    near = [(y, x) for y in steps for x in steps if 0 < y * y + x * x <= reach * reach]
-    return sorted(
-        (place for place in near if _is_known(role, *place)), key=lambda p: (p[0] ** 2 + p[1] ** 2, p)
-    )
+    one, earlier = before(role)
+    steps = range(-int(one.reach), int(one.reach) + 1)
+    near = [place for place in product(steps, repeat=len(one.odd)) if 0 < _squared(place) <= one.reach**2]
+    return sorted((place for place in near if _is_known(one, earlier, place)), key=lambda p: (_squared(p), p))
 
 
-def _is_known(role: str, y: int, x: int) -> bool:
-    """Whether the site at an offset from one of a class is drawn before it."""
-    odd, cells = (y % 2, x % 2), (y // 2 % 2, x // 2 % 2)
-    if odd == (0, 0):  # of the same kind: (odd, odd) sites of the other colour or half, or the other colour
-        match role:
-            case "Ab":
-                return cells == (1, 1)
-            case "B" | "Ba" | "oeb" | "eob":
-                return sum(cells) == 1
-            case _:
-                return role == "Bb" and cells != (0, 0)
-    if odd == (1, 1):
-        return not role.startswith("oe")
-    return role.startswith(("oe", "eo"))
+def _squared(place: tuple[int, ...]) -> int:
+    return sum(step * step for step in place)
+
+
+def _is_known(one: Part, earlier: Sequence[Part], place: tuple[int, ...]) -> bool:
+    """Whether the sites at an offset from all sites of a class are drawn before it."""
+    ends = [[2 * c + o + step for c, o, step in zip(cell, one.odd, place, strict=True)] for cell in one.cells]
+    odd = tuple(end % 2 for end in ends[0])
+    cells = {tuple(end // 2 % 2 for end in one_end) for one_end in ends}
+    same = [part.cells for part in earlier if part.odd == odd]
+    return not any(odd) or cells <= frozenset[tuple[int, ...]]().union(*same)
 
 
 @lru_cache(maxsize=64)
@@ -153,7 +159,7 @@ def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
 
     Args:
         lattice: side lengths.
-        quarters: whether each half of the colour A is split once more, in the colours of its own
+        quarters: whether each half of the colour A of a plane is split once more, in the colours of its own
             checkerboard: Aa and Ab, then Ac and Ad.
 
     Raises:
@@ -169,31 +175,17 @@ def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
             yield Placed(level, role, _numbers(places, lattice))
 
 
-def _added(level: int, lattice: Lattice, *, quarters: bool) -> Iterator[tuple[str, Int[Tensor, "sites 2"]]]:
+def _added(
+    level: int, lattice: Lattice, *, quarters: bool
+) -> Iterator[tuple[str, Int[Tensor, "sites dimensions"]]]:
     """The classes that are not empty, and the coordinates of their sites."""
     spacing = 2**level
     cells = _grid(*(side // (2 * spacing) for side in lattice))
-    y, x = (cells % 2).unbind(1)
-    colour, halves = (y + x) % 2 == 1, {"a": y == 0, "b": y == 1}
-    parts = halves
-    if quarters:
-        second = cells.sum(1) // 2 % 2 == 1
-        parts = {
-            "a": halves["a"] & ~second,
-            "b": halves["a"] & second,
-            "c": halves["b"] & ~second,
-            "d": halves["b"] & second,
-        }
-    kinds = [(f"A{part}", (1, 1), ~colour & chosen) for part, chosen in parts.items()]
-    if level:
-        kinds += [(f"B{half}", (1, 1), colour & chosen) for half, chosen in halves.items()]
-        kinds += [("oea", (1, 0), ~colour), ("oeb", (1, 0), colour)]
-        kinds += [("eoa", (0, 1), ~colour), ("eob", (0, 1), colour)]
-    else:
-        kinds += [("B", (1, 1), colour)]
-    for role, parities, chosen in kinds:
-        if bool(chosen.any()):
-            yield role, spacing * (2 * cells[chosen] + torch.tensor(parities))
+    of_level = parts(len(lattice), level)
+    for one in quartered(of_level) if quarters else of_level:
+        chosen = cells[[tuple(cell) in one.cells for cell in (cells % one.period).tolist()]]
+        if len(chosen):
+            yield one.role, spacing * (2 * chosen + torch.tensor(one.odd))
 
 
 def _grid(*sides: int) -> Int[Tensor, "places dimensions"]:

@@ -30,19 +30,20 @@ def multilevel(
 ) -> Multilevel | CountedMultilevel:
     """A field drawn from the coarsest scale to the finest, each site from a window of known sites around it.
 
-    It serves theories in two dimensions whose sites are coupled to nearest neighbours alone, the same
-    everywhere, as `Action.nearest_neighbours` says, be they real numbers, spins, states or angles: their odd
-    sites are integrated out exactly, and the last of the even ones have their exact density too.
+    It serves theories in two and three dimensions whose sites are coupled to nearest neighbours alone, the
+    same everywhere, as `Action.nearest_neighbours` says, be they real numbers, spins, states or angles: their
+    odd sites are integrated out exactly, and the last of the even ones have their exact density too.
 
     What a site is like in its window a network says, to be trained with the estimator `soft_labels`, or for
-    spins a table, to be made with the estimator `counting`: without gradients, in far less time, and better.
+    spins on a plane a table, to be made with the estimator `counting`: without gradients, in far less time,
+    and better.
 
     With `ranges` one density serves all couplings in them: every number of the networks is a polynomial of
     the couplings. As it is, it is the density for those of the action; `at` makes it that for others. Train
     it with `soft_labels_in_ranges`.
 
     Args:
-        lattice: two sides that halve until few sites are left, such as powers of 2.
+        lattice: two or three sides that halve until few sites are left, such as powers of 2.
         action: has `nearest_neighbours`.
         conditional: by what a site is drawn, "networks" or "tables".
         width: of the networks; None for 32.
@@ -55,7 +56,8 @@ def multilevel(
 
     Raises:
         ValueError: for another theory, a lattice that does not halve often enough, and ranges that do not
-            hold the couplings of the action; for tables of real numbers, and with settings of networks.
+            hold the couplings of the action; for tables of real numbers or in three dimensions, and with
+            settings of networks.
 
     >>> from latflow.theories import HoppingPhi4
     >>> import torch

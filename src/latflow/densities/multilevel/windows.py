@@ -79,7 +79,13 @@ class Seen(NamedTuple):
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
 def windows(lattice: Lattice) -> tuple[Seen, ...]:
-    """The classes of even sites but for the last, in the order in which they are drawn, and their windows."""
+    """The classes of even sites of a plane but for the last, in the order in which they are drawn.
+
+    Raises:
+        ValueError: for a lattice that is no plane: in space no table could tell apart the spins that matter.
+    """
+    if len(lattice) != 2:
+        raise ValueError(f"expected two sides for a density by tables, got {lattice}: networks serve three")
     known = torch.zeros(lattice, dtype=torch.bool)
     found = []
     for one in list(order(lattice, quarters=True))[:-1]:
