@@ -21,6 +21,7 @@ from latflow.theories import XY, Ising, Potts
 from latflow.theories.potts.enumeration import potts_states
 from latflow.training import Schedule, Trainer
 from latflow.validation import validate
+from small_runs import assert_same, outcome
 
 POTTS = Potts((4, 4), q=3, beta=0.9)
 IN_FIELDS = Potts((4, 8), q=4, beta=-0.5, field=(0.3, 0.0, 0.0, -0.4))
@@ -324,3 +325,20 @@ def test_a_run_passes_its_validation(preset, changes, tmp_path):
     assert verdict.diagnostics["ess"] > 0.3
     claimed = {f"{name} symmetry of the density" for name in run.model("best").symmetries}
     assert claimed <= {check.name for check in verdict.checks}
+
+
+@pytest.mark.parametrize("preset", ["potts-critical-16x16", "xy-16x16"])
+def test_a_run_goes_on_as_if_it_had_not_stopped(preset, tmp_path):
+    small = ["action.lattice=[4, 4]", "training.steps=12", "training.checkpoint_every=4", "model.width=4"]
+    config = load_config(preset, [*SMALL, *small])
+    whole, stopped = Run.create(tmp_path / "whole", config), Run.create(tmp_path / "stopped", config)
+    whole.train()
+
+    def stop(record):
+        if record.step == 7:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        stopped.train(stop)
+    stopped.train()
+    assert_same(outcome(whole.path, ()), outcome(stopped.path, ()))
