@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latflow.densities.multilevel.geometry import SiteClass, beyond, classes, depth, neighbours, offsets
-from latflow.lattice import checkerboard, volume
+from latflow.lattice import checkerboard, lattice_momentum_squared, volume
 
 LATTICES = [(4, 4), (8, 8), (16, 16), (32, 32), (4, 8), (16, 8), (8, 32), (12, 12), (24, 8), (4, 24), (12, 8)]
 
@@ -152,3 +152,26 @@ def test_no_two_sites_of_a_class_are_neighbours_on_its_sublattice(lattice):
 def test_a_class_has_a_name():
     assert [one.name for one in classes((8, 8))][:4] == ["top0", "Aa2", "oea2", "eoa2"]
     assert isinstance(classes((4, 4))[0], SiteClass)
+
+
+@pytest.mark.parametrize(("lattice", "most"), [((32, 32), 0.025), ((16, 16, 16), 0.12)])
+def test_windows_leave_little_of_the_divergence_of_a_free_field(lattice, most):
+    """D_KL(p|q) of the best linear conditionals by windows, at ξ = L/4.
+
+    ½ log of the variance given the window over that given all sites before, summed over all sites.
+    """
+    square = lattice_momentum_squared(lattice) + (4 / lattice[0]) ** 2
+    two_point, found = torch.fft.ifftn(1 / square).real.flatten(), classes(lattice)
+    sites = torch.cat([one.sites for one in found])
+    covariance = two_point[numbers_of(places(sites, lattice)[:, None] - places(sites, lattice), lattice)]
+    given_all = 2 * torch.linalg.cholesky(covariance).diagonal().log()
+    position = torch.zeros(volume(lattice), dtype=torch.int64)
+    position[sites] = torch.arange(len(sites))
+    divergence = 0.0
+    for one in found[:-1]:
+        here, window = position[one.sites], one.window[:, 0]
+        seen = position[window[window < volume(lattice)].unique()]
+        cross = covariance[seen, here[0]]
+        given_window = covariance[0, 0] - cross @ torch.linalg.solve(covariance[seen][:, seen], cross)
+        divergence += float((given_window.log() - given_all[here]).sum()) / 2
+    assert most / 2 < divergence < most

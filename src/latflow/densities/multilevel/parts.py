@@ -63,6 +63,7 @@ _FINEST = {
 
 The windows hold 16 to 20 known sites on a plane, and 38 to 66 in space, where fewer of those nearby are known
 at first. What windows do not tell is mostly between sites of the first kinds, which come in four parts there.
+Of a free field with ξ = L/4 the best linear conditionals leave D_KL(p|q) = 0.021 on 32×32 and 0.108 on 16³.
 """
 
 _COARSER = {
