@@ -92,8 +92,8 @@ def test_the_symmetry_is_exact_in_every_network():
         network = q.networks[one.name]
         window = torch.randn(len(one.window), 50, generator=seeded())
         there, back = network(window), network(-window)
-        assert torch.equal(there[: network.odd], -back[: network.odd])
-        assert torch.equal(there[network.odd :], back[network.odd :])
+        assert torch.equal(there[: q.conditional.odd], -back[: q.conditional.odd])
+        assert torch.equal(there[q.conditional.odd :], back[q.conditional.odd :])
 
 
 # --- one density for all couplings ------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from annotated_types import Ge, Gt, Le
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int, Num
 from torch import Tensor
 
 Positive = Annotated[float, Gt(0)]
@@ -32,6 +32,9 @@ Spins = Float[Tensor, "batch *lattice"]
 
 States = Int[Tensor, "batch *lattice"]
 """A batch of fields with q values a site, the whole numbers 0 … q−1."""
+
+SiteField = Num[Tensor, "batch *lattice"]
+"""A batch of fields with one value a site, real numbers or states."""
 
 Links = Float[Tensor, "batch 2 L0 L1"]
 """A batch of two-dimensional U(1) gauge fields: the angle of each link, direction first, direction 0 time."""

@@ -11,7 +11,7 @@ from latflow.densities.base import Density, log_weight
 from latflow.estimators.base import Estimate, Estimator
 from latflow.theories.base import Action
 from latflow.theories.sites import NearestNeighbours
-from latflow.types import Count, Field, Lattice
+from latflow.types import Count, Lattice, SiteField
 
 
 @runtime_checkable
@@ -61,7 +61,7 @@ class Populated(Estimator):
                 f"expected 0 < proposals ≤ 1 and positive numbers, got {proposals=}, {chains=} and {sweeps=}"
             )
         self.chains, self.proposals, self.sweeps = chains, proposals, sweeps
-        self._populations: dict[Lattice, Field] = {}
+        self._populations: dict[Lattice, SiteField] = {}
         self._calls = 0
 
     def check(self, density: object, action: Action) -> None:
@@ -99,11 +99,11 @@ class Populated(Estimator):
         return Estimate(self._learn(density, x, generator), log_w)
 
     @abstractmethod
-    def _learn(self, density: Any, x: Field, generator: Generator) -> Tensor:
+    def _learn(self, density: Any, x: SiteField, generator: Generator) -> Tensor:
         """The loss on chains that were just moved."""
 
     @torch.no_grad()
-    def _propose(self, density: Density, action: Action, x: Field, generator: Generator) -> Tensor:
+    def _propose(self, density: Density, action: Action, x: SiteField, generator: Generator) -> Tensor:
         """Move some of the chains in place by proposals, and return the log-weights of these."""
         size = max(1, round(self.proposals * len(x)))
         # at random: by turns, a size that divides that of the population would leave chains out for ever
@@ -130,7 +130,7 @@ class Populated(Estimator):
 class LabelledDensity(SiteDensity, Protocol):
     """A density of single sites, each of which can be compared with its exact distribution."""
 
-    def cross_entropy(self, x: Field, columns: int, generator: Generator) -> Tensor:
+    def cross_entropy(self, x: SiteField, columns: int, generator: Generator) -> Tensor:
         """−⟨log q⟩ where each site has its exact distribution given the others, with a graph."""
         ...
 
@@ -163,11 +163,11 @@ class SoftLabels(Populated):
             raise ValueError(f"expected columns ≥ 1, got {columns}")
         self.columns = columns
 
-    def _learn(self, density: LabelledDensity, x: Field, generator: Generator) -> Tensor:
+    def _learn(self, density: LabelledDensity, x: SiteField, generator: Generator) -> Tensor:
         return density.cross_entropy(_turned(x, generator), self.columns, generator)
 
 
-def _turned(x: Field, generator: Generator) -> Field:
+def _turned(x: SiteField, generator: Generator) -> SiteField:
     """The same fields, all seen after one translation, reflection and exchange of directions as long."""
     numbers = torch.rand(2 * x.ndim, generator=generator, device=generator.device).tolist()
     axes = tuple(range(1, x.ndim))

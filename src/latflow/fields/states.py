@@ -1,6 +1,7 @@
 """Fields with q values a site: the whole numbers 0 … q−1."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Generator, Tensor
@@ -38,6 +39,16 @@ class States(FieldKind):
     def picture(self) -> Picture:  # pyright: ignore[reportIncompatibleVariableOverride]
         values = tuple(map(float, range(self.q)))
         return Picture(symbol=r"$s_x$", words=f"the states s(x) = 0 … {self.q - 1}", values=values)
+
+    @property
+    def symmetries(self) -> MappingProxyType:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """New names of the states, the same at all sites."""
+        return MappingProxyType({"renaming": self._renamed})
+
+    def _renamed(self, x: Tensor, generator: Generator) -> Tensor:
+        """The states of each configuration by new names, which are drawn at random."""
+        order = torch.rand(len(x), self.q, generator=generator, device=generator.device).argsort(1)
+        return order.gather(1, x.flatten(1)).view_as(x)
 
     def check_values(self, x: Tensor) -> None:
         if x.dtype.is_floating_point or not bool(((x >= 0) & (x < self.q)).all()):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from latflow.theories.base import Action, Evaluation, ExactSampler, Scaled, Sum, Words
 from latflow.theories.sites import LineWeight, NearestNeighbours, SpinWeight
+from latflow.theories.vectors import AngleWeight, StateWeight
 
 if TYPE_CHECKING:
     from latflow.theories.exponential import Exponential as Exponential
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Action",
+    "AngleWeight",
     "Evaluation",
     "ExactSampler",
     "LineWeight",
     "NearestNeighbours",
     "Scaled",
     "SpinWeight",
+    "StateWeight",
     "Sum",
     "Words",
 ]

@@ -102,7 +102,7 @@ class Grid:
         largest = log_p.amax(0)
         p = torch.exp(log_p - largest)
         mass = self._cumulative(p)
-        excess = (p[1:-1] / (p[2:] + p[:-2]).add_(torch.finfo(p.dtype).tiny)).amax(0) * 2
+        excess = self._excess(p)
         self._check(excess.max())
         # subtracted from log p it leaves log p/M, where the highest node is one
         most = excess.clamp_(min=1).log_().mul_(_POWER).add_(_MARGIN).add_(largest)
@@ -117,6 +117,10 @@ class Grid:
             x[left], height[left] = proposed[taken], heights[taken]
             left = left[~kept]
         return x, height.double() - largest - torch.log(mass[-1] * self.spacing)
+
+    def _excess(self, p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:
+        """The most by which p at a node exceeds the mean of those beside it, as a ratio."""
+        return (p[1:-1] / (p[2:] + p[:-2]).add_(torch.finfo(p.dtype).tiny)).amax(0) * 2
 
     def _tried(
         self,
@@ -191,6 +195,17 @@ class Grid:
         here, there = (flat.index_select(0, at * columns + column) for at in (node, beside))
         interpolant = torch.lerp(here, there, shift.abs()).clamp_(min=torch.finfo(p.dtype).tiny)
         return (node + shift).mul_(self.spacing).sub_(self.cut), interpolant
+
+
+class Circle(Grid):
+    """Equidistant nodes on a circle, from one end of [−X, X] to the other, which are the same point.
+
+    The formulas are those of `Grid`. They need no decay, for p is smooth across the ends.
+    """
+
+    def _excess(self, p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:
+        ends = p[0] / (p[1] + p[-2]).add_(torch.finfo(p.dtype).tiny) * 2
+        return torch.maximum(super()._excess(p), ends)
 
 
 def _triangular(uniform: Float[Tensor, "columns"]) -> Float[Tensor, "columns"]:

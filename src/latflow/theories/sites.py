@@ -8,24 +8,43 @@ from functools import cached_property, lru_cache, reduce
 from operator import add
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from latflow.lattice import check_even, checkerboard, summed
 from latflow.theories.line import Grid
 from latflow.theories.staircase import Staircases
-from latflow.types import Field, Lattice, LogProb, Mask
+from latflow.types import Lattice, LogProb, Mask, SiteField
 
 Numbers = Float[Tensor, "*any"]
 """One number a site, in any shape."""
 
 
 class SiteWeight(ABC):
-    """The weight of one site in a field h, exp(−V(x) + h x), with log z(h) = log ∫ dx exp(−V(x) + h x)."""
+    """The weight of one site in a field h, exp(−V(x) + h·e(x)), with log z(h) = log ∫ dx exp(−V(x) + h·e(x)).
+
+    A number x is its own vector e(x), and h a number as well. Of sites that are coupled as vectors, e and h
+    have their components along a first axis.
+    """
 
     even: bool
-    """Whether V(−x) = V(x)."""
+    """Whether sites are numbers with V(−x) = V(x)."""
+    shape: tuple[int, ...] = ()
+    """Of e(x): none of a number, else how many components there are."""
+
+    @property
+    def symmetries(self) -> tuple[str, ...]:
+        """Those of V and all e(x)·e(y) under one change of all sites, by their names in the kind of field."""
+        return ("z2",) if self.even else ()
+
+    def vector(self, x: Tensor) -> Tensor:
+        """e(x), (*shape, …)."""
+        return x
+
+    def value(self, vector: Tensor) -> Tensor:
+        """The x of e(x)."""
+        return vector
 
     @abstractmethod
     def potential(self, x: Numbers) -> Numbers:
@@ -37,15 +56,16 @@ class SiteWeight(ABC):
 
     @abstractmethod
     def draw(self, h: Numbers, generator: Generator) -> Numbers:
-        """x from exp(−V(x) + h x) / z(h), one for each h."""
+        """x from exp(−V(x) + h·e(x)) / z(h), one for each h."""
 
     @abstractmethod
     def scaled(self, factor: float, neighbours: float) -> "SiteWeight":
         """That with factor · V, where the couplings to all neighbours add up to so much."""
 
-    def log_prob(self, x: Numbers, h: Numbers) -> Numbers:
-        """−V(x) + h x − log z(h)."""
-        return h * x - self.potential(x) - self.log_partition(h)
+    def log_prob(self, x: Num[Tensor, "*any"], h: Float[Tensor, "..."]) -> Numbers:
+        """−V(x) + h·e(x) − log z(h)."""
+        product = h * self.vector(x)
+        return (product.sum(0) if self.shape else product) - self.potential(x) - self.log_partition(h)
 
 
 @dataclass(frozen=True)
@@ -205,12 +225,14 @@ def staircases(weight: LineWeight) -> Staircases:
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """A theory S(x) = Σ_n V(x_n) − J Σ_bonds x_n x_m, the same at all sites and in all directions.
+    """A theory S(x) = Σ_n V(x_n) − J Σ_bonds e(x_n)·e(x_m), the same at all sites and in all directions.
+
+    The vector e of a number is the number, see `SiteWeight`.
 
     On even sides the sites of one colour of the checkerboard are independent given those of the other. They
     can be integrated out,
 
-        S_eff(even) = Σ_even V(x_n) − Σ_odd log z(J Σ_{m ~ n} x_m)
+        S_eff(even) = Σ_even V(x_n) − Σ_odd log z(J Σ_{m ~ n} e(x_m))
 
     and drawn afterwards, each from its weight in the field of its neighbours.
 
@@ -230,12 +252,15 @@ class NearestNeighbours:
         site = self.site.scaled(factor, 2 * len(self.lattice) * coupling)
         return replace(self, site=site, coupling=coupling)
 
-    def fields(self, x: Field) -> Field:
-        """h_n = J Σ_{m ~ n} x_m."""
-        rolled = [x.roll(shift, axis) for axis in range(1, x.ndim) for shift in (-1, 1)]
+    def fields(self, x: SiteField) -> Tensor:
+        """h_n = J Σ_{m ~ n} e(x_m), (*shape, batch, *lattice)."""
+        return self._fields(self.site.vector(x))
+
+    def _fields(self, vectors: Tensor) -> Tensor:
+        rolled = [vectors.roll(shift, axis) for axis in range(-len(self.lattice), 0) for shift in (-1, 1)]
         return self.coupling * reduce(add, rolled)
 
-    def effective_action(self, x: Field) -> LogProb:
+    def effective_action(self, x: SiteField) -> LogProb:
         """S_eff of the even sites, whatever the odd ones are; exp(−S_eff) is the sum over these.
 
         Raises:
@@ -243,14 +268,14 @@ class NearestNeighbours:
         """
         even = self._colour(0, x.device)
         own = torch.where(even, self.site.potential(x).double(), 0.0)
-        integrated = self.site.log_partition(self.fields(torch.where(even, x, 0.0).double()))
-        return summed(own - torch.where(even, 0.0, integrated))
+        known = torch.where(even, self.site.vector(x), 0.0).double()
+        return summed(own - torch.where(even, 0.0, self.site.log_partition(self._fields(known))))
 
     @torch.no_grad()
-    def redrawn(self, x: Field, parity: int, generator: Generator) -> Field:
+    def redrawn(self, x: SiteField, parity: int, generator: Generator) -> SiteField:
         """The same field with the sites of one colour drawn anew, given the others. Raises as above."""
         colour = self._colour(parity, x.device)
-        fields = self.fields(x)[:, colour]
+        fields = self.fields(x)[..., colour]
         drawn = x.clone()
         drawn[:, colour] = self.site.draw(fields, generator)
         return drawn

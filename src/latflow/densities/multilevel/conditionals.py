@@ -1,25 +1,26 @@
-"""Densities of one site given a few numbers that a network makes: real numbers, and spins."""
+"""Densities of one site given a few numbers that a network makes: what all have, real numbers, and spins."""
 
 import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from latflow.densities.multilevel.networks import SiteNetwork, WindowNetwork
 from latflow.theories.line import Grid
 from latflow.theories.sites import LineWeight, NearestNeighbours, SpinWeight
 
 Columns = Float[Tensor, "_ columns"]
 """Numbers of many sites and configurations, one in a column."""
 
-Each = Float[Tensor, "columns"]
+Each = Num[Tensor, "columns"]
 """One number of each of them."""
 
-Others = Float[Tensor, "neighbours columns"]
-"""s_j of each of the 2d neighbours j of a site: the sum of the other 2d − 1 neighbours of j."""
+Others = Float[Tensor, "neighbours *components columns"]
+"""s_j of each of the 2d neighbours j of a site: the sum of e over the other 2d − 1 neighbours of j."""
 
 
 class Conditional(ABC):
@@ -27,22 +28,19 @@ class Conditional(ABC):
 
     With s_j the sum of the other neighbours of the odd neighbour j, where the odd sites are integrated out,
 
-        log p(x | s) = −V(x) + Σ_j log z(J (s_j + x)) − log Z(s)
-
-    Attributes:
-        odd: how many coefficients change sign with the field.
-        even: how many do not.
-        free: how many are the same at all sites of a class.
-        unit: what a network sees as one.
+        log p(x | s) = −V(x) + Σ_j log z(J (s_j + e(x))) − log Z(s)
     """
-
-    odd: ClassVar[int]
-    even: ClassVar[int]
-    free: ClassVar[int] = 0
-    unit: float = 1.0
 
     def __init__(self, theory: NearestNeighbours) -> None:
         self.theory = theory
+
+    @abstractmethod
+    def network(self, known: int, width: int, generator: Generator) -> SiteNetwork:
+        """One with initial weights that makes coefficients by so many known sites."""
+
+    @abstractmethod
+    def seen(self, window: Float[Tensor, "known *components columns"]) -> Tensor:
+        """What a network sees of the known e(x), where zeros are those that are not known."""
 
     @abstractmethod
     def draw(self, c: Columns, free: Tensor, generator: Generator) -> tuple[Each, Each]:
@@ -65,7 +63,30 @@ class Conditional(ABC):
         """−⟨log q⟩ over p(x | s): the soft labels of training."""
 
 
-class SpinConditional(Conditional):
+class NumberConditional(Conditional):
+    """Those of numbers.
+
+    Attributes:
+        odd: how many coefficients change sign with the field.
+        even: how many do not.
+        free: how many are the same at all sites of a class.
+        unit: what a network sees as one.
+    """
+
+    odd: ClassVar[int]
+    even: ClassVar[int]
+    free: ClassVar[int] = 0
+    unit: float = 1.0
+
+    def network(self, known: int, width: int, generator: Generator) -> WindowNetwork:
+        z2 = self.theory.site.even
+        return WindowNetwork(known, self.odd, self.even, self.free, width, z2=z2, generator=generator)
+
+    def seen(self, window: Float[Tensor, "known columns"]) -> Tensor:
+        return window / self.unit
+
+
+class SpinConditional(NumberConditional):
     """Spins by half the log-odds of +1, which are known for the exact density.
 
     q(s) = σ(2 c s),    c = H + ½ Σ_j [log z(J (s_j + 1)) − log z(J (s_j − 1))] for p(s | s_j)
@@ -100,7 +121,7 @@ class SpinConditional(Conditional):
         return (gains.sum(0, keepdim=True) / 2 + site.field).to(s.dtype)
 
 
-class LineConditional(Conditional):
+class LineConditional(NumberConditional):
     """Real numbers: a tilt of the weight of a site by polynomials of u = tanh(2x/X), on |x| ≤ X.
 
         log q(x) = −V(x) + 3 Σ_{k=2,4,…,16} f_k T_k(u) + 3 [c_1 x/X + Σ_{k=2…6} c_k T_k(u)] − log Z
@@ -221,18 +242,3 @@ def _chebyshev(theory: NearestNeighbours, grid: Grid, points: int = 256) -> Tens
     coefficients[0] /= 2
     size = coefficients.abs().amax(1)
     return coefficients[: max(2, int((size > 1e-8).nonzero()[-1]) + 1)]
-
-
-def conditional_of(theory: NearestNeighbours, nodes: int | None = None) -> Conditional:
-    """The densities of a site that go with its weight.
-
-    Raises:
-        ValueError: for sites that are neither real numbers nor spins.
-    """
-    match theory.site:
-        case LineWeight():
-            return LineConditional(theory, nodes)
-        case SpinWeight():
-            return SpinConditional(theory)
-        case other:
-            raise ValueError(f"expected sites of real numbers or spins, got {type(other).__name__}")

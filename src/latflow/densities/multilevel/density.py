@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from latflow.densities.base import unlowered
-from latflow.densities.multilevel.conditionals import Conditional, conditional_of
+from latflow.densities.multilevel.conditionals import Conditional
 from latflow.densities.multilevel.geometry import (
     SiteClass,
     beyond,
@@ -20,21 +20,22 @@ from latflow.densities.multilevel.geometry import (
     neighbours,
     offsets,
 )
-from latflow.densities.multilevel.networks import CoupledNetwork, Network, WindowNetwork
+from latflow.densities.multilevel.kinds import conditional_of
+from latflow.densities.multilevel.networks import CoupledNetwork, SiteNetwork
 from latflow.densities.multilevel.spans import Span
 from latflow.fields import FieldKind
 from latflow.lattice import volume
 from latflow.theories.sites import NearestNeighbours
-from latflow.types import Field, Lattice, LogProb
+from latflow.types import Lattice, LogProb, SiteField
 
-Rows = Float[Tensor, "_ batch"]
-"""The values of a lattice, a site in a row, and at the end a row of zeros for what is not known."""
+Rows = Float[Tensor, "*components _ batch"]
+"""e(x) of a lattice, a site in a row, and at the end a row of zeros for what is not known."""
 
 
 class Multilevel(nn.Module):
     """A density of a field with couplings to nearest neighbours that knows it at every scale.
 
-        q(x) = Π over classes Π over their sites q(x_n; c(window)) · Π_odd exp(−V(x_n) + h_n x_n) / z(h_n)
+        q(x) = Π over classes Π over their sites q(x_n; c(window)) · Π_odd exp(−V(x_n) + h_n·e(x_n)) / z(h_n)
 
     Given the coarser sites, what is left has a correlation length of a few spacings on every level, whatever
     it is of the field. So each site of a class is drawn by itself, from a density whose coefficients c a
@@ -50,7 +51,7 @@ class Multilevel(nn.Module):
         theory: S as weights of single sites.
         kind: of the field.
         networks: by the names of classes, for all but the last class.
-        nodes: of the grid of real numbers; None for as many as resolve the theory.
+        nodes: of the grid of real numbers or angles; None for as many as resolve the theory.
         recipe: the configuration from which a named preset built the density.
         span: the couplings between which the theory can be moved by `at`; None where it has those that it
             has. The networks are then made for such a span.
@@ -66,7 +67,7 @@ class Multilevel(nn.Module):
         lattice: Sequence[int],
         theory: NearestNeighbours,
         kind: FieldKind,
-        networks: Mapping[str, Network],
+        networks: Mapping[str, SiteNetwork],
         nodes: int | None = None,
         recipe: dict[str, Any] | None = None,
         span: Span | None = None,
@@ -75,15 +76,16 @@ class Multilevel(nn.Module):
         self.lattice: Lattice = tuple(lattice)
         self.theory, self.kind, self.nodes, self.recipe = theory, kind, nodes, recipe
         self.span = span
-        self.symmetries = ("z2",) if theory.site.even else ()
+        self.symmetries = theory.site.symmetries
         self.conditional: Conditional = conditional_of(theory, nodes)
         self.classes = classes(self.lattice)
         self.width = next(iter(networks.values())).width
         self.networks = nn.ModuleDict(networks)
         for one in self.classes:
             self.register_buffer(f"sites_{one.name}", one.sites, persistent=False)
-            self.register_buffer(f"window_{one.name}", one.window, persistent=False)
-            self.register_buffer(f"beyond_{one.name}", beyond(one.sites, self.lattice), persistent=False)
+            others = beyond(one.sites, self.lattice).movedim(1, 0)
+            for what, table in (("window", one.window), ("beyond", others)):
+                self.register_buffer(f"{what}_{one.name}", self._rows_of(table), persistent=False)
         for colour, parity in (("even", 0), ("odd", 1)):
             sites, around = neighbours(self.lattice, parity)
             self.register_buffer(colour, sites, persistent=False)
@@ -91,18 +93,20 @@ class Multilevel(nn.Module):
         self.register_buffer("like", torch.empty(0), persistent=False)
 
     @torch.no_grad()
-    def sample(self, n: int, generator: Generator) -> tuple[Field, LogProb]:
+    def sample(self, n: int, generator: Generator) -> tuple[SiteField, LogProb]:
         """n independent draws, (n, *lattice), and log q of each in float64, without graph."""
+        site = self.theory.site
         if n == 0:
-            return self.like.new_zeros(0, *self.lattice), self.like.new_zeros(0, dtype=torch.float64)
+            none = site.value(self.like.new_zeros(*site.shape, 0, *self.lattice))
+            return none, self.like.new_zeros(0, dtype=torch.float64)
         at_once = max(1, _AT_ONCE // volume(self.lattice))
         parts = [self._drawn(min(at_once, n - first), generator) for first in range(0, n, at_once)]
-        x = torch.cat([rows[:-1].T for rows, _ in parts]).contiguous()
+        x = torch.cat([site.value(rows[..., :-1, :]).T for rows, _ in parts]).contiguous()
         return x.unflatten(1, self.lattice), torch.cat([log_q for _, log_q in parts])
 
     def _drawn(self, n: int, generator: Generator) -> tuple[Rows, LogProb]:
         """All sites of n fields, and log q of them."""
-        rows = self.like.new_zeros(volume(self.lattice) + 1, n)
+        rows = self.like.new_zeros(*self.theory.site.shape, volume(self.lattice) + 1, n)
         log_q = self.like.new_zeros(n, dtype=torch.float64)
         for one in self.classes:
             numbers = torch.arange(len(one.sites), device=rows.device)
@@ -113,15 +117,15 @@ class Multilevel(nn.Module):
                         drawn, each = self.conditional.draw_exactly(self._beyond(one, rows, some), generator)
                     else:
                         drawn, each = self.conditional.draw(c, free, generator)
-                rows[self._table("sites", one)[some]] = drawn.view(-1, n)
+                self._place(rows, self._table("sites", one)[some], drawn.view(-1, n))
                 log_q += each.view(-1, n).sum(0)
         fields = self._odd_fields(rows)
         odd = self.theory.site.draw(fields, generator)
-        rows[self._index("odd")] = odd
+        self._place(rows, self._index("odd"), odd)
         log_q += self.theory.site.log_prob(odd, fields).sum(0, dtype=torch.float64)
         return rows, log_q
 
-    def log_prob(self, x: Field) -> LogProb:
+    def log_prob(self, x: SiteField) -> LogProb:
         """log q(x) in float64; −∞ where a number lies beyond the grid.
 
         Raises:
@@ -132,7 +136,7 @@ class Multilevel(nn.Module):
         if len(x) == 0:
             return log_q
         for one in self.classes:
-            values = rows[self._table("sites", one)].flatten()
+            values = self._values(rows, self._table("sites", one)).flatten()
             c, free = (None, None) if one.last else self._coefficients(one, rows)
             with unlowered(rows):
                 if c is None or free is None:
@@ -140,10 +144,11 @@ class Multilevel(nn.Module):
                 else:
                     each = self.conditional.log_prob(values, c, free)
             log_q = log_q + each.view(-1, len(x)).sum(0)
-        odd = self.theory.site.log_prob(rows[self._index("odd")], self._odd_fields(rows))
+        values = self._values(rows, self._index("odd"))
+        odd = self.theory.site.log_prob(values, self._odd_fields(rows))
         return log_q + odd.sum(0, dtype=torch.float64)
 
-    def cross_entropy(self, x: Field, columns: int, generator: Generator) -> Tensor:
+    def cross_entropy(self, x: SiteField, columns: int, generator: Generator) -> Tensor:
         """−⟨log q(even)⟩ by soft labels: in place of each x_n its exact density given all other even sites.
 
         One number with a graph: the sum over classes of the means over the fields, and over some sites of
@@ -188,7 +193,7 @@ class Multilevel(nn.Module):
                 networks[one.name].to(self.like)
                 continue
             network = self.networks[source]
-            assert isinstance(network, Network)
+            assert isinstance(network, SiteNetwork)
             networks[one.name] = copy.deepcopy(network) if source in shared else network
             shared.add(source)
         theory = replace(self.theory, lattice=sides)
@@ -207,9 +212,9 @@ class Multilevel(nn.Module):
         if self.span is None:
             raise ValueError(f"expected a density built with ranges of {', '.join(couplings)}, got none")
         span = self.span.at(**couplings)
-        networks: dict[str, Network] = {}
+        networks: dict[str, SiteNetwork] = {}
         for name, network in self.networks.items():
-            assert isinstance(network, Network)
+            assert isinstance(network, SiteNetwork)
             networks[name] = CoupledNetwork(network, span.terms)
         made = Multilevel(self.lattice, span.theory, self.kind, networks, self.nodes, self.recipe, span)
         return made.to(self.like)
@@ -229,24 +234,38 @@ class Multilevel(nn.Module):
     def _coefficients(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """c of all sites, or some, of a class in all fields, (coefficients, sites · batch), and f."""
         network, window = self.networks[one.name], self._table("window", one)
-        assert isinstance(network, Network)
-        window = window if some is None else window[:, some]
-        seen = _taken(rows, window) / self.conditional.unit
-        return network(seen).to(rows.dtype), network.free
+        assert isinstance(network, SiteNetwork)
+        window = window if some is None else window[..., some]
+        return network(self.conditional.seen(_taken(rows, window))).to(rows.dtype), network.free
 
     def _beyond(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> Tensor:
-        """Sums over the other neighbours of each neighbour, (2d, sites · batch)."""
+        """Sums of e over the other neighbours of each neighbour, (2d, *components, sites · batch)."""
         table = self._table("beyond", one)
         table = table if some is None else table[..., some]
-        return _taken(rows, table.movedim(1, 0)).view(table.shape[1], len(table), -1).sum(0)
+        return _taken(rows, table).sum(0)
 
     def _odd_fields(self, rows: Rows) -> Rows:
-        return self.theory.coupling * rows[self._index("around_odd")].sum(0)
+        return self.theory.coupling * rows[..., self._index("around_odd"), :].sum(-3)
 
-    def _rows(self, x: Field) -> Rows:
+    def _rows(self, x: SiteField) -> Rows:
         """The field as this density has it, in the precision of the weights."""
-        flat = x.flatten(1).T.to(self.like)
-        return torch.cat((flat, flat.new_zeros(1, len(x))))
+        flat = self.theory.site.vector(x.flatten(1).T).to(self.like)
+        return torch.cat((flat, torch.zeros_like(flat[..., :1, :])), -2)
+
+    def _place(self, rows: Rows, sites: Int[Tensor, "some"], x: Tensor) -> None:
+        """Give rows the e(x) of these sites."""
+        rows[..., sites, :] = self.theory.site.vector(x).to(rows.dtype)
+
+    def _values(self, rows: Rows, sites: Int[Tensor, "some"]) -> Tensor:
+        """x of these sites."""
+        return self.theory.site.value(rows[..., sites, :])
+
+    def _rows_of(self, numbers: Int[Tensor, "*more sites"]) -> Int[Tensor, "*rows sites"]:
+        """Where sites have their components, among the rows of all components."""
+        for size in self.theory.site.shape:
+            firsts = (volume(self.lattice) + 1) * torch.arange(size)
+            numbers = numbers[..., None, :] + firsts[:, None]
+        return numbers
 
     def _table(self, what: str, one: SiteClass) -> Tensor:
         return self._index(f"{what}_{one.name}")
@@ -255,9 +274,10 @@ class Multilevel(nn.Module):
         return self.get_buffer(name)
 
 
-def _taken(rows: Rows, table: Int[Tensor, "first *more"]) -> Float[Tensor, "first columns"]:
+def _taken(rows: Rows, table: Int[Tensor, "*more sites"]) -> Float[Tensor, "*more columns"]:
     """The rows that a table of several for each site names; several times as fast as by brackets."""
-    return rows.index_select(0, table.flatten()).view(len(table), table.shape[1:].numel() * rows.shape[1])
+    taken = rows.flatten(0, -2).index_select(0, table.flatten())
+    return taken.view(*table.shape[:-1], table.shape[-1] * rows.shape[-1])
 
 
 _AT_ONCE = 1_048_576
@@ -269,21 +289,13 @@ _COLUMNS = 16_384
 
 def new_networks(
     lattice: Lattice, conditional: Conditional, width: int, generator: Generator, span: Span | None = None
-) -> dict[str, Network]:
+) -> dict[str, SiteNetwork]:
     """A network with initial weights for every class but the last; at first they are the same in a span."""
 
-    def named() -> Iterator[tuple[str, Network]]:
+    def named() -> Iterator[tuple[str, SiteNetwork]]:
         for one in classes(lattice)[:-1]:
             known = len(offsets(one.role)) if one.level < depth(lattice) else len(one.window)
-            network = WindowNetwork(
-                known,
-                conditional.odd,
-                conditional.even,
-                conditional.free,
-                width,
-                z2=conditional.theory.site.even,
-                generator=generator,
-            )
+            network = conditional.network(known, width, generator)
             yield one.name, network if span is None else CoupledNetwork(network, span.terms)
 
     return dict(named())

@@ -1,10 +1,11 @@
 """Networks that turn the known sites around a site into coefficients of its density."""
 
 import math
-from collections.abc import Sequence
-from functools import reduce
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,15 +13,39 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 
-class WindowNetwork(nn.Module):
+class SiteNetwork(nn.Module, ABC):
+    """Turns what is known around each of many sites into coefficients of their densities.
+
+    Attributes:
+        width: of its layers.
+        formula: the coefficients by `weights` and by what is known.
+        free: numbers that are the same at all sites.
+    """
+
+    width: int
+    formula: Callable[[Any, Tensor], Tensor]
+    free: Tensor
+
+    @property
+    @abstractmethod
+    def weights(self) -> Any:
+        """All its numbers, a named tuple of tensors that ends with `free`."""
+
+    def forward(self, seen: Float[Tensor, "known *components columns"]) -> Float[Tensor, "_ columns"]:
+        """The coefficients of each site."""
+        return self.formula(self.weights, seen)
+
+
+class WindowNetwork(SiteNetwork):
     """Two layers on a window w of known sites; where it has the Z₂ symmetry, exactly.
 
         o = g(w W₁),  q = (w W₁′)²,  e = q/(1 + q),  g(a) = a/√(1 + a²)
         o′ = g(o W₂) · (e W₂″ + b″),  e′ = silu(e W₂′ + b′)
         odd coefficients = o′ W₃ + w U,  even coefficients = e′ W₃′ + b
 
-    so that w → −w changes the sign of the odd coefficients to the last bit, and leaves the even ones. Without
-    the symmetry o and e see a constant 1 beside the window, and all coefficients come from both.
+    so that w → −w changes the sign of the odd coefficients to the last bit, and leaves the even ones, which
+    come after them. Without the symmetry o and e see a constant 1 beside the window, and all coefficients
+    come from both.
 
     Args:
         window: known sites.
@@ -36,7 +61,8 @@ class WindowNetwork(nn.Module):
         self, window: int, odd: int, even: int, free: int, width: int, *, z2: bool, generator: Generator
     ) -> None:
         super().__init__()
-        self.window, self.odd, self.even, self.width, self.z2 = window, odd, even, width, z2
+        self.odd, self.even, self.width = odd, even, width
+        self.formula = partial(coefficients, z2=z2)
         seen = window if z2 else window + 1
 
         def weights(outputs: int, inputs: int, size: float = 1.0) -> nn.Parameter:
@@ -57,20 +83,16 @@ class WindowNetwork(nn.Module):
 
     @property
     def weights(self) -> "Weights":
-        """All numbers of the network."""
+        """All its numbers."""
         return Weights(*(getattr(self, name) for name in Weights._fields))
 
-    def forward(self, window: Float[Tensor, "known columns"]) -> Float[Tensor, "coefficients columns"]:
-        """The odd coefficients, then the even ones."""
-        return coefficients(self.weights, window, z2=self.z2)
 
-
-class CoupledNetwork(nn.Module):
+class CoupledNetwork(SiteNetwork):
     """A network for a range of couplings: each of its numbers is a polynomial of their position t.
 
         W(t) = Σ_k P_k(t) W_k
 
-    At one t it is a `WindowNetwork`, with its symmetry and at its cost.
+    At one t it is a network as that for one theory, with its symmetry and at its cost.
 
     Args:
         network: its numbers are W_0, with P_0 = 1, and the other W_k are 0; one for a range hands over its
@@ -78,13 +100,13 @@ class CoupledNetwork(nn.Module):
         terms: P_k(t).
     """
 
-    def __init__(self, network: "Network", terms: Sequence[float]) -> None:
+    def __init__(self, network: SiteNetwork, terms: Sequence[float]) -> None:
         super().__init__()
-        self.window, self.width, self.z2 = network.window, network.width, network.z2
-        self.odd, self.even = network.odd, network.even
+        self.width, self.formula = network.width, network.formula
         if isinstance(network, CoupledNetwork):
-            self.shapes, self.numbers = network.shapes, network.numbers
+            self.made, self.shapes, self.numbers = network.made, network.shapes, network.numbers
         else:
+            self.made = type(network.weights)
             self.shapes = [one.shape for one in network.weights]
             first = torch.cat([one.detach().flatten() for one in network.weights])
             zeros = first.new_zeros(len(terms) - 1, len(first))
@@ -92,27 +114,19 @@ class CoupledNetwork(nn.Module):
         self.terms = tuple(terms)
 
     @property
-    def weights(self) -> "Weights":
+    def weights(self) -> Any:
         """W(t)."""
         parts = self._at(self.numbers).split([shape.numel() for shape in self.shapes])
-        return Weights(*(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)))
+        return self.made(*(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)))
 
     @property
-    def free(self) -> Tensor:
-        """The numbers that are the same for all windows."""
+    def free(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The numbers that are the same at all sites."""
         return self._at(self.numbers[:, self.numbers.shape[1] - self.shapes[-1].numel() :])
 
     def _at(self, numbers: Float[Tensor, "terms some"]) -> Float[Tensor, "some"]:
         """Σ_k P_k(t) W_k, by sums, which stay in their precision where products of matrices are lowered."""
         return reduce(add, (term * w for term, w in zip(self.terms, numbers, strict=True)))
-
-    def forward(self, window: Float[Tensor, "known columns"]) -> Float[Tensor, "coefficients columns"]:
-        """The odd coefficients, then the even ones."""
-        return coefficients(self.weights, window, z2=self.z2)
-
-
-Network = WindowNetwork | CoupledNetwork
-"""Either of them."""
 
 
 class Weights(NamedTuple):
@@ -139,8 +153,8 @@ def coefficients(
     if not z2:
         window = torch.cat((window, window.new_ones(1, window.shape[1])))
     squared = (weights.first_even @ window).square()
-    o, e = _bounded(weights.first_odd @ window), squared / (1 + squared)
-    o = _bounded(weights.second_odd @ o) * torch.addmm(weights.gate_bias, weights.gate, e)
+    o, e = bounded(weights.first_odd @ window), squared / (1 + squared)
+    o = bounded(weights.second_odd @ o) * torch.addmm(weights.gate_bias, weights.gate, e)
     e = functional.silu(torch.addmm(weights.even_bias, weights.second_even, e))
     if not z2:
         o = e = torch.cat((o, e))
@@ -148,6 +162,6 @@ def coefficients(
     return torch.cat((odd, torch.addmm(weights.bias, weights.to_even, e)))
 
 
-def _bounded(a: Tensor) -> Tensor:
+def bounded(a: Tensor) -> Tensor:
     """a/√(1 + a²), odd to the last bit like tanh, at a tenth of its time."""
     return a * a.square().add_(1).rsqrt_()

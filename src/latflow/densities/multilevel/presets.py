@@ -5,10 +5,10 @@ from typing import Literal
 
 from torch import Generator
 
-from latflow.densities.multilevel.conditionals import conditional_of
 from latflow.densities.multilevel.counted import CountedMultilevel
 from latflow.densities.multilevel.density import Multilevel, new_networks
 from latflow.densities.multilevel.geometry import depth
+from latflow.densities.multilevel.kinds import conditional_of
 from latflow.densities.multilevel.spans import Span
 from latflow.densities.recipe import recipe_of
 from latflow.lattice import checked_lattice
@@ -31,8 +31,8 @@ def multilevel(
     """A field drawn from the coarsest scale to the finest, each site from a window of known sites around it.
 
     It serves theories in two and three dimensions whose sites are coupled to nearest neighbours alone, the
-    same everywhere, as `Action.nearest_neighbours` says: their odd sites are integrated out exactly, and the
-    last of the even ones have their exact density too.
+    same everywhere, as `Action.nearest_neighbours` says, be they real numbers, spins, states or angles: their
+    odd sites are integrated out exactly, and the last of the even ones have their exact density too.
 
     What a site is like in its window a network says, to be trained with the estimator `soft_labels`, or for
     spins on a plane a table, to be made with the estimator `counting`: without gradients, in far less time,
@@ -47,8 +47,8 @@ def multilevel(
         action: has `nearest_neighbours`.
         conditional: by what a site is drawn, "networks" or "tables".
         width: of the networks; None for 32.
-        nodes: of the grid on which densities of real numbers are normalised; None for as many as resolve
-            the theory.
+        nodes: of the grid on which densities of real numbers or angles are normalised; None for as many as
+            resolve the theory.
         ranges: by the names of couplings of the action, the lowest and the highest for which the density is;
             None for those of the action alone.
         degree: of the polynomials, where there are ranges.

@@ -20,6 +20,8 @@ from latflow.observables.base import Observable
 from latflow.theories.base import Action, Scaled, Sum, Words
 from latflow.theories.bonds import Bonded, nested
 from latflow.theories.potts.order import observables
+from latflow.theories.sites import NearestNeighbours
+from latflow.theories.vectors import StateWeight
 from latflow.types import Lattice, LogProb, States
 
 _MOST_ENUMERATED = 2**18
@@ -109,6 +111,12 @@ class Potts(Bonded):
         for mu, strength in enumerate(self.bond_strengths().to(x.device)):
             total += strength * is_state.roll(-1, mu + 2) + (strength * is_state).roll(1, mu + 2)
         return total + self._fields.to(x.device).view(-1, *[1] * (x.ndim - 1))
+
+    def nearest_neighbours(self) -> NearestNeighbours | None:
+        """Where all couplings are equal."""
+        if self.couplings is not None:
+            return None
+        return NearestNeighbours(self.lattice, StateWeight(self.fields), self.beta)
 
     @property
     def established(self) -> tuple[str, ...]:

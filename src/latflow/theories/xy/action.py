@@ -17,6 +17,8 @@ from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.theories.base import Action, Scaled, Sum, Words, check_finite
 from latflow.theories.bonds import Bonded, total
+from latflow.theories.sites import NearestNeighbours
+from latflow.theories.vectors import AngleWeight
 from latflow.types import Field, Lattice, LogProb
 
 _WIDEST, _FEW_SITES = 4, 4
@@ -96,6 +98,12 @@ class XY(Bonded):
     def field_of(self, cosine: Field, sine: Field) -> tuple[Field, Field]:
         """H_x of vectors of any length, by their components; what is not known is left out as zeros."""
         return self.beta * self.of_neighbours(cosine) + self.field, self.beta * self.of_neighbours(sine)
+
+    def nearest_neighbours(self) -> NearestNeighbours | None:
+        """Where all couplings are equal."""
+        if self.couplings is not None:
+            return None
+        return NearestNeighbours(self.lattice, AngleWeight(self.field), self.beta)
 
     @property
     def established(self) -> tuple[str, ...]:
