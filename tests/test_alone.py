@@ -105,17 +105,11 @@ def test_a_chain_of_a_theory_made_in_python(tmp_path):
 
 
 def test_a_model_alone_is_held_against_what_is_known(tmp_path):
-    changes = [
-        "action.lam=0.0",
-        "action.m2=1.0",
-        "beside.enabled=false",
-        "training.steps=60",
-        "sampling.steps=100",
-    ]
-    done = invoke(
-        "run", "phi4-quick", *(word for one in changes for word in ("-o", one)), "--out", tmp_path / "run"
-    )
-    run = Run.open(tmp_path / "run")
+    changes = ["action.lam=0.0", "action.m2=1.0", "beside.enabled=false", "training.steps=60"]
+    run = Run.create(tmp_path / "run", load_config("phi4-quick", [*changes, "sampling.steps=100", SHORT[3]]))
+    run.train()
+    run.sample()
+    run.sample_beside()  # there is none
     verdict = validate(run)
-    assert done.exit_code == {"passed": 0, "inconclusive": 3}[verdict.verdict]
+    assert verdict.verdict in ("passed", "inconclusive")
     assert {way.name for way in verdict.ways} == {"model", "weights", "exact"}

@@ -221,6 +221,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_a_run_passes_its_validation(tmp_path):
     run = Run.create(tmp_path / "run", load_config("phi4-critical-16x16x16", SMALL))
     run.train()
