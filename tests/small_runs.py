@@ -32,6 +32,23 @@ SMALL = [
 ]
 """Changes to the preset phi4-quick. No number of steps is a multiple of a block."""
 
+SMALL_CHAINS = [
+    "name=small",
+    "training.batch=64",
+    "training.checkpoint_every=25",
+    "training.estimator_options={chains=128}",
+    "sampling.steps=205",
+    "sampling.chains=16",
+    "sampling.proposals.batch=400",
+    "sampling.block=100",
+    "beside.steps=205",
+    "beside.chains=16",
+    "beside.thermalisation=100",
+    "beside.block=100",
+    "compute.threads=1",
+]
+"""Changes to presets of multilevel densities."""
+
 GROUPS = ("model", "proposals", "beside")
 
 

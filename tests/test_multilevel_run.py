@@ -7,25 +7,9 @@ from latflow.densities.multilevel import CountedMultilevel, Multilevel
 from latflow.errors import ConfigError
 from latflow.runs import Run
 from latflow.validation import validate
-from small_runs import assert_same, outcome
+from small_runs import SMALL_CHAINS, assert_same, outcome
 
-SMALL = [
-    "name=small",
-    "action.lattice=[8, 8]",
-    "training.steps=90",
-    "training.batch=64",
-    "training.checkpoint_every=25",
-    "training.estimator_options={chains=128}",
-    "sampling.steps=205",
-    "sampling.chains=16",
-    "sampling.proposals.batch=400",
-    "sampling.block=100",
-    "beside.steps=205",
-    "beside.chains=16",
-    "beside.thermalisation=100",
-    "beside.block=100",
-    "compute.threads=1",
-]
+SMALL = [*SMALL_CHAINS, "action.lattice=[8, 8]", "training.steps=90"]
 """Changes to the presets."""
 
 NARROW = "model.width=8"

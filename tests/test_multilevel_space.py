@@ -16,6 +16,7 @@ from latflow.runs import Run
 from latflow.theories import HoppingPhi4, Ising, Phi4
 from latflow.training import Curriculum, Trainer
 from latflow.validation import validate
+from small_runs import SMALL_CHAINS
 
 PHI4 = HoppingPhi4((8, 8, 8), beta=0.36, lam=0.5)
 
@@ -199,25 +200,13 @@ def test_fields_are_seen_in_all_positions():
 
 
 SMALL = [
-    "name=small",
+    *SMALL_CHAINS,
     "action.lattice=[4, 4, 8]",
     "action.beta=0.36",
     "model.width=6",
     "reference={}",
     "training.steps=60",
-    "training.batch=64",
-    "training.estimator_options={chains=128}",
     "training.curriculum={lattices=[[4, 4, 4]], steps=[30]}",
-    "training.checkpoint_every=25",
-    "sampling.steps=200",
-    "sampling.chains=16",
-    "sampling.proposals.batch=400",
-    "sampling.block=100",
-    "beside.steps=200",
-    "beside.chains=16",
-    "beside.thermalisation=100",
-    "beside.block=100",
-    "compute.threads=1",
 ]
 
 

@@ -21,7 +21,7 @@ from latflow.theories import XY, Ising, Potts
 from latflow.theories.potts.enumeration import potts_states
 from latflow.training import Schedule, Trainer
 from latflow.validation import validate
-from small_runs import assert_same, outcome
+from small_runs import SMALL_CHAINS, assert_same, outcome
 
 POTTS = Potts((4, 4), q=3, beta=0.9)
 IN_FIELDS = Potts((4, 8), q=4, beta=-0.5, field=(0.3, 0.0, 0.0, -0.4))
@@ -289,23 +289,7 @@ def test_low_precision_lowers_the_networks_alone(action):
 
 # --- runs -----------------------------------------------------------------------------------------
 
-SMALL = [
-    "name=small",
-    "model.width=8",
-    "training.steps=100",
-    "training.batch=64",
-    "training.checkpoint_every=25",
-    "training.estimator_options={chains=128}",
-    "sampling.steps=205",
-    "sampling.chains=16",
-    "sampling.proposals.batch=400",
-    "sampling.block=100",
-    "beside.steps=205",
-    "beside.chains=16",
-    "beside.thermalisation=100",
-    "beside.block=100",
-    "compute.threads=1",
-]
+SMALL = [*SMALL_CHAINS, "model.width=8", "training.steps=100"]
 
 
 @pytest.mark.parametrize(

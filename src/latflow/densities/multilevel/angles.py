@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from latflow.densities.multilevel.conditionals import Columns, Conditional, Each, Others
+from latflow.densities.multilevel.conditionals import Columns, Conditional, Each, Others, Tables
 from latflow.densities.multilevel.symmetric import AngleNetwork
 from latflow.theories.line import Circle
 from latflow.theories.sites import NearestNeighbours
@@ -35,7 +35,12 @@ class AngleConditional(Conditional):
         self.site = theory.site
         strongest = 2 * len(theory.lattice) * abs(theory.coupling) + abs(self.site.field)
         self.grid = Circle(math.pi, nodes or 33 + 8 * math.ceil(strongest / 2))
-        self._tables = _Tables(theory, self.grid)
+        reach = strongest - abs(theory.coupling)
+        self._longest = reach or 1.0
+        expansion = _expansion(theory.coupling, self._longest)
+        phases = self.grid.x[:, None] * torch.arange(1, max(HARMONICS, len(expansion)) + 1)
+        # G_km with g_k(ρ) = Σ_m G_km T_m(ρ/ρ_max), and cos kθ_i and sin kθ_i at the nodes, (2, nodes, _)
+        self._tables = Tables(expansion, torch.stack((phases.cos(), phases.sin())))
 
     def network(self, known: int, width: int, generator: Generator) -> AngleNetwork:
         """The external field is one more vector that it knows."""
@@ -73,7 +78,7 @@ class AngleConditional(Conditional):
         x = x + self.site.field
         length = torch.sqrt(x * x + y * y + torch.finfo(s.dtype).tiny)
         cosine, sine = x / length, y / length
-        t = length.flatten() / self._tables.longest
+        t = length.flatten() / self._longest
         before, last, twice = torch.ones_like(t), t, 2 * t
         polynomials = [before, last]
         while len(polynomials) < expansion.shape[1]:
@@ -108,28 +113,6 @@ def _series(x: Each, c: Columns) -> Each:
         a_before, a_last = a_last, torch.addcmul(a_k - a_before, twice, a_last)
         b_before, b_last = b_last, torch.addcmul(b_k - b_before, twice, b_last)
     return a_last * cosine - a_before + b_last * sine
-
-
-class _Tables:
-    """Functions of angles and lengths, converted once for each precision and device."""
-
-    def __init__(self, theory: NearestNeighbours, grid: Circle) -> None:
-        assert isinstance(theory.site, AngleWeight)
-        reach = (2 * len(theory.lattice) - 1) * abs(theory.coupling) + abs(theory.site.field)
-        self.longest = reach or 1.0
-        expansion = _expansion(theory.coupling, self.longest)
-        orders = torch.arange(1, max(HARMONICS, len(expansion)) + 1)
-        waves = torch.stack((torch.cos(grid.x[:, None] * orders), torch.sin(grid.x[:, None] * orders)))
-        self.exact = expansion, waves
-        self.converted: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
-
-    @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
-    def like(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """G_km with g_k(ρ) = Σ_m G_km T_m(ρ/ρ_max), and cos kθ_i and sin kθ_i at the nodes, (2, nodes, _)."""
-        key = tensor.dtype, tensor.device
-        if key not in self.converted:
-            self.converted[key] = tuple(table.to(tensor.detach()) for table in self.exact)
-        return self.converted[key]
 
 
 @torch.inference_mode(False)

@@ -63,6 +63,22 @@ class Conditional(ABC):
         """−⟨log q⟩ over p(x | s): the soft labels of training."""
 
 
+class Tables:
+    """Functions in float64, converted once for each precision and device."""
+
+    def __init__(self, *exact: Tensor) -> None:
+        self.exact = exact
+        self.converted: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
+
+    @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
+    def like(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """Those in the precision of a tensor, where it is."""
+        key = tensor.dtype, tensor.device
+        if key not in self.converted:
+            self.converted[key] = tuple(table.to(tensor.detach()) for table in self.exact)
+        return self.converted[key]
+
+
 class NumberConditional(Conditional):
     """Those of numbers.
 
@@ -138,7 +154,9 @@ class LineConditional(NumberConditional):
         self.site = theory.site
         self.grid = Grid(self.site.cut, nodes or self.site.grid.nodes + 4)
         self.unit = self.site.typical
-        self._tables = _Tables(theory, self.grid)
+        own = -self.site.potential(self.grid.x)
+        # what c and f multiply, −V(x_i), and G_ki with log z(J (s + x_i)) = Σ_k T_k(s/((2d − 1) X)) G_ki
+        self._tables = Tables(*_basis(self.grid.x, self.grid.cut), own, _chebyshev(theory, self.grid))
 
     def _at(self, x: Each, c: Columns, free: Tensor) -> Each:
         """By Clenshaw's sum: v = T_2(u), T_2k(u) = T_k(v), T_3 = u (2v − 1), T_5 = u (4v² − 2v − 1)."""
@@ -199,23 +217,6 @@ class LineConditional(NumberConditional):
             before, last = last, twice * last - before
             sums.append(last.sum(0))
         return torch.addmm(own[:, None], expansion.T, torch.stack(sums))
-
-
-class _Tables:
-    """Functions at the nodes of a grid, converted once for each precision and device."""
-
-    def __init__(self, theory: NearestNeighbours, grid: Grid) -> None:
-        own = -theory.site.potential(grid.x)
-        self.exact = (*_basis(grid.x, grid.cut), own, _chebyshev(theory, grid))
-        self.converted: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
-
-    @torch.inference_mode(False)  # a table made inside that mode could not serve a gradient later
-    def like(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """What c and f multiply, −V(x_i), and G_ki with log z(J (s + x_i)) = Σ_k T_k(s/((2d − 1) X)) G_ki."""
-        key = tensor.dtype, tensor.device
-        if key not in self.converted:
-            self.converted[key] = tuple(table.to(tensor.detach()) for table in self.exact)
-        return self.converted[key]
 
 
 def _basis(x: Tensor, cut: float) -> tuple[Tensor, Tensor]:
