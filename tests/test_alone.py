@@ -9,11 +9,12 @@ from typer.testing import CliRunner
 
 from latflow.cli import app
 from latflow.config import load_config, parse_config, to_toml
-from latflow.errors import ConfigError, RunFolderError
+from latflow.errors import ConfigError
 from latflow.report import write_report
 from latflow.runs import Run
 from latflow.theories import Phi4
 from latflow.validation import validate
+from latflow.workflow import complete
 
 SHORT = ["beside.steps=400", "beside.chains=8", "beside.thermalisation=50", "compute.threads=1"]
 BARE = """
@@ -76,8 +77,11 @@ def test_it_goes_on_and_refuses_to_train(alone, tmp_path):
     refused = invoke("train", alone.path)
     assert refused.exit_code == 2
     assert "expected a [model] to train" in refused.output
-    for what in (alone.train, alone.model, alone.new_model):
-        with pytest.raises((ConfigError, RunFolderError), match="which has none"):
+    new = invoke("train", "phi4-quick", "-o", "model=null", "--out", tmp_path / "new")
+    assert new.exit_code == 2
+    assert not (tmp_path / "new").exists()
+    for what in (alone.model, alone.new_model):
+        with pytest.raises(ConfigError, match="which has none"):
             what()
 
 
@@ -100,7 +104,7 @@ def test_a_preset_without_its_model():
 def test_a_chain_of_a_theory_made_in_python(tmp_path):
     beside = {"steps": 30, "chains": 4, "thermalisation": 5, "hmc": {"compiled": False}}
     run = Run.of(Phi4((4, 4), m2=1.0, lam=0.0), None, tmp_path / "run", beside=beside)
-    run.sample_beside()
+    assert complete(run).way("beside") is not None
     assert torch.as_tensor(run.series("beside")["phi_squared"]).shape == (30, 4)
 
 

@@ -92,11 +92,7 @@ def train(source: Source, override: Overrides = None, out: Out = None) -> None:
     """Train the model to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out)
-    if opened.config.model is None:
-        raise ConfigError(
-            f"expected a [model] to train, got none: `latflow run {opened.path}` samples without"
-        )
+    opened = stages.trained(source, override or (), out, to_train=True)
     typer.echo(opened.path)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from latflow.cli.progress import progress
 from latflow.config import RunConfig, load_config, preset_names
+from latflow.errors import ConfigError
 
 if TYPE_CHECKING:
     from latflow.runs import BlockReport, Run
@@ -56,20 +57,22 @@ def open_run(source: str) -> "Run":
     return Run.open(source if _is_folder(source) else _default_folder(load_config(source).name))
 
 
-def trained(source: str, overrides: Sequence[str], out: Path | None) -> "Run":
+def trained(source: str, overrides: Sequence[str], out: Path | None, *, to_train: bool = False) -> "Run":
     """The run in a folder, or that of a preset or a file, trained to the end where it has a model.
 
     Of several processes that torchrun started the first alone comes back with it. The others have no part in
     what follows, and end here: a stage that they waited for might last longer than they may wait.
     """
     found = opening(source, overrides, out)
+    if to_train and found.config.model is None:
+        raise ConfigError("expected a [model] to train, got none: `latflow run` samples without")
     from latflow.training import joined
 
     with joined() as world:
         run = found.run()
         if world.rank == 0:
             train(run)
-        elif run.config.model is not None:
+        else:
             run.train()
     if world.rank:
         raise typer.Exit

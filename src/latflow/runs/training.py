@@ -27,7 +27,7 @@ OnRecord = Callable[[Record], None]
 
 
 def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
-    """Train to the end, from the last checkpoint where there is one.
+    """Train to the end, from the last checkpoint where there is one; a run without a model does nothing.
 
     Steps after that checkpoint whose records were written already are computed again, with the same numbers,
     and not written twice. The weights kept as best are those at the checkpoint (there is one every
@@ -40,13 +40,15 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
 
     Raises:
         Interrupted: after a signal to any of the processes, with a checkpoint written.
-        ConfigError: when there is no model, or the processes cannot share out the batch or the devices.
+        ConfigError: when the processes cannot share out the batch or the devices.
         CheckpointError: when the last checkpoint is damaged or of another model, or the training has not
             ended and was begun by another number of processes.
         TrainingError: when too many steps in a row are not finite.
         ProcessError: when another process was lost.
         RunFolderError: when another process holds the folder.
     """
+    if folder.config.model is None:
+        return
     world = World.here()
     folder.check_processes()
     with folder.stage(world) as stop:

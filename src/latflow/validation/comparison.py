@@ -27,7 +27,8 @@ class Cost:
     Attributes:
         run: its name.
         chain: what it is called.
-        training: of the model that moves it; None for other chains.
+        training: of the model that moves it, without that of a run with whose weights it began; None for
+            other chains.
         ess: of the model's weights, likewise.
         acceptance: of the chain.
         tau: of the slowest observable that is told, in steps, with its label.
