@@ -68,7 +68,7 @@ def ways(action: HoppingPhi4, model: Any) -> dict[str, Sampler[Any, Any]]:
 
 
 def of_draws(model: Any, action: HoppingPhi4, n: int, generator: Generator) -> list[str]:
-    """Milliseconds of a draw with its weight, effective sample size, and F = −log Z of the weights."""
+    """Milliseconds of a draw with its weight, effective sample size, and log Z of the weights."""
     taken, log_w = [], []
     for _ in range(10):
         begin = time.thread_time()
