@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from latflow.cli.arguments import Existing, Out, Overrides, Source, Sources, user_path
 from latflow.cli.explain import explained
 from latflow.errors import ConfigError
 from latflow.version import __version__
@@ -24,38 +25,6 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-
-
-def user_path(text: str) -> Path:
-    """A path as one types it: ~ is the home folder, also where no shell has seen it."""
-    path = Path(text)
-    try:
-        return path.expanduser()
-    except RuntimeError:  # a name after ~ that no user has
-        return path
-
-
-def _source(text: str) -> str:
-    return str(user_path(text))
-
-
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="PRESET|FILE|DIR", help="A preset, a TOML file, or the folder of a run.", parser=_source
-    ),
-]
-Existing = Annotated[
-    str, typer.Argument(metavar="DIR|PRESET", help="The folder of a run, or its preset.", parser=_source)
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Change one key, such as training.batch=512."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="The folder of the run; runs/NAME if none.", parser=user_path),
-]
 
 
 def _print_version(wanted: bool) -> bool:
@@ -139,11 +108,7 @@ def report(source: Existing) -> None:
 
 @app.command()
 @explained
-def compare(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help="The folders of two or more runs.", parser=_source)
-    ],
-) -> None:
+def compare(sources: Sources) -> None:
     """Lay runs side by side: the settings that differ, their numbers with pulls, and what they have cost."""
     from latflow.cli import stages
     from latflow.cli.verdict import print_comparison
