@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latflow.cli.arguments import Existing, Out, Overrides, Source, Sources, user_path
+from latflow.cli.arguments import Existing, Out, Overrides, Quiet, Source, Sources, user_path
 from latflow.cli.explain import explained
 from latflow.errors import ConfigError
 from latflow.version import __version__
@@ -46,33 +46,33 @@ def _options(
 
 @app.command()
 @explained
-def run(source: Source, override: Overrides = None, out: Out = None) -> None:
+def run(source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False) -> None:
     """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out)
-    stages.sample(opened)
-    _conclude(opened)
+    opened = stages.trained(source, override or (), out, quiet=quiet)
+    stages.sample(opened, quiet)
+    _conclude(opened, quiet)
 
 
 @app.command()
 @explained
-def train(source: Source, override: Overrides = None, out: Out = None) -> None:
+def train(source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False) -> None:
     """Train the model to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, to_train=True)
+    opened = stages.trained(source, override or (), out, to_train=True, quiet=quiet)
     typer.echo(opened.path)
 
 
 @app.command()
 @explained
-def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
+def sample(source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False) -> None:
     """Sample with the model and beside it; train first where that is not done."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out)
-    stages.sample(opened)
+    opened = stages.trained(source, override or (), out, quiet=quiet)
+    stages.sample(opened, quiet)
     typer.echo(opened.path)
 
 
@@ -196,7 +196,7 @@ def reproduce(
         perform(experiment, quick, seed, out)
 
 
-def _conclude(run: "Run") -> None:
+def _conclude(run: "Run", quiet: bool) -> None:
     """Validate, report, print, and exit by the verdict."""
     from latflow.cli import stages
     from latflow.workflow import judged, keep
@@ -204,7 +204,7 @@ def _conclude(run: "Run") -> None:
     validation = judged(run)
     keep(run, validation)
     page = stages.report(run, validation)
-    stages.show(run, validation)
+    stages.show(run, validation, quiet)
     typer.echo(page)
     _exit_by(validation)
 

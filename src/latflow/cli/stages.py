@@ -57,7 +57,9 @@ def open_run(source: str) -> "Run":
     return Run.open(source if _is_folder(source) else _default_folder(load_config(source).name))
 
 
-def trained(source: str, overrides: Sequence[str], out: Path | None, *, to_train: bool = False) -> "Run":
+def trained(
+    source: str, overrides: Sequence[str], out: Path | None, *, to_train: bool = False, quiet: bool = False
+) -> "Run":
     """The run in a folder, or that of a preset or a file, trained to the end where it has a model.
 
     Of several processes that torchrun started the first alone comes back with it. The others have no part in
@@ -71,7 +73,7 @@ def trained(source: str, overrides: Sequence[str], out: Path | None, *, to_train
     with joined() as world:
         run = found.run()
         if world.rank == 0:
-            train(run)
+            train(run, quiet)
         else:
             run.train()
     if world.rank:
@@ -79,11 +81,11 @@ def trained(source: str, overrides: Sequence[str], out: Path | None, *, to_train
     return run
 
 
-def train(run: "Run") -> None:
+def train(run: "Run", quiet: bool = False) -> None:
     """Train to the end, where there is a model."""
     if run.config.training is None:
         return
-    with progress("train", run.config.training.steps) as advance:
+    with progress("train", run.config.training.steps, quiet) as advance:
 
         def show(record: "Record") -> None:
             skipped = "  skipped" if record.skipped else ""
@@ -92,19 +94,19 @@ def train(run: "Run") -> None:
         run.train(on_record=show)
 
 
-def sample(run: "Run") -> None:
+def sample(run: "Run", quiet: bool = False) -> None:
     """Grow the chain of the model and the one beside it to their lengths."""
     if run.config.sampling is not None:
-        _sample(run, "model", "sample", run.sample)
+        _sample(run, "model", "sample", run.sample, quiet)
     if run.config.beside is not None:
         titles = [sampler.title for sampler in run.samplers("beside").values()]
-        _sample(run, "beside", " + ".join(titles), run.sample_beside)
+        _sample(run, "beside", " + ".join(titles), run.sample_beside, quiet)
 
 
-def _sample(run: "Run", name: Any, what: str, stage: Callable[..., None]) -> None:
+def _sample(run: "Run", name: Any, what: str, stage: Callable[..., None], quiet: bool) -> None:
     plan = run.settings(name)
     assert plan is not None
-    with progress(what, plan.steps) as advance:
+    with progress(what, plan.steps, quiet) as advance:
 
         def show(report: "BlockReport") -> None:
             advance(report.step, _note(report))
@@ -135,12 +137,12 @@ def at_angles(run: "Run", number: int) -> "tuple[str, ThetaTable, Path]":
     return theory(run.action)[0], table, page
 
 
-def show(run: "Run", validation: "Validation") -> None:
-    """The verdict as a table on stdout."""
+def show(run: "Run", validation: "Validation", quiet: bool = False) -> None:
+    """The verdict as a table on stdout, or its last line."""
     from latflow.cli.verdict import print_verdict
     from latflow.report.circumstances import theory
 
-    print_verdict(run.config.description or theory(run.action)[0], validation)
+    print_verdict(run.config.description or theory(run.action)[0], validation, quiet)
 
 
 def _note(report: "BlockReport") -> str:

@@ -20,14 +20,21 @@ _LAST = {
 _WIDTH = 120  # where there is no terminal to ask
 
 
-def print_verdict(title: str, validation: Validation) -> None:
+def print_verdict(title: str, validation: Validation, quiet: bool = False) -> None:
     """A table on stdout with a column for each way to know a number, and the checks and words below it.
 
     Args:
         title: of the table.
         validation: the verdict.
+        quiet: whether it is told in one line instead.
     """
     console = _console()
+    if not quiet:
+        _print_table(console, title, validation)
+    console.print(_LAST[validation.verdict], style="bold")
+
+
+def _print_table(console: Console, title: str, validation: Validation) -> None:
     ways = validation.ways
     headings = (way.heading for way in ways)
     table = Table(title=Text(title), box=SIMPLE_HEAD)
@@ -48,7 +55,6 @@ def print_verdict(title: str, validation: Validation) -> None:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     for doubt in validation.doubts:
         console.print(f"doubt: {doubt}", style="yellow", markup=False)
-    console.print(_LAST[validation.verdict], style="bold")
 
 
 def print_theta(title: str, found: ThetaTable, page: Path) -> None:
