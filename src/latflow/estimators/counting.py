@@ -38,7 +38,9 @@ class Counting(Populated):
     density moved, keep the weight `memory` beside all that come later. The loss is zero: it has no gradient.
 
     Args:
-        chains, proposals, sweeps: as of `Populated`.
+        chains: as of `Populated`.
+        proposals: likewise.
+        sweeps: likewise.
         first: calls before the first time.
         growth: above 1.
         memory: from 0 to 1.

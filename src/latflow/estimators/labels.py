@@ -144,7 +144,9 @@ class SoftLabels(Populated):
     those of the population.
 
     Args:
-        chains, proposals, sweeps: as of `Populated`.
+        chains: as of `Populated`.
+        proposals: likewise.
+        sweeps: likewise.
         columns: of how many sites, over all chains of a call, each class of sites is judged.
 
     Raises:
