@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latflow import (
         analysis,
         densities,
+        ensembles,
         errors,
         estimators,
         exact,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from latflow.densities import autoregressive, flows, multilevel
     from latflow.runs import Run
     from latflow.training import train
-    from latflow.workflow import complete
+    from latflow.workflow import complete, judge
 
 _MODULES = {
     "actions": "latflow.theories",
@@ -38,6 +39,7 @@ _MODULES = {
     "autoregressive": "latflow.densities.autoregressive",
     "config": "latflow.config",
     "densities": "latflow.densities",
+    "ensembles": "latflow.ensembles",
     "errors": "latflow.errors",
     "estimators": "latflow.estimators",
     "exact": "latflow.exact",
@@ -54,6 +56,7 @@ _MODULES = {
 _FUNCTIONS = {
     "Run": "latflow.runs",
     "complete": "latflow.workflow",
+    "judge": "latflow.workflow",
     "load_config": "latflow.config",
     "train": "latflow.training",
 }
@@ -66,11 +69,13 @@ __all__ = [
     "autoregressive",
     "complete",
     "densities",
+    "ensembles",
     "errors",
     "estimators",
     "exact",
     "fields",
     "flows",
+    "judge",
     "load_config",
     "multilevel",
     "observables",

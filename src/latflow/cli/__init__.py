@@ -7,6 +7,7 @@ import typer
 
 from latflow.cli.arguments import Existing, Out, Overrides, Quiet, Source, Sources, user_path
 from latflow.cli.explain import explained
+from latflow.cli.judge import judge
 from latflow.errors import ConfigError
 from latflow.version import __version__
 
@@ -118,6 +119,9 @@ def compare(sources: Sources) -> None:
         print_comparison(compare([stages.open_run(source) for source in sources]))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+app.command()(explained(judge))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The verdict on a run, and several runs side by side, on a terminal."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latflow.validation import Comparison, Row, Validation
+from latflow.validation import AtCouplings, Comparison, Row, Validation
 from latflow.validation.theta import ThetaTable
 
 _LAST = {
@@ -55,6 +55,28 @@ def _print_table(console: Console, title: str, validation: Validation) -> None:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     for doubt in validation.doubts:
         console.print(f"doubt: {doubt}", style="yellow", markup=False)
+
+
+def print_reweighted(found: Sequence[AtCouplings]) -> None:
+    """A table on stdout with a column for each other coupling, and a warning where there is no overlap."""
+    if not found:
+        return
+    console = _console()
+    table = Table(title=Text("reweighted"), box=SIMPLE_HEAD)
+    for heading in ("observable", *(one.title for one in found)):
+        table.add_column(Text(heading))
+    table.add_row("ESS", *(f"{one.ess:.3g}" for one in found))
+    for name, label in {name: label for one in found for name, label in one.labels.items()}.items():
+        cells = (str(one.numbers[name]) if name in one.numbers else "" for one in found)
+        table.add_row(*map(Text, (label, *cells)))
+    console.print(table)
+    for one in found:
+        for warning in one.warnings:
+            console.print(
+                f"warning: no overlap at {one.title}: {warning}: do not trust that column.",
+                style="yellow",
+                markup=False,
+            )
 
 
 def print_theta(title: str, found: ThetaTable, page: Path) -> None:

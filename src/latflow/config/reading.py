@@ -54,13 +54,23 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         512
     """
     path = _path_of(source)
+    return parse_config(table_of(path, overrides), source)
+
+
+def table_of(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The tables of a file with changes."""
     table = read_toml(path)
     table.setdefault("name", _name_from(path))
+    return _located(changed(table, overrides), path.parent)
+
+
+def changed(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A configuration with changes, and without what it says of another theory or of a model that is gone."""
     before = copy.deepcopy(table)
     for override in overrides:
         _apply(table, override)
     _leave_behind(before, table)
-    return parse_config(_located(table, path.parent), source)
+    return table
 
 
 def read_toml(path: Path) -> dict[str, Any]:

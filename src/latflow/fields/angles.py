@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from latflow.fields.base import FieldKind, Picture
 from latflow.fields.gauge import Angles
+from latflow.fields.identities import Identities, Theory, Vectors, of_angles
 from latflow.formulas import Expectation, correlation_length, ratio, susceptibility
 from latflow.lattice import wrapped
 from latflow.observables.base import Observable
@@ -44,6 +45,14 @@ class SiteAngles(FieldKind):
     def distance(self, one: Tensor, other: Tensor) -> Tensor:
         """The shorter way around."""
         return wrapped(one - other).abs()
+
+    def vectors(self, x: Tensor, lattice: Lattice) -> Vectors:  # noqa: ARG002
+        """(cos θ, sin θ)."""
+        return torch.stack((x.cos(), x.sin()), 1).double()
+
+    def identities(self, theory: Theory, x: Tensor, generator: Generator, sites: Tensor) -> Identities:  # noqa: ARG002
+        """Those of derivatives."""
+        return of_angles(theory, x)
 
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
         volume, longest = math.prod(lattice), max(lattice)

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from latflow.fields.base import FieldKind, Manifold, Picture
+from latflow.fields.identities import Identities, Theory, of_real_numbers
 from latflow.formulas import binder_cumulant, correlation_length, effective_mass, susceptibility
 from latflow.observables.base import Observable
 from latflow.observables.scalar import lowest_mode, magnetization, phi_squared, two_point
@@ -37,6 +38,10 @@ class Scalar(FieldKind):
         """Small normal numbers."""
         shape = (n, *lattice)
         return _START_SPREAD * torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+
+    def identities(self, theory: Theory, x: Tensor, generator: Generator, sites: Tensor) -> Identities:  # noqa: ARG002
+        """Those of derivatives."""
+        return of_real_numbers(theory, x)
 
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
         found = [

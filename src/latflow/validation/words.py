@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from latflow.runs import Run
 
-Chain = Literal["model", "beside"]
-"""The Markov chain of the model, and that of the established sampler beside it."""
+Chain = Literal["model", "beside", "ensemble"]
+"""The Markov chain of the model, the one beside it, and configurations that were made elsewhere."""
 
-CHAINS: tuple[Chain, ...] = ("model", "beside")
+CHAINS: tuple[Literal["model", "beside"], ...] = ("model", "beside")
+"""Those of a run."""
 
 
 class ChainWords(NamedTuple):
@@ -27,6 +28,10 @@ class ChainWords(NamedTuple):
     step: str
     proposes: bool = False
     alone: bool = False
+
+
+OF_ENSEMBLE = ChainWords("ensemble", "the ensemble", "one configuration of the file")
+"""Configurations that were made elsewhere."""
 
 
 def chain_words(run: "Run") -> dict[Chain, ChainWords]:

@@ -1,0 +1,96 @@
+"""Which couplings configurations have: those for which they obey the Schwinger–Dyson identities best."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from latflow.analysis import measure
+from latflow.fields.identities import Identities
+from latflow.measurement import Measurement
+from latflow.theories import Action
+from latflow.validation.checks import Check
+from latflow.validation.identities import asked_sites, evaluated, significance
+from latflow.validation.table import MAX_PULL
+
+_MOST_OF_ONE_KIND = 24
+"""Identities that are put together, of each title: with more, the noise of their covariance grows."""
+_SHIFT = 1e-3
+_REGULAR = 1e-6
+
+
+def coupling_checks(action: Action, fields: Tensor, seed: int = 0) -> Iterator[Check]:
+    """For each coupling constant of a theory, whether the configurations have the one that is said.
+
+    Each identity ⟨I_a⟩ = 0 is off by δ ∂⟨I_a⟩/∂c where a coupling c is off by δ. Of all combinations of them
+    that with w = C⁻¹ ∂⟨I⟩/∂c, C the covariance of the I_a, tells δ best:
+
+        δ = −⟨w · I⟩ / (w · ∂⟨I⟩/∂c)
+
+    with the error of the mean of w · I by the Γ-method. The other couplings are held as they are.
+
+    Args:
+        action: S.
+        fields: (steps, chains, …).
+        seed: of what is random in identities.
+    """
+    for name, (said, found, deviation) in fitted_couplings(action, fields, seed).items():
+        detail = f"{found}, said to be {said:.8g}, {found.pull(said):+.1f} σ".replace("-", "−")
+        if deviation > MAX_PULL:
+            detail += ": these configurations are of another coupling, or of another action"
+        yield Check(f"Schwinger–Dyson identities fit {name}", deviation <= MAX_PULL, detail)
+
+
+def fitted_couplings(
+    action: Action, fields: Tensor, seed: int = 0
+) -> dict[str, tuple[float, Measurement, float]]:
+    """Of each coupling what is said, what fits best, and how many standard deviations these are apart.
+
+    Linear in what a coupling is off by, so that one far away is not found exactly. Couplings on which no
+    identity depends are left out, as are those that the theory does not let change.
+    """
+    sites, found = asked_sites(action, fields, seed), {}
+    base = _series(action, fields, sites, seed)
+    for name, value in action.coupling_constants.items():
+        step = _SHIFT * max(abs(value), 0.1)
+        with suppress(ValueError):  # of a theory that has no neighbour there
+            moved = _series(action.at(**{name: value + step}), fields, sites, seed)
+            slope = (moved - base).mean(0) / step
+            if (fit := _fitted(base, slope, fields.shape[:2])) is not None:
+                shift, deviation = fit
+                found[name] = value, Measurement(value + shift.value, shift.error), deviation
+    return found
+
+
+def _fitted(
+    series: np.ndarray, slope: np.ndarray, shape: tuple[int, ...]
+) -> tuple[Measurement, float] | None:
+    """δ by the best combination, and how many standard deviations it is from zero."""
+    spread = series.std(0)
+    used = (spread > 0) & (np.abs(slope) > 0)
+    if not used.any():
+        return None
+    scaled, direction = series[:, used] / spread[used], slope[used] / spread[used]
+    covariance = np.cov(scaled, rowvar=False).reshape(int(used.sum()), -1)
+    weight = np.linalg.solve(covariance + _REGULAR * np.eye(len(covariance)), direction)
+    found = measure((scaled @ weight).reshape(shape), name="the identities")
+    size = float(weight @ direction)
+    if not size > 0 or not found.error > 0:
+        return None
+    degrees = len(series) / (2 * (found.window or 0) + 1)
+    return Measurement(-found.value / size, found.error / size), significance(found.pull(0.0), 1, degrees)
+
+
+def _series(action: Action, fields: Tensor, sites: Tensor, seed: int) -> np.ndarray:
+    """The identities of each configuration that are put together, (configurations, identities)."""
+
+    def evaluate(x: Tensor, generator: Generator) -> Identities:
+        return action.kind.identities(action, x, generator, sites)
+
+    parts = []
+    for found in evaluated(evaluate, fields, seed):
+        columns = [values.reshape(len(values), -1)[:, :_MOST_OF_ONE_KIND] for values in found.values()]
+        parts.append(torch.cat([one.double() for one in columns], 1) if columns else torch.zeros(0, 0))
+    return torch.cat(parts).numpy()
