@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from latflow import theories as actions
     from latflow.config import load_config
     from latflow.densities import autoregressive, flows, multilevel
+    from latflow.exports import export
     from latflow.runs import Run
     from latflow.training import train
     from latflow.workflow import complete
@@ -54,6 +55,7 @@ _MODULES = {
 _FUNCTIONS = {
     "Run": "latflow.runs",
     "complete": "latflow.workflow",
+    "export": "latflow.exports",
     "load_config": "latflow.config",
     "train": "latflow.training",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "errors",
     "estimators",
     "exact",
+    "export",
     "fields",
     "flows",
     "load_config",
