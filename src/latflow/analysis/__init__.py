@@ -3,6 +3,7 @@
 from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, derive, derive_vector, measure
 from latflow.analysis.chains import acceptance, longest_rejection_run, thermalisation_time
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
+from latflow.analysis.fluctuations import Fluctuating, fluctuations
 from latflow.analysis.information import mutual_information, part_entropy
 from latflow.analysis.pooling import Average, crossing, pooled
 from latflow.analysis.summary import Sample, summary
@@ -26,6 +27,7 @@ __all__ = [
     "AtTheta",
     "Autocorrelation",
     "Average",
+    "Fluctuating",
     "Measurement",
     "Sample",
     "acceptance",
@@ -40,6 +42,7 @@ __all__ = [
     "entropy",
     "expected_acceptance",
     "fitted_correlation_length",
+    "fluctuations",
     "free_energy",
     "largest_weight_share",
     "longest_rejection_run",

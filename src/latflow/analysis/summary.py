@@ -93,6 +93,7 @@ def summary(
     observables: Sequence["Observable"],
     log_weight: ArrayLike | None = None,
     factor: ArrayLike | None = None,
+    kind: type[Sample] = Sample,
 ) -> dict[str, Measurement]:
     """The observables of a theory that have a label, as far as what they are made of was recorded.
 
@@ -109,6 +110,7 @@ def summary(
         log_weight: given when the series are independent draws to be weighted, as in `measure`.
         factor: with which averages are reweighted, as in `measure`: the sign of the determinant for an odd
             number of flavours.
+        kind: of sample, which makes the measurements.
 
     Returns:
         The measurements, by the names of the observables and in their order.
@@ -118,7 +120,7 @@ def summary(
     """
     axes = {observable.name: len(observable.axes) for observable in observables}
     arrays = {name: _with_chains(values, axes.get(name, 0)) for name, values in series.items()}
-    sample = Sample(arrays, log_weight, factor)
+    sample = kind(arrays, log_weight, factor)
     found: dict[str, Measurement] = {}
     rows = [one for one in observables if one.label and all(name in arrays for name in _needed(one))]
     slow = [one for one in rows if one.slow]

@@ -7,6 +7,7 @@ import typer
 
 from latflow.cli.arguments import Existing, Out, Overrides, Quiet, Source, Sources, user_path
 from latflow.cli.explain import explained
+from latflow.cli.export import export
 from latflow.cli.judge import judge
 from latflow.errors import ConfigError
 from latflow.version import __version__
@@ -140,29 +141,7 @@ def theta(
     print_theta(*stages.at_angles(opened, angles))
 
 
-@app.command()
-@explained
-def export(
-    source: Existing,
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="A path that ends in .nc (NetCDF) or .h5 (HDF5).", parser=user_path
-        ),
-    ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
-) -> None:
-    """Write the chains to one file for other tools."""
-    from latflow.cli import stages
-
-    opened = stages.open_run(source)
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} is there already: choose another file, or add --overwrite")
-    try:
-        opened.export(target)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    typer.echo(target)
+app.command()(explained(export))
 
 
 @app.command()

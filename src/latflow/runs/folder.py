@@ -23,6 +23,7 @@ from latflow.config.parts import Buildable
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
+from latflow.runs.commit import commit
 from latflow.runs.interrupts import StopRequest, deferred_signals
 from latflow.runs.place import (
     CODE,
@@ -382,6 +383,7 @@ class RunFolder:
         device = self.device
         return {
             "latflow": __version__,
+            "commit": commit(),
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
             "seed": self.config.seed,
