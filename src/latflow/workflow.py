@@ -25,8 +25,25 @@ def judged(run: "Run") -> "Validation":
 
 
 def keep(run: "Run", validation: "Validation") -> None:
-    """Keep a verdict in `results.json`."""
-    run.save_results(validation.as_dict())
+    """Keep a verdict in `results.json`, with what a page over many runs says of this one."""
+    from latflow.report.circumstances import theory
+    from latflow.report.tables import banner
+    from latflow.validation.words import CHAINS
+
+    history = run.history()
+    seconds = {"training": history[-1]["seconds"]} if history else {}
+    chains = [chain for chain in CHAINS if run.settings(chain)]
+    seconds |= {chain: run.sampling_info(chain)["seconds"] for chain in chains}
+    observables = [one for one in run.action.observables if one.label]
+    run.save_results(
+        validation.as_dict()
+        | {
+            "theory": theory(run.action)[0],
+            "summary": banner(validation).lines,
+            "main": [one.name for one in observables if one.slow or one.name == "log_z"],
+            "seconds": seconds,
+        }
+    )
 
 
 def complete(run: "Run") -> "Validation":

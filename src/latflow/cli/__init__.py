@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latflow.cli.arguments import Existing, Out, Overrides, Source, Sources, user_path
-from latflow.cli.explain import explained
+from latflow.cli.arguments import Existing, Jobs, Out, Overrides, Source, Sources, user_path
+from latflow.cli.explain import STATUS, explained
 from latflow.errors import ConfigError
 from latflow.version import __version__
 
@@ -46,11 +46,20 @@ def _options(
 
 @app.command()
 @explained
-def run(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped."""
+def run(source: Source, override: Overrides = None, out: Out = None, jobs: Jobs = 1) -> None:
+    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped.
+
+    Lists of values, such as action.beta=[0.40, 0.44, 0.48], make a scan: a folder of runs, scans/NAME if no
+    other is given.
+    """
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out)
+    found = stages.run_or_scan(source, override or (), out)
+    if not isinstance(found, stages.Opening):
+        from latflow.cli.scanning import carry_out
+
+        raise typer.Exit(carry_out(found, jobs))
+    opened = stages.trained(found)
     stages.sample(opened)
     _conclude(opened)
 
@@ -61,7 +70,7 @@ def train(source: Source, override: Overrides = None, out: Out = None) -> None:
     """Train the model to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, to_train=True)
+    opened = stages.trained(stages.opening(source, override or (), out), to_train=True)
     typer.echo(opened.path)
 
 
@@ -71,7 +80,7 @@ def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
     """Sample with the model and beside it; train first where that is not done."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out)
+    opened = stages.trained(stages.opening(source, override or (), out))
     stages.sample(opened)
     typer.echo(opened.path)
 
@@ -209,9 +218,6 @@ def _conclude(run: "Run") -> None:
     _exit_by(validation)
 
 
-_STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
-
-
 def _exit_by(validation: "Validation") -> None:
-    if status := _STATUS[validation.verdict]:
+    if status := STATUS[validation.verdict]:
         raise typer.Exit(status)

@@ -27,7 +27,7 @@ def print_verdict(title: str, validation: Validation) -> None:
         title: of the table.
         validation: the verdict.
     """
-    console = _console()
+    console = results_console()
     ways = validation.ways
     headings = (way.heading for way in ways)
     table = Table(title=Text(title), box=SIMPLE_HEAD)
@@ -59,7 +59,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
         found: the theory at several θ.
         page: with all observables.
     """
-    console = _console()
+    console = results_console()
     shown = [one for one in found.observables if one.odd or one.slow or one.shown]
     for column in found.columns:
         table = Table(title=Text(f"{title}, {column.heading}"), box=SIMPLE_HEAD)
@@ -86,7 +86,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
 
 def print_comparison(found: Comparison) -> None:
     """Three tables on stdout: the settings that differ, the numbers, and what they have cost."""
-    console = _console()
+    console = results_console()
     settings = Table(title=Text("settings that differ"), box=SIMPLE_HEAD)
     for heading in ("key", *found.names):
         settings.add_column(Text(heading))
@@ -119,7 +119,8 @@ def print_comparison(found: Comparison) -> None:
     console.print(costs)
 
 
-def _console() -> Console:
+def results_console() -> Console:
+    """Standard output, wide enough for a table where no terminal says how wide it is."""
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH)
 

@@ -29,7 +29,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
     """A plate as the page has it: its image as text, and the size at which it is shown."""
 
     plate: Plate
@@ -54,18 +54,18 @@ def write_report(run: Run, validation: Validation | None = None) -> Path:
         OSError: when the folder cannot be written.
     """
     material = Material(run)
-    pictures = [_picture(plate, run.path / "figures") for plate in plates(material)]
+    pictures = [picture(plate, run.path / "figures") for plate in plates(material)]
     page = run.path / "report.html"
     write_text(page, _render(material, validation, pictures))
     return page
 
 
-def _render(material: Material, validation: Validation | None, pictures: list[_Picture]) -> str:
+def _render(material: Material, validation: Validation | None, pictures: list[Picture]) -> str:
     run, observables = material.run, material.action.observables
     heading, formula = circumstances.theory(material.action)
     kernels = material.kernels
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             name=run.config.name,
@@ -104,22 +104,23 @@ def _chains(material: Material) -> dict[str, dict[str, Any]]:
     }
 
 
-def _picture(plate: Plate, folder: Path) -> _Picture:
+def picture(plate: Plate, folder: Path) -> Picture:
     """The plate as an image within the page; the same goes to files."""
     files = [folder / f"{plate.name}{suffix}" for suffix in _FORMATS]
     if plate.figure is None:
         for file in files:  # what an earlier report left would contradict this one
             file.unlink(missing_ok=True)
-        return _Picture(plate, "", 0, 0)
+        return Picture(plate, "", 0, 0)
     for file in files:
         save(plate.figure, file)
     image = base64.b64encode(files[0].read_bytes()).decode("ascii")
     width, height = (round(96 * inches * 1.37) for inches in plate.figure.get_size_inches())
-    return _Picture(plate, f"data:image/png;base64,{image}", width, height)
+    return Picture(plate, f"data:image/png;base64,{image}", width, height)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of pages."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
