@@ -31,9 +31,10 @@ def keep(run: "Run", validation: "Validation") -> None:
     from latflow.validation.words import CHAINS
 
     history = run.history()
-    seconds = {"training": history[-1]["seconds"]} if history else {}
-    chains = [chain for chain in CHAINS if run.settings(chain)]
-    seconds |= {chain: run.sampling_info(chain)["seconds"] for chain in chains}
+    seconds: dict[str, float] = {"training": history[-1]["seconds"]} if history else {}
+    for chain in CHAINS:
+        if run.settings(chain) is not None:
+            seconds[chain] = run.sampling_info(chain)["seconds"]
     observables = [one for one in run.action.observables if one.label]
     run.save_results(
         validation.as_dict()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -179,18 +180,19 @@ def _scaling_fit(
     first = np.array([*start, *np.linalg.lstsq(design, points.value / points.error, rcond=None)[0]])
 
     def residual(p: np.ndarray) -> np.ndarray:
-        return (_design(points, p[:2], degree, power) @ p[2:] - points.value) / points.error
+        return (_design(points, tuple(p[:2]), degree, power) @ p[2:] - points.value) / points.error
 
     def jacobian(p: np.ndarray) -> np.ndarray:
         scale = points.size ** p[1]
         x, a = (points.t - p[0]) * scale, p[2 : 3 + degree]
         slope = np.polynomial.polynomial.polyval(x, a[1:] * np.arange(1, degree + 1))
         by_place = np.column_stack((-slope * scale, slope * x * np.log(points.size)))
-        return np.hstack((by_place, _design(points, p[:2], degree, power))) / points.error[:, None]
+        return np.hstack((by_place, _design(points, tuple(p[:2]), degree, power))) / points.error[:, None]
 
     low, high = np.full(len(first), -np.inf), np.full(len(first), np.inf)
     low[:2], high[:2] = (-3.0, _LEAST_EXPONENT), (3.0, _LARGEST_EXPONENT)
-    found = least_squares(residual, first, jacobian, bounds=(low, high), x_scale="jac")
+    options: dict[str, Any] = {"jac": jacobian, "bounds": (low, high), "x_scale": "jac"}
+    found = least_squares(residual, first, **options)
     fit = _ScalingFit(
         2 * float(found.cost),
         len(points.t) - len(first),

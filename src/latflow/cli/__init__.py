@@ -7,6 +7,7 @@ import typer
 
 from latflow.cli.arguments import Existing, Jobs, Out, Overrides, Source, Sources, user_path
 from latflow.cli.explain import STATUS, explained
+from latflow.cli.index import index
 from latflow.errors import ConfigError
 from latflow.version import __version__
 
@@ -203,6 +204,9 @@ def reproduce(
         print_experiments()
     else:
         perform(experiment, quick, seed, out)
+
+
+app.command()(explained(index))
 
 
 def _conclude(run: "Run") -> None:

@@ -1,5 +1,6 @@
 """Figures of scans: observables along a parameter, and curves of several lattices at a critical point."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,8 +118,9 @@ def _legend(
     for way in ways:
         colour, marker = looks[curves[0], way]
         colour = colour if len(curves) == 1 else GREY
-        options = {"markerfacecolor": "white", "linestyle": "none", "label": way}
-        handles.append(Line2D([], [], color=colour, marker=marker, **options))
+        handles.append(
+            Line2D([], [], color=colour, marker=marker, markerfacecolor="white", linestyle="none", label=way)
+        )
     series = [one for panel in panels for one in panel.series]
     if any(one.exact for one in series):
         handles.append(Line2D([], [], color=INK if len(curves) == 1 else GREY, linewidth=0.9, label="exact"))
@@ -170,7 +172,9 @@ def critical_point(
     both = critical is not None and nu is not None
     figure = new_figure(WIDTH if both else 4.5, 3.0)
     first, *second = figure.subplots(1, 2 if both else 1, squeeze=False).flatten()
-    for one, colour, marker in zip(curves, _cycled(_COLOURS), _cycled(_MARKERS), strict=False):
+    for one, colour, marker in zip(
+        curves, itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), strict=False
+    ):
         options = {"color": colour, "marker": marker, "markerfacecolor": "white"}
         first.errorbar(one.x, one.value, one.error, linewidth=0.7, label=one.name, **options)
         for axes in second:
@@ -187,7 +191,3 @@ def critical_point(
         label(axes, f"{quantity}, scaled", rf"({parameter} $-$ {parameter}$_c$) $L^{{1/\nu}}$", "")
     figure.legend(loc="outside upper center", ncols=min(6, len(curves)))
     return figure
-
-
-def _cycled(entries: Sequence[str]) -> Sequence[str]:
-    return entries * 50

@@ -1,10 +1,22 @@
 """Pages over many runs: tables whose rows link to the reports of runs."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
-from latflow.report.tables import Cell
+from latflow.report.overview import State
+from latflow.report.tables import Cell, Mark
+
+MARKS: Mapping[State, Mark] = {
+    "passed": "good",
+    "inconclusive": "warn",
+    "failed": "bad",
+    "unfinished": "warn",
+    "damaged": "bad",
+}
+"""Of the state of a run, from the best to the worst."""
 
 
 @dataclass(frozen=True)
@@ -12,12 +24,18 @@ class Linked(Cell):
     """A cell with links below its text.
 
     Attributes:
-        links: their texts, and paths as seen from the page.
+        targets: the texts of the links, and where they lead.
     """
 
-    links: Sequence[tuple[str, str]] = ()
+    targets: Sequence[tuple[str, str]] = ()
 
-    @property
-    def targets(self) -> list[tuple[str, str]]:
-        """The links as a page has them: whatever is in the name of a folder."""
-        return [(text, quote(path)) for text, path in self.links]
+
+def link(text: str, page: Path, place: Path) -> list[tuple[str, str]]:
+    """A link to a page where there is one.
+
+    Args:
+        text: of the link.
+        page: to which it leads.
+        place: the folder of the page in which it stands.
+    """
+    return [(text, quote(os.path.relpath(page, place)))] if page.is_file() else []

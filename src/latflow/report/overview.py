@@ -9,7 +9,7 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from latflow.measurement import Measurement
 from latflow.runs.place import CONFIG, INFO
 
-RESULTS, REPORT = "results.json", "report.html"
+RESULTS, REPORT, SCAN_PAGE = "results.json", "report.html", "scan.html"
 
 _LARGEST = 50_000_000
 """Bytes of a file of text."""
@@ -67,11 +67,24 @@ class Overview:
     seconds: Mapping[str, float] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def report(self) -> Path | None:
-        """Its page, where there is one."""
-        page = self.path / REPORT
-        return page if page.is_file() else None
+
+def best_of(values: Mapping[str, Measurement], sampled: Sequence[str]) -> tuple[str, Measurement] | None:
+    """The way that knows an observable with the smallest error, and its number.
+
+    One whose error may not be trusted comes after all others. What is known without draws counts only where
+    there is nothing else.
+
+    Args:
+        values: by the names of the ways.
+        sampled: those that rest on draws.
+    """
+
+    def rank(way: str) -> tuple[bool, float]:
+        error = values[way].error
+        return bool(values[way].warning), error if math.isfinite(error) else math.inf
+
+    best = min([way for way in sampled if way in values] or values, key=rank, default=None)
+    return None if best is None else (best, values[best])
 
 
 class _DamagedError(Exception):
@@ -95,7 +108,8 @@ def overview(path: Path) -> Overview:
             raise _DamagedError(f"{path / RESULTS} holds no verdict")
         return Overview(path, state, **known)
     except _DamagedError as error:
-        return Overview(path, "damaged", **known | {"why": str(error)})
+        known["why"] = str(error)
+        return Overview(path, "damaged", **known)
 
 
 def is_run(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from latflow.measurement import Measurement
-from latflow.report.overview import Overview, State
+from latflow.report.overview import Overview, State, best_of
 from latflow.scans.folder import ScannedRun
 
 _FIVE_SIGMA = 5.7e-7
@@ -66,24 +66,8 @@ class Group:
         return max(states, key=STATES.index)
 
     def best(self, name: str, sampled: Sequence[str]) -> tuple[str, Measurement] | None:
-        """The way that knows an observable with the smallest error, and its number.
-
-        One whose error may not be trusted comes after all others. What is known without draws counts only
-        where there is nothing else.
-
-        Args:
-            name: of the observable.
-            sampled: the names of the ways that rest on draws.
-        """
-        there = self.values.get(name, {})
-        ways = [way for way in sampled if way in there] or list(there)
-
-        def rank(way: str) -> tuple[bool, float]:
-            error = there[way].error
-            return bool(there[way].warning), error if math.isfinite(error) else math.inf
-
-        best = min(ways, key=rank, default=None)
-        return None if best is None else (best, there[best])
+        """The number of an observable with the smallest error, and its way: see `best_of`."""
+        return best_of(self.values.get(name, {}), sampled)
 
 
 def grouped(runs: Sequence[ScannedRun]) -> list[Group]:

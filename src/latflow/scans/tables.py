@@ -1,7 +1,6 @@
 """The tables of a scan, for a page, for Markdown and for a terminal."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +8,13 @@ from latflow.analysis.collapse import Collapse
 from latflow.analysis.scaling import Crossing
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
-from latflow.report.linked import Linked
-from latflow.report.overview import Overview, State
+from latflow.report.linked import MARKS, Linked, link
+from latflow.report.overview import REPORT, Overview
 from latflow.report.tables import Cell, Mark, Table, printed
 from latflow.scans.critical import Critical
 from latflow.scans.findings import Findings
 from latflow.scans.groups import Agreement, Group, Settings
 
-MARKS: Mapping[State, Mark] = {
-    "passed": "good",
-    "failed": "bad",
-    "inconclusive": "warn",
-    "unfinished": "warn",
-    "damaged": "bad",
-}
 _AMBER = 0.0027
 """The probability of three standard deviations."""
 
@@ -40,7 +32,7 @@ def overview_table(found: Findings, place: Path = Path()) -> Table:
         first, *others = [Cell(shown(group.settings[key])) for key in found.keys] or [Cell(found.name)]
         rows.append(
             [
-                Linked(first.text, links=tuple(_links(group, place))),
+                Linked(first.text, targets=tuple(_links(group, place))),
                 *others,
                 Cell(group.state, _why(group), MARKS[group.state]),
                 *(_best_cell(group, one.name, found) for one in found.observables),
@@ -96,8 +88,9 @@ def critical_tables(found: Findings) -> list[Table]:
             crossed,
         ),
         Table(
-            f"Finite-size scaling, f(({symbol} − {symbol}_c) L^(1/ν)) with a polynomial f, averaged likewise, "
-            "also over lattices that are left out; χ² and L are those of the fit that counts for most.",
+            f"Finite-size scaling, f(({symbol} − {symbol}_c) L^(1/ν)) with a polynomial f, averaged "
+            "likewise, also over lattices that are left out; χ² and L are those of the fit that counts for "
+            "most.",
             ["observable", f"{symbol}_c", "ν", "value there", "χ²/dof", "p", "L"],
             fitted,
         ),
@@ -142,9 +135,8 @@ def in_words(settings: Settings) -> str:
 def _links(group: Group, place: Path) -> Iterator[tuple[str, str]]:
     """To the reports of the runs."""
     for run, found in group.runs:
-        if found.report is not None:
-            text = f"seed {run.point.values['seed']}" if len(group.runs) > 1 else "report"
-            yield text, os.path.relpath(found.report, place)
+        text = f"seed {run.point.values['seed']}" if len(group.runs) > 1 else "report"
+        yield from link(text, found.path / REPORT, place)
 
 
 def _why(group: Group) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latflow.measurement import Measurement
+from latflow.report.overview import SCAN_PAGE
 from latflow.report.page import environment, picture
 from latflow.runs.folder import plain
 from latflow.scans.findings import Findings
@@ -18,8 +19,6 @@ from latflow.scans.plates import plates
 from latflow.scans.tables import critical_tables, markdown, observable_table, overview_table
 from latflow.storage import write_text
 from latflow.version import __version__
-
-PAGE = "scan.html"
 
 
 def write(folder: ScanFolder, found: Findings) -> Path:
@@ -42,7 +41,7 @@ def write(folder: ScanFolder, found: Findings) -> Path:
     parts += [markdown(table) for table in (*critical, *observables)]
     parts += [f"![{plate.title}](figures/{plate.name}.png)" for plate in drawn]
     write_text(folder.path / "scan.md", "\n\n".join(parts) + "\n")
-    page = folder.path / PAGE
+    page = folder.path / SCAN_PAGE
     write_text(
         page,
         environment()
