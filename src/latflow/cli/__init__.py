@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latflow.cli.arguments import Existing, Out, Overrides, Quiet, Source, Sources, user_path
-from latflow.cli.explain import explained
+from latflow.cli.arguments import Existing, Jobs, Out, Overrides, Quiet, Source, Sources, user_path
+from latflow.cli.explain import STATUS, explained
 from latflow.cli.export import export
+from latflow.cli.index import index
 from latflow.cli.judge import judge
 from latflow.errors import ConfigError
 from latflow.version import __version__
@@ -48,11 +49,22 @@ def _options(
 
 @app.command()
 @explained
-def run(source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False) -> None:
-    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped."""
+def run(
+    source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False, jobs: Jobs = 1
+) -> None:
+    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped.
+
+    Lists of values, such as action.beta=[0.40, 0.44, 0.48], make a scan: a folder of runs, scans/NAME if no
+    other is given.
+    """
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, quiet=quiet)
+    found = stages.run_or_scan(source, override or (), out)
+    if not isinstance(found, stages.Opening):
+        from latflow.cli.scanning import carry_out
+
+        raise typer.Exit(carry_out(found, jobs))
+    opened = stages.trained(found, quiet=quiet)
     stages.sample(opened, quiet)
     _conclude(opened, quiet)
 
@@ -63,7 +75,7 @@ def train(source: Source, override: Overrides = None, out: Out = None, quiet: Qu
     """Train the model to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, to_train=True, quiet=quiet)
+    opened = stages.trained(stages.opening(source, override or (), out), to_train=True, quiet=quiet)
     typer.echo(opened.path)
 
 
@@ -73,7 +85,7 @@ def sample(source: Source, override: Overrides = None, out: Out = None, quiet: Q
     """Sample with the model and beside it; train first where that is not done."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, quiet=quiet)
+    opened = stages.trained(stages.opening(source, override or (), out), quiet=quiet)
     stages.sample(opened, quiet)
     typer.echo(opened.path)
 
@@ -179,6 +191,9 @@ def reproduce(
         perform(experiment, quick, seed, out)
 
 
+app.command()(explained(index))
+
+
 def _conclude(run: "Run", quiet: bool) -> None:
     """Validate, report, print, and exit by the verdict."""
     from latflow.cli import stages
@@ -192,9 +207,6 @@ def _conclude(run: "Run", quiet: bool) -> None:
     _exit_by(validation)
 
 
-_STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
-
-
 def _exit_by(validation: "Validation") -> None:
-    if status := _STATUS[validation.verdict]:
+    if status := STATUS[validation.verdict]:
         raise typer.Exit(status)

@@ -14,6 +14,8 @@ import typer
 
 Parameters = ParamSpec("Parameters")
 
+STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
+"""Of a verdict."""
 EXIT_WRONG_INPUT = 2
 EXIT_DEFECT = 70
 """EX_SOFTWARE of sysexits.h."""

@@ -28,7 +28,7 @@ def print_verdict(title: str, validation: Validation, quiet: bool = False) -> No
         validation: the verdict.
         quiet: whether it is told in one line instead.
     """
-    console = _console()
+    console = results_console()
     if not quiet:
         _print_table(console, title, validation)
     console.print(_LAST[validation.verdict], style="bold")
@@ -61,7 +61,7 @@ def print_reweighted(found: Sequence[AtCouplings]) -> None:
     """A table on stdout with a column for each other coupling, and a warning where there is no overlap."""
     if not found:
         return
-    console = _console()
+    console = results_console()
     table = Table(title=Text("reweighted"), box=SIMPLE_HEAD)
     for heading in ("observable", *(one.title for one in found)):
         table.add_column(Text(heading))
@@ -87,7 +87,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
         found: the theory at several θ.
         page: with all observables.
     """
-    console = _console()
+    console = results_console()
     shown = [one for one in found.observables if one.odd or one.slow or one.shown]
     for column in found.columns:
         table = Table(title=Text(f"{title}, {column.heading}"), box=SIMPLE_HEAD)
@@ -114,7 +114,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
 
 def print_comparison(found: Comparison) -> None:
     """Three tables on stdout: the settings that differ, the numbers, and what they have cost."""
-    console = _console()
+    console = results_console()
     settings = Table(title=Text("settings that differ"), box=SIMPLE_HEAD)
     for heading in ("key", *found.names):
         settings.add_column(Text(heading))
@@ -147,7 +147,8 @@ def print_comparison(found: Comparison) -> None:
     console.print(costs)
 
 
-def _console() -> Console:
+def results_console() -> Console:
+    """Standard output, wide enough for a table where no terminal says how wide it is."""
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH)
 

@@ -39,7 +39,7 @@ from latflow.runs.place import (
     locked,
     table_in,
 )
-from latflow.runs.provenance import Stage, depends, extension, in_words
+from latflow.runs.provenance import Differing, Stage, depends, extension, in_words
 from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
@@ -159,8 +159,12 @@ class RunFolder:
         return cls(Path(path), config)
 
     @classmethod
-    def _reconfigure(cls, path: Path, config: RunConfig) -> None:
-        """Take over what may differ in another configuration of the run at `path`."""
+    def check_resumable(cls, path: Path, config: RunConfig) -> tuple[Differing, list[str]]:
+        """The keys in which the run at `path` would take over another configuration, and what that means.
+
+        Raises:
+            RunFolderError: when it cannot, naming the keys.
+        """
         given = {part.place: part for part in (config.action, config.model) if isinstance(part, Given)}
         table = table_in(path)
         folder = cls._opened(path, table, given)
@@ -185,6 +189,12 @@ class RunFolder:
                 )
                 + ", or choose another folder"
             )
+        return new, news
+
+    @classmethod
+    def _reconfigure(cls, path: Path, config: RunConfig) -> None:
+        """Take over what may differ in another configuration of the run at `path`."""
+        new, news = cls.check_resumable(path, config)
         if new:
             write_text(path / CONFIG, to_toml(config))
             write_text(path / INFO, json.dumps(info_in(path) | cls(path, config)._configuration(), indent=2))
