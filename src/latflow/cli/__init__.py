@@ -1,18 +1,16 @@
 """The command line. Nothing heavy is imported before a command needs it, so that `--help` answers at once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from latflow.cli.arguments import Existing, Out, Overrides, Source, Sources, user_path
+from latflow.cli.conclude import conclude, exit_by
 from latflow.cli.explain import explained
+from latflow.cli.plan import plan
 from latflow.errors import ConfigError
 from latflow.version import __version__
-
-if TYPE_CHECKING:
-    from latflow.runs import Run
-    from latflow.validation import Validation
 
 app = typer.Typer(
     name="latflow",
@@ -52,7 +50,7 @@ def run(source: Source, override: Overrides = None, out: Out = None) -> None:
 
     opened = stages.trained(source, override or (), out)
     stages.sample(opened)
-    _conclude(opened)
+    conclude(opened)
 
 
 @app.command()
@@ -90,7 +88,7 @@ def validate(source: Existing) -> None:
         keep(opened, validation)
     except OSError as error:
         typer.echo(f"latflow: the verdict is not kept in {opened.path}: {error}", err=True)
-    _exit_by(validation)
+    exit_by(validation)
 
 
 @app.command()
@@ -196,22 +194,4 @@ def reproduce(
         perform(experiment, quick, seed, out)
 
 
-def _conclude(run: "Run") -> None:
-    """Validate, report, print, and exit by the verdict."""
-    from latflow.cli import stages
-    from latflow.workflow import judged, keep
-
-    validation = judged(run)
-    keep(run, validation)
-    page = stages.report(run, validation)
-    stages.show(run, validation)
-    typer.echo(page)
-    _exit_by(validation)
-
-
-_STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
-
-
-def _exit_by(validation: "Validation") -> None:
-    if status := _STATUS[validation.verdict]:
-        raise typer.Exit(status)
+app.command()(explained(plan))

@@ -27,7 +27,7 @@ def print_verdict(title: str, validation: Validation) -> None:
         title: of the table.
         validation: the verdict.
     """
-    console = _console()
+    out = console()
     ways = validation.ways
     headings = (way.heading for way in ways)
     table = Table(title=Text(title), box=SIMPLE_HEAD)
@@ -38,17 +38,17 @@ def print_verdict(title: str, validation: Validation) -> None:
         values = (str(row.values[way.name]) if way.name in row.values else "" for way in ways)
         cells = map(Text, (row.label, *values, _largest(row, short)))
         table.add_row(*cells, style=None if row.passed else "red")
-    console.print(table)
+    out.print(table)
     for check in validation.checks:
         verdict, style = ("passed", "green") if check.passed else ("FAILED", "red")
-        console.print(f"{verdict}  {check.name}: {check.detail}", style=style, markup=False)
+        out.print(f"{verdict}  {check.name}: {check.detail}", style=style, markup=False)
     for note in validation.notes:
-        console.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}", markup=False)
     for warning in validation.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        out.print(f"warning: {warning}", style="yellow", markup=False)
     for doubt in validation.doubts:
-        console.print(f"doubt: {doubt}", style="yellow", markup=False)
-    console.print(_LAST[validation.verdict], style="bold")
+        out.print(f"doubt: {doubt}", style="yellow", markup=False)
+    out.print(_LAST[validation.verdict], style="bold")
 
 
 def print_theta(title: str, found: ThetaTable, page: Path) -> None:
@@ -59,7 +59,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
         found: the theory at several θ.
         page: with all observables.
     """
-    console = _console()
+    out = console()
     shown = [one for one in found.observables if one.odd or one.slow or one.shown]
     for column in found.columns:
         table = Table(title=Text(f"{title}, {column.heading}"), box=SIMPLE_HEAD)
@@ -73,26 +73,26 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
             cells.append(f"{one.share:.1%}")
             cells += [str(one.numbers[two.name]) if two.name in one.numbers else "" for two in shown]
             table.add_row(*map(Text, cells), style="yellow" if one.drowned else None)
-        console.print(table)
+        out.print(table)
     if drowned := [one.theta for column in found.columns for one in column.angles if one.drowned]:
-        console.print(
+        out.print(
             f"From θ = {min(drowned) / math.pi:.4g} π on, Z(θ)/Z(0) of some way is not known to be five "
             "errors from zero: other numbers drown in noise, and are left out.",
             style="yellow",
             markup=False,
         )
-    console.print(str(page), markup=False)
+    out.print(str(page), markup=False)
 
 
 def print_comparison(found: Comparison) -> None:
     """Three tables on stdout: the settings that differ, the numbers, and what they have cost."""
-    console = _console()
+    out = console()
     settings = Table(title=Text("settings that differ"), box=SIMPLE_HEAD)
     for heading in ("key", *found.names):
         settings.add_column(Text(heading))
     for key, values in found.settings.items():
         settings.add_row(*map(Text, (key, *("–" if value is None else str(value) for value in values))))
-    console.print(settings if found.settings else "no setting differs", markup=False)
+    out.print(settings if found.settings else "no setting differs", markup=False)
     numbers = Table(box=SIMPLE_HEAD)
     headings = [f"{name}\n{way}" for name, way in zip(found.names, found.ways, strict=True)]
     for heading in ("observable", *headings, *(["largest pull"] if found.same_theory else [])):
@@ -102,9 +102,9 @@ def print_comparison(found: Comparison) -> None:
         cells = [row.label, *(str(row.values[name]) if name in row.values else "" for name in found.names)]
         cells += [_largest(row, short)] if found.same_theory else []
         numbers.add_row(*map(Text, cells), style=None if row.passed else "red")
-    console.print(numbers)
+    out.print(numbers)
     if not found.same_theory:
-        console.print("The theories differ: their numbers are not held against each other.", markup=False)
+        out.print("The theories differ: their numbers are not held against each other.", markup=False)
     costs = Table(title=Text("cost, seconds by the clock"), box=SIMPLE_HEAD)
     for heading in ("run", "chain", "training", "ESS", "acceptance", "slowest", "τ", "an independent one"):
         costs.add_column(Text(heading))
@@ -116,12 +116,13 @@ def print_comparison(found: Comparison) -> None:
         costs.add_row(
             *map(Text, (one.run, one.chain, training, ess, f"{one.acceptance:.3f}", label, str(tau), price))
         )
-    console.print(costs)
+    out.print(costs)
 
 
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+def console(width: int = _WIDTH) -> Console:
+    """On stdout; of this width where that is no terminal."""
+    out = Console()
+    return out if out.is_terminal else Console(width=width)
 
 
 def _largest(row: Row, short: Mapping[str, str]) -> str:
