@@ -124,14 +124,14 @@ def summary(
     found: dict[str, Measurement] = {}
     rows = [one for one in observables if one.label and all(name in arrays for name in _needed(one))]
     slow = [one for one in rows if one.slow]
-    times = [made.tau_int or 0.0 for one in slow if (made := _made(one, sample)) is not None]
+    times = [made.tau_int or 0.0 for one in slow if (made := average_of(one, sample)) is not None]
     touched = {name for one in slow for name in _needed(one)}
     tailed = replace(sample, tau_exp=max(times, default=0.0))
-    first = _made(slow[0], tailed) if slow else None
+    first = average_of(slow[0], tailed) if slow else None
     for observable in rows:
         mine = tailed if touched.intersection(_needed(observable)) else sample
         mine = mine if observable.reweighted else replace(mine, factor=None)
-        made = _made(observable, mine)
+        made = average_of(observable, mine)
         if made is not None and observable.quantum is not None:
             tau_int = (first or made).tau_int
             made = _no_finer(made, observable.quantum * mine.one_count(tau_int))
@@ -151,8 +151,12 @@ def _with_chains(values: ArrayLike, components: int) -> np.ndarray:
     return history[:, None] if components and history.ndim == 1 + components else history
 
 
-def _made(observable: "Observable", sample: Sample) -> Measurement | None:
-    """The measurement by the record of an observable; None where this sample has none."""
+def average_of(observable: "Observable", sample: Sample) -> Measurement | None:
+    """The average by the record of an observable, with its error; None where this sample has none.
+
+    Raises:
+        ValueError: as `measure`.
+    """
     if observable.estimate is not None:
         return observable.estimate(sample)
     arrays = [np.asarray(sample.series[name], dtype=np.float64) for name in _needed(observable)]

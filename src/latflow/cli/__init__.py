@@ -1,21 +1,19 @@
 """The command line. Nothing heavy is imported before a command needs it, so that `--help` answers at once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from latflow.cli.arguments import Existing, Jobs, Out, Overrides, Quiet, Source, Sources, user_path
-from latflow.cli.explain import STATUS, explained
+from latflow.cli.conclude import conclude, exit_by
+from latflow.cli.explain import explained
 from latflow.cli.export import export
 from latflow.cli.index import index
 from latflow.cli.judge import judge
+from latflow.cli.plan import plan
 from latflow.errors import ConfigError
 from latflow.version import __version__
-
-if TYPE_CHECKING:
-    from latflow.runs import Run
-    from latflow.validation import Validation
 
 app = typer.Typer(
     name="latflow",
@@ -63,10 +61,10 @@ def run(
     if not isinstance(found, stages.Opening):
         from latflow.cli.scanning import carry_out
 
-        raise typer.Exit(carry_out(found, jobs))
+        raise typer.Exit(carry_out(found, jobs, quiet))
     opened = stages.trained(found, quiet=quiet)
     stages.sample(opened, quiet)
-    _conclude(opened, quiet)
+    conclude(opened, quiet)
 
 
 @app.command()
@@ -104,7 +102,7 @@ def validate(source: Existing) -> None:
         keep(opened, validation)
     except OSError as error:
         typer.echo(f"latflow: the verdict is not kept in {opened.path}: {error}", err=True)
-    _exit_by(validation)
+    exit_by(validation)
 
 
 @app.command()
@@ -192,21 +190,4 @@ def reproduce(
 
 
 app.command()(explained(index))
-
-
-def _conclude(run: "Run", quiet: bool) -> None:
-    """Validate, report, print, and exit by the verdict."""
-    from latflow.cli import stages
-    from latflow.workflow import judged, keep
-
-    validation = judged(run)
-    keep(run, validation)
-    page = stages.report(run, validation)
-    stages.show(run, validation, quiet)
-    typer.echo(page)
-    _exit_by(validation)
-
-
-def _exit_by(validation: "Validation") -> None:
-    if status := STATUS[validation.verdict]:
-        raise typer.Exit(status)
+app.command()(explained(plan))

@@ -29,12 +29,13 @@ _PATIENCE = 30.0
 """Seconds in which a process that was told to stop at once does so."""
 
 
-def carry_out(scan: ScanFolder, jobs: int) -> int:
+def carry_out(scan: ScanFolder, jobs: int, quiet: bool = False) -> int:
     """Do what is left of a scan, and show what it has found.
 
     Args:
         scan: the scan.
         jobs: how many runs at once.
+        quiet: whether what they do is not told, but the end of each.
 
     Returns:
         The worst of the exit codes of the runs.
@@ -51,7 +52,8 @@ def carry_out(scan: ScanFolder, jobs: int) -> int:
         scan.write()
         left = [run for run in scan.runs if not run.finished]
         _say(_announced(scan, len(left), jobs))
-        codes = _side_by_side(left, jobs) if jobs > 1 and len(left) > 1 else _one_by_one(left)
+        at_once = jobs > 1 and len(left) > 1
+        codes = _side_by_side(left, jobs, quiet) if at_once else _one_by_one(left, quiet)
         return _worse(codes, _concluded(scan))
 
 
@@ -63,12 +65,12 @@ def _announced(scan: ScanFolder, left: int, jobs: int) -> str:
     return f"scan {scan.scan.name} in {scan.path}: {len(scan.runs)} runs, {axes}{state}{at_once}"
 
 
-def _one_by_one(left: list[ScannedRun]) -> int:
+def _one_by_one(left: list[ScannedRun], quiet: bool) -> int:
     worst = 0
     for number, run in enumerate(left, 1):
         _say(f"run {number} of {len(left)}: {run.name}")
         since = time.monotonic()
-        code = _guarded(_complete, run)
+        code = _guarded(functools.partial(_complete, quiet), run)
         if code >= EXIT_SIGNAL:
             raise typer.Exit(code)
         _say(_outcome(run, code, time.monotonic() - since))
@@ -76,21 +78,21 @@ def _one_by_one(left: list[ScannedRun]) -> int:
     return worst
 
 
-def _complete(run: ScannedRun) -> None:
+def _complete(quiet: bool, run: ScannedRun) -> None:
     """All stages of a run in this process, with the exit code of its verdict."""
     from latflow.cli import stages
     from latflow.workflow import judged, keep
 
     opened = Run.create_or_resume(run.path, run.config)
-    stages.train(opened)
-    stages.sample(opened)
+    stages.train(opened, quiet)
+    stages.sample(opened, quiet)
     validation = judged(opened)
     keep(opened, validation)
     stages.report(opened, validation)
     raise typer.Exit(STATUS[validation.verdict])
 
 
-def _side_by_side(left: list[ScannedRun], jobs: int) -> int:
+def _side_by_side(left: list[ScannedRun], jobs: int, quiet: bool) -> int:
     """Each run in a process of its own, which gets its share of the threads."""
     waiting, working, worst = list(left), [], 0
     threads = _threads(min(jobs, len(left)))
@@ -105,7 +107,7 @@ def _side_by_side(left: list[ScannedRun], jobs: int) -> int:
                     _say(_outcome(run, code, 0.0))
                     worst = _worse(worst, code)
                 else:
-                    working.append(_Process(run, threads))
+                    working.append(_Process(run, threads, quiet))
             for process in list(working):
                 if stop.signum is not None:
                     process.signal(stop.signum)
@@ -129,10 +131,10 @@ class _Process:
     It has a session of its own, so that Ctrl-C comes to it once: from here.
     """
 
-    def __init__(self, run: ScannedRun, threads: int) -> None:
+    def __init__(self, run: ScannedRun, threads: int, quiet: bool) -> None:
         self.run, self.since, self.told = run, time.monotonic(), False
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "latflow", "run", str(run.path)],
+            [sys.executable, "-m", "latflow", "run", str(run.path), *(["--quiet"] if quiet else [])],
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -147,10 +147,10 @@ def print_comparison(found: Comparison) -> None:
     console.print(costs)
 
 
-def results_console() -> Console:
-    """Standard output, wide enough for a table where no terminal says how wide it is."""
+def results_console(width: int = _WIDTH) -> Console:
+    """Standard output, of this width where no terminal says how wide it is."""
     console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+    return console if console.is_terminal else Console(width=width)
 
 
 def _largest(row: Row, short: Mapping[str, str]) -> str:
