@@ -4,7 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as Printed
 from rich.text import Text
 
-from latflow.cli.verdict import results_console
+from latflow.cli.console import results_console
 from latflow.report.tables import Table
 from latflow.scans import Findings
 from latflow.scans.tables import critical_tables, overview_table

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latflow.cli.arguments import Out, Overrides, Source, user_path
-from latflow.cli.verdict import results_console
+from latflow.cli.console import results_console
 from latflow.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latflow.cli.console import results_console
 from latflow.validation import AtCouplings, Comparison, Row, Validation
 from latflow.validation.theta import ThetaTable
 
@@ -17,7 +18,6 @@ _LAST = {
     "failed": "validation FAILED",
     "inconclusive": "validation INCONCLUSIVE: too little to tell",
 }
-_WIDTH = 120  # where there is no terminal to ask
 
 
 def print_verdict(title: str, validation: Validation, quiet: bool = False) -> None:
@@ -145,12 +145,6 @@ def print_comparison(found: Comparison) -> None:
             *map(Text, (one.run, one.chain, training, ess, f"{one.acceptance:.3f}", label, str(tau), price))
         )
     console.print(costs)
-
-
-def results_console(width: int = _WIDTH) -> Console:
-    """Standard output, of this width where no terminal says how wide it is."""
-    console = Console()
-    return console if console.is_terminal else Console(width=width)
 
 
 def _largest(row: Row, short: Mapping[str, str]) -> str:
