@@ -147,7 +147,9 @@ def export(
     target: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A path that ends in .nc (NetCDF) or .h5 (HDF5).", parser=user_path
+            metavar="FILE",
+            help="A path that ends in .nc (NetCDF) or .h5 (HDF5), or in .npz (configurations alone).",
+            parser=user_path,
         ),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,

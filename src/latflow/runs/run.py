@@ -17,6 +17,7 @@ from latflow.config import ChainPlan, Given, parse_config
 from latflow.errors import RunFolderError
 from latflow.runs import growth, sampling, training
 from latflow.runs.chains import Written
+from latflow.runs.ensembles import export_configurations
 from latflow.runs.folder import RunFolder, plain
 from latflow.samplers import Sampler
 from latflow.storage import write_text
@@ -180,15 +181,21 @@ class Run(RunFolder):
         """Write all chains to one file for other tools, in groups as in `samples.zarr`.
 
         Args:
-            target: a path that ends in .nc or .h5; the format is NetCDF-4, which is HDF5, in either case.
+            target: a path that ends in .nc or .h5; the format is NetCDF-4, which is HDF5, in either case. In
+                .npz go configurations alone, with a side-car: see `runs.ensembles.export_configurations`.
 
         Raises:
             ValueError: for another ending.
             RunFolderError: when there is no chain yet.
         """
         target = Path(target)
+        if target.suffix == ".npz":
+            export_configurations(self, target)
+            return
         if target.suffix not in (".nc", ".h5", ".hdf5"):
-            raise ValueError(f"expected a file name that ends in .nc, .h5 or .hdf5, got {target.name!r}")
+            raise ValueError(
+                f"expected a file name that ends in .nc, .h5, .hdf5 or .npz, got {target.name!r}"
+            )
         growth.chain_store(self).export(target, self._written())
 
     def save_results(self, results: dict[str, Any]) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 from torch import Generator, Tensor
 
+from latflow.config import ChainPlan
 from latflow.densities import draws
 from latflow.errors import RunFolderError
+from latflow.runs.ensembles import starting_fields
 from latflow.runs.folder import RunFolder
 from latflow.runs.growth import ChainName, GrowingChain, OnBlock
 from latflow.runs.training import require_trained
@@ -20,8 +22,8 @@ Kernels = dict[str, Sampler[Any, Any]]
 def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) -> None:
     """Grow a chain of a run to its length, from where it stands.
 
-    The chain of the model begins at draws of it, the one beside it where the kind of field starts. Every
-    kernel that tunes itself does so once, at the beginning.
+    The chain of the model begins at draws of it, the one beside it where the kind of field starts, or at
+    configurations of a file. Every kernel that tunes itself does so once, at the beginning.
 
     Raises:
         Interrupted: after a signal, between blocks.
@@ -74,7 +76,7 @@ def _begun(
     if isinstance(only, IndependenceMetropolis):
         return only, only.init_from_draws(plan.chains, generator), {}  # their weights are known already
     if density is None:
-        x = _start(folder, plan.chains, generator)
+        x = _start(folder, plan, generator)
     else:
         x = draws(density, plan.chains, folder.action, generator).x
     found = {}
@@ -87,9 +89,12 @@ def _begun(
     return sampler, sampler.init(x), found
 
 
-def _start(folder: RunFolder, chains: int, generator: Generator) -> Tensor:
-    action = folder.action
-    x = action.kind.start(action.lattice, chains, generator, folder.config.compute.torch_dtype)
+def _start(folder: RunFolder, plan: ChainPlan, generator: Generator) -> Tensor:
+    action, dtype = folder.action, folder.config.compute.torch_dtype
+    if plan.start is not None:
+        x, _ = starting_fields(plan, action)
+        return x.to(folder.device, dtype if x.is_floating_point() else None)
+    x = action.kind.start(action.lattice, plan.chains, generator, dtype)
     try:
         action.check(x)
     except ValueError as error:

@@ -25,7 +25,7 @@ def numbered(fields: Tensor) -> np.ndarray:
     known: dict[bytes, int] = {}
     array = fields.numpy()
     numbers = [
-        known.setdefault(hashlib.blake2b(np.ascontiguousarray(one), digest_size=16).digest(), len(known))
+        known.setdefault(hashlib.blake2b(np.ascontiguousarray(one).data, digest_size=16).digest(), len(known))
         for one in array.reshape(-1, *array.shape[2:])
     ]
     return np.array(numbers).reshape(array.shape[:2])
