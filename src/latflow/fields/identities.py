@@ -9,7 +9,7 @@ have other averages.
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ _HALVINGS = 5
 """A move of the whole field is ε = 4 · 2^−u V^−1/2 long at each site, u uniform from 0 to 5."""
 
 
+@runtime_checkable
 class Theory(Protocol):
     """An action, as far as identities know it."""
 

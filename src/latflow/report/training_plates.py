@@ -11,13 +11,13 @@ from latflow.report.phrases import capital, minus
 from latflow.report.plate import Built
 
 _OF_DRAWS = (
-    "F_q lies above F by the Kullback–Leibler divergence of model and target; the first steps may lie outside "
-    "its panel."
+    "F_q lies above F by the Kullback–Leibler divergence of model and target; the first steps may lie "
+    "outside its panel."
 )
 _OF_TARGET = (
     "Both run over the given configurations, not over draws of the model: F_q lies below F by the "
-    "Kullback–Leibler divergence of target and model, and rises; above F, or with few configurations, the model "
-    "has learnt these by heart. The first steps may lie outside its panel."
+    "Kullback–Leibler divergence of target and model, and rises; where it passes F, the model has learnt "
+    "these configurations by heart. The first steps may lie outside its panel."
 )
 
 _FEWEST_SECTORS = 4

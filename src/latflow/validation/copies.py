@@ -115,12 +115,13 @@ def _copies_in_order(numbers: np.ndarray) -> Check:
     )
     if distances:
         (distance, most), pairs = distances.most_common(1)[0], sum(distances.values())
+        rare = sum(map(len, places.values()))
         if most >= _FEWEST_PAIRS and most > _EXCESS * pairs / max(len(flat), 1) and most > pairs / 20:
             return Check(
                 title,
                 False,
-                f"{most} rare configurations stand there again {distance} places later: copies; "
-                + _cost(len(starts), len(starts) - most),
+                f"{most} of {rare} rare configurations stand there again {distance} places later: copies; "
+                + _cost(len(starts), round(len(starts) * (1 - most / rare))),
             )
     return Check(title, True, f"{len(counts)} different ones out of {numbers.size}")
 
