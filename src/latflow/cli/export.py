@@ -21,7 +21,9 @@ def export(
     ],
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="FORMAT", help="Where the ending does not: arviz, which is .nc too."),
+        typer.Option(
+            "--to", metavar="FORMAT", help="Where the ending does not: arviz (.nc) or configurations (.npz)."
+        ),
     ] = None,
     chain: Annotated[
         Literal["model", "beside"] | None,

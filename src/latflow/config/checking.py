@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from latflow.config.explaining import unknown_key
@@ -259,7 +260,9 @@ def _beside(section: BesideConfig, established: Any) -> ChainPlan | None:
     if isinstance(established, str):
         raise ConfigError(f"beside: expected `established` of the theory as a tuple, got {established!r}")
     kernels = section.kernels or established
-    return _plan("beside", "beside", section, kernels) if section.enabled and kernels else None
+    if not section.enabled or not kernels:
+        return None
+    return replace(_plan("beside", "beside", section, kernels), start=section.start)
 
 
 def _plan(name: str, place: str, section: ChainConfig, samplers: tuple[str, ...]) -> ChainPlan:

@@ -67,7 +67,7 @@ def table_of(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The tables of a file with changes."""
     table = read_toml(path)
     table.setdefault("name", _name_from(path))
-    return _located(changed(table, overrides), path.parent)
+    return _with_files(_located(changed(table, overrides), path.parent), path.parent)
 
 
 def changed(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -234,6 +234,21 @@ def _located(table: Any, folder: Path, path: Callable[[str, Path], str] | None =
     if isinstance(table, list):
         return [_located(entry, folder, path) for entry in table]
     return path(table, folder) if path is not None and isinstance(table, str) else table
+
+
+_FILES = (("training", "estimator_options", "configurations"), ("beside", "start"))
+"""The keys that name files of configurations."""
+
+
+def _with_files(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same tables, in which the paths of files of configurations are absolute."""
+    for *sections, key in _FILES:
+        inner: Any = table
+        for section in sections:
+            inner = inner.get(section) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(inner.get(key), str) and inner[key]:
+            inner[key] = _beside(inner[key], folder)
+    return table
 
 
 def _beside(path: str, folder: Path) -> str:

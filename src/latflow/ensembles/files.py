@@ -213,7 +213,8 @@ def _of_zarr(path: Path) -> Iterator[Stored]:
                 continue
             if (there := array.nchunks_initialized) < array.nchunks:
                 raise _missing(path, name, there, array.nchunks)
-            axes = array.attrs.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None)
+            named: Any = array.attrs.get("_ARRAY_DIMENSIONS")
+            named = named or getattr(array.metadata, "dimension_names", None) or ()
             codecs = [*array.compressors, *array.filters]
             guarded = any(getattr(one, "checksum", False) or "Crc32" in type(one).__name__ for one in codecs)
             yield Stored(
@@ -221,7 +222,7 @@ def _of_zarr(path: Path) -> Iterator[Stored]:
                 array.shape,
                 array.dtype,
                 lambda array=array: np.asarray(array[...]),
-                tuple(str(axis) for axis in axes or ()),
+                tuple(map(str, named)),
                 guarded,
             )
 

@@ -40,7 +40,9 @@ class SideCar:
 
 
 def side_car_of(path: Path) -> SideCar | None:
-    """What lies beside a file as `NAME.json` or `NAME.npz.json`; None where there is nothing.
+    """What lies beside a file as `NAME.npz.json` or `NAME.json`; None where there is nothing.
+
+    A JSON file that is no side-car of latflow is one where it has any of its keys.
 
     Raises:
         EnsembleError: for one that cannot be read, or of a later version.
@@ -55,8 +57,8 @@ def side_car_of(path: Path) -> SideCar | None:
         table = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise EnsembleError(f"{file} is no JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise EnsembleError(f"{file}: expected a table, got a {type(table).__name__}")
+    if not isinstance(table, dict) or not table.keys() & {"format", "sha256", "shape", "dtype", "action"}:
+        return None
     if table.get("format") == FORMAT and table.get("version") != VERSION:
         raise EnsembleError(f"{file}: expected version {VERSION} of the format, got {table.get('version')!r}")
     kinds: dict[str, type] = {"array": str, "dtype": str, "sha256": str, "action": dict, "spacing": int}

@@ -16,7 +16,7 @@ from latflow.version import __version__
 def write_ensemble(
     path: Path | str, fields: np.ndarray, action: Mapping[str, Any], spacing: int = 1, **more: Any
 ) -> None:
-    """Write configurations to `path`, an .npz file, and `NAME.json` beside it, each whole or not at all.
+    """Write configurations to `NAME.npz`, and `NAME.npz.json` beside it, each whole or not at all.
 
     The array is called "configurations", (chains, number, …). The side-car says its shape and type, the
     SHA-256 of its bytes in C order and little-endian, the theory as the section [action] of a configuration,
@@ -55,5 +55,5 @@ def write_ensemble(
         **more,
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{OWN_NAME: array})
-    write_text(path.with_suffix(".json"), json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+        np.savez(file, allow_pickle=False, configurations=array)  # by OWN_NAME
+    write_text(path.with_name(f"{path.name}.json"), json.dumps(table, indent=1, ensure_ascii=False) + "\n")

@@ -10,6 +10,7 @@ from latflow.exports.arrays import write_arrays
 from latflow.exports.obs import write_obs
 from latflow.exports.posterior import write_posterior
 from latflow.runs import ChainName, Group, Run
+from latflow.runs.ensembles import export_configurations
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,15 @@ def _write_netcdf(run: Run, target: Path, groups: Sequence[Group]) -> None:
     run.export(target, groups)
 
 
+def _write_configurations(run: Run, target: Path, groups: Sequence[Group]) -> None:
+    export_configurations(run, target, "model" if "model" in groups else "beside")
+
+
 FORMATS: dict[str, Format] = {
     "netcdf": Format((".nc",), "chains as NetCDF-4, for xarray", _write_netcdf),
     "hdf5": Format((".h5", ".hdf5"), "the same, for readers of HDF5", _write_netcdf),
     "numpy": Format((".npz",), "series as NumPy arrays", write_arrays),
+    "configurations": Format((".npz",), "configurations of one chain with a side-car", _write_configurations),
     "pyerrors": Format((".json.gz",), "chains and results as Obs of pyerrors", write_obs),
     "arviz": Format((".nc",), "one chain as InferenceData of ArviZ", write_posterior),
 }

@@ -66,6 +66,7 @@ def of_real_numbers(theory: Theory, x: Field) -> Identities:
     sites = 1 + x * force
     found = {
         "⟨φ ∂S/∂φ⟩ = 1": sites.flatten(1).mean(1),
+        "⟨φ² ∂S/∂φ⟩ = 2⟨φ⟩": (2 * x + x**2 * force).flatten(1).mean(1),
         "⟨φ³ ∂S/∂φ⟩ = 3⟨φ²⟩": (3 * x**2 + x**3 * force).flatten(1).mean(1),
         "⟨φ ∂S/∂φ⟩ = 1 site by site": sites.flatten(1),
     }
@@ -75,12 +76,14 @@ def of_real_numbers(theory: Theory, x: Field) -> Identities:
 def of_angles(theory: Theory, x: Field) -> Identities:
     """Those of an angle at each site, with e = (cos θ, sin θ), t = ∂e/∂θ and f = t_i · e_j.
 
-    ⟨(∂S/∂θ_i t_i + e_i) · e_j⟩ = δ_ij, of which i = j says nothing: by neighbours and mode by mode.
+    ⟨(∂S/∂θ_i t_i + e_i) · e_j⟩ = δ_ij, of which i = j says nothing: by neighbours and mode by mode; and with
+    a fixed vector in the place of e_j.
     """
     force = theory.force(x)
     cosine, sine = x.cos(), x.sin()
     across = torch.stack((-sine * force - cosine, cosine * force - sine), 1)
-    return _of_pairs("e", torch.stack((cosine, sine), 1), across, torch.ones_like(x))
+    found = {"⟨t ∂S/∂θ⟩ = −⟨e⟩ of each component": across.flatten(2).mean(2)}
+    return found | _of_pairs("e", torch.stack((cosine, sine), 1), across, torch.ones_like(x))
 
 
 def of_links(theory: Theory, links: Links) -> Identities:
@@ -163,7 +166,7 @@ def of_moves(kind: "FieldKind", theory: Theory, x: Tensor, generator: Generator)
     """
     manifold = kind.manifold
     assert manifold is not None
-    shape = manifold.tangent_shape(tuple(x.shape))
+    shape = (len(x), *manifold.tangent_shape(tuple(x.shape[1:])))
     tangent = torch.randn(shape, generator=generator, dtype=x.dtype)
     unit = torch.rand((len(x), *[1] * (len(shape) - 1)), generator=generator, dtype=x.dtype)
     step = _LARGEST_MOVE * 2.0 ** (-_HALVINGS * unit) / math.sqrt(math.prod(shape[1:]))
@@ -271,6 +274,8 @@ def place(lattice: Lattice, sites: Tensor, number: int, component: int) -> str:
     for words, places in (("site", sites), ("site", every), ("mode", modes), ("mode", modes[1:])):
         if len(places) == number:
             return f"{words} {_coordinates(lattice, int(places[component]))}"
+    if number == len(lattice):
+        return f"direction {component}"
     if number % len(every) == 0:
         part, flat = divmod(component, len(every))
         return f"component {part + 1} at site {_coordinates(lattice, flat)}"

@@ -51,7 +51,7 @@ class Material:
     @cached_property
     def words(self) -> dict[Chain, ChainWords]:
         """What the chains that the run has are called; one that is switched off is left out."""
-        return chain_words(self.run)
+        return {**chain_words(self.run)}
 
     @cached_property
     def kernels(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ from latflow.report.plates import plates
 from latflow.runs import Run
 from latflow.storage import write_text
 from latflow.validation import Judgement, Validation
+from latflow.validation.words import CHAINS
 from latflow.version import __version__
 
 _SUBSCRIPT = re.compile(r"(?<![\w.])([A-Zam-zΣ])_(q|eff|μ|x⃗)(?!\w)")
@@ -121,12 +122,12 @@ def _write(folder: Path, material: Material, validation: Validation | None, abou
 def _chains(material: Material) -> dict[str, dict[str, Any]]:
     """Of each chain that has begun what `run.sampling_info` knows, and its number of chains."""
     return {
-        words.heading: {
+        material.words[chain].heading: {
             **material.run.sampling_info(chain),
             "chains": material.series[chain]["accepted"].shape[1],
         }
-        for chain, words in material.words.items()
-        if "accepted" in material.series[chain]
+        for chain in CHAINS
+        if chain in material.words and "accepted" in material.series[chain]
     }
 
 

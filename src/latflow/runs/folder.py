@@ -24,6 +24,7 @@ from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
 from latflow.runs.commit import commit
+from latflow.runs.ensembles import check_files
 from latflow.runs.interrupts import StopRequest, deferred_signals
 from latflow.runs.place import (
     CODE,
@@ -114,29 +115,33 @@ class RunFolder:
     def _found(cls, path: Path, config: RunConfig, resume: bool) -> None:
         """Make the run in a folder, or find it there with the same configuration."""
         check_place(path, resume)
-        start = None
+        start, files = None, {}
         if not (path / CONFIG).exists():
             # what is wrong with the theory is told before there is a folder
             folder = cls(path, config)
             folder.check_processes()
             try_out(folder.action)
             start = read_start(folder)
+            files = check_files(folder)
         with locked(path):
             # what another process did meanwhile counts
             check_place(path, resume)
             if (path / CONFIG).exists():
                 cls._reconfigure(path, config)
             else:
-                cls._create(path, config, start)
+                cls._create(path, config, start, files)
 
     @classmethod
-    def _create(cls, path: Path, config: RunConfig, start: dict[str, Any] | None) -> None:
+    def _create(
+        cls, path: Path, config: RunConfig, start: dict[str, Any] | None, files: dict[str, str]
+    ) -> None:
         folder = cls(path, config)
         code = {str(file): file_digest(file) for file in sorted(set(sources(config.table())))}
         for name, copy in copies(code).items():
             write_text(path / CODE / copy, Path(name).read_text(encoding="utf-8"))
         info = {"format": FORMAT, "command": _command(), **folder._circumstances()}
         info |= {"code": code} if code else {}
+        info |= {"ensembles": files} if files else {}
         if start is not None:
             keep_start(folder, start)
             info["init_from"] = {key: start[key] for key in ("path", "digest", "lattice")}

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from latflow.config import ChainPlan
 from latflow.densities import draws
 from latflow.errors import RunFolderError
+from latflow.runs.ensembles import starting_fields
 from latflow.runs.folder import RunFolder
 from latflow.runs.growth import ChainName, GrowingChain, OnBlock
 from latflow.runs.training import require_trained
@@ -23,8 +24,8 @@ Kernels = dict[str, Sampler[Any, Any]]
 def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) -> None:
     """Grow a chain of a run to its length, from where it stands.
 
-    The chain of the model begins at draws of it, the one beside it where the kind of field starts. Every
-    kernel that tunes itself does so once, at the beginning.
+    The chain of the model begins at draws of it, the one beside it where the kind of field starts, or at
+    configurations of a file. Every kernel that tunes itself does so once, at the beginning.
 
     Raises:
         Interrupted: after a signal, between blocks.
@@ -104,7 +105,7 @@ def begun(plan: ChainPlan, action: Action, density: Any, generator: Generator, d
             only, only.init_from_draws(plan.chains, generator), {}
         )  # their weights are known already
     if density is None:
-        x = _start(action, plan.chains, generator, dtype)
+        x = _start(plan, action, generator, dtype)
     else:
         x = draws(density, plan.chains, action, generator).x
     found = {}
@@ -117,8 +118,11 @@ def begun(plan: ChainPlan, action: Action, density: Any, generator: Generator, d
     return Begun(sampler, sampler.init(x), found)
 
 
-def _start(action: Action, chains: int, generator: Generator, dtype: torch.dtype) -> Tensor:
-    x = action.kind.start(action.lattice, chains, generator, dtype)
+def _start(plan: ChainPlan, action: Action, generator: Generator, dtype: torch.dtype) -> Tensor:
+    if plan.start is not None:
+        x, _ = starting_fields(plan, action)
+        return x.to(generator.device, dtype if x.is_floating_point() else None)
+    x = action.kind.start(action.lattice, plan.chains, generator, dtype)
     try:
         action.check(x)
     except ValueError as error:

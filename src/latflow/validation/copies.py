@@ -25,7 +25,7 @@ def numbered(fields: Tensor) -> np.ndarray:
     known: dict[bytes, int] = {}
     array = fields.numpy()
     numbers = [
-        known.setdefault(hashlib.blake2b(np.ascontiguousarray(one), digest_size=16).digest(), len(known))
+        known.setdefault(hashlib.blake2b(np.ascontiguousarray(one).data, digest_size=16).digest(), len(known))
         for one in array.reshape(-1, *array.shape[2:])
     ]
     return np.array(numbers).reshape(array.shape[:2])
@@ -115,12 +115,13 @@ def _copies_in_order(numbers: np.ndarray) -> Check:
     )
     if distances:
         (distance, most), pairs = distances.most_common(1)[0], sum(distances.values())
+        rare = sum(map(len, places.values()))
         if most >= _FEWEST_PAIRS and most > _EXCESS * pairs / max(len(flat), 1) and most > pairs / 20:
             return Check(
                 title,
                 False,
-                f"{most} rare configurations stand there again {distance} places later: copies; "
-                + _cost(len(starts), len(starts) - most),
+                f"{most} of {rare} rare configurations stand there again {distance} places later: copies; "
+                + _cost(len(starts), round(len(starts) * (1 - most / rare))),
             )
     return Check(title, True, f"{len(counts)} different ones out of {numbers.size}")
 

@@ -18,7 +18,8 @@ from latflow.validation.table import MAX_PULL
 _MOST_OF_ONE_KIND = 24
 """Identities that are put together, of each title: with more, the noise of their covariance grows."""
 _SHIFT = 1e-3
-_REGULAR = 1e-6
+_LEAST_VARIANCE = 1e-3
+"""Of a combination of identities, as a share of the largest, from which it tells something."""
 
 
 def coupling_checks(action: Action, fields: Tensor, seed: int = 0) -> Iterator[Check]:
@@ -74,7 +75,10 @@ def _fitted(
         return None
     scaled, direction = series[:, used] / spread[used], slope[used] / spread[used]
     covariance = np.cov(scaled, rowvar=False).reshape(int(used.sum()), -1)
-    weight = np.linalg.solve(covariance + _REGULAR * np.eye(len(covariance)), direction)
+    # combinations that hardly vary hold by themselves, whatever the coupling
+    strength, vectors = np.linalg.eigh(covariance)
+    kept = vectors[:, strength > _LEAST_VARIANCE * strength[-1]]
+    weight = kept @ np.linalg.solve(kept.T @ covariance @ kept, kept.T @ direction)
     found = measure((scaled @ weight).reshape(shape), name="the identities")
     size = float(weight @ direction)
     if not size > 0 or not found.error > 0:

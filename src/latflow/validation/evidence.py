@@ -11,7 +11,7 @@ from torch import Tensor
 from latflow.observables import recorded
 from latflow.theories import Action
 from latflow.validation.checks import Check
-from latflow.validation.words import CHAINS, Chain, ChainWords, chain_words
+from latflow.validation.words import CHAINS, ChainWords, OfRun, chain_words
 
 if TYPE_CHECKING:
     from latflow.runs import Run
@@ -93,7 +93,7 @@ class Evidence:
             )
 
 
-def _chain(run: "Run", chain: Chain, words: ChainWords) -> MarkovChain | None:
+def _chain(run: "Run", chain: OfRun, words: ChainWords) -> MarkovChain | None:
     series, settings = run.series(chain), run.settings(chain)
     if not series:
         return None
