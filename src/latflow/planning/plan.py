@@ -79,8 +79,8 @@ class Plan:
             pull = row.average.pull(best.average.value, best.average.error)
             if abs(pull) > _APART and math.isfinite(pull):
                 told.append(
-                    f"{row.title} has {row.average} and {best.title} {best.average}, {abs(pull):.1f} standard "
-                    "deviations apart: one of them is wrong, or not in equilibrium."
+                    f"{row.title} has {row.average} and {best.title} {best.average}, {abs(pull):.1f} "
+                    "standard deviations apart: one of them is wrong, or not in equilibrium."
                 )
         return told
 
