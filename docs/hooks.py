@@ -52,7 +52,7 @@ def on_page_content(text: str, page: Page, **_: object) -> str:
 
 
 def _beside_primes(mathml: str) -> str:
-    """Primes beside their letters, not as superscripts of them, where browsers draw them tiny and far too high."""
+    """Primes beside their letters: as superscripts browsers draw them tiny and far too high."""
     root = ElementTree.fromstring(mathml.replace("&ApplyFunction;", "\N{FUNCTION APPLICATION}"))
     for letter in [*root.iter("msup"), *root.iter("msubsup")]:
         script = letter[-1]
