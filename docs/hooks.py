@@ -24,8 +24,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return filled(_with_commands(markdown), Path(__file__).parent / "experiments")
 
 
-_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>', re.DOTALL)
-"""What the extension arithmatex makes of $…$ and $$…$$."""
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>([.,;:)]*)', re.DOTALL)
+"""What the extension arithmatex makes of $…$ and $$…$$, and the punctuation that follows."""
 
 _LATEX = LatexToMathML(fancy_error=False)
 
@@ -44,9 +44,9 @@ def on_page_content(text: str, page: Page, **_: object) -> str:
         except LatexError as error:
             raise PluginError(f"{page.file.src_uri}: the formula {latex!r}: {error}") from error
         if displayed:
-            return f'<div class="formula" tabindex="0">{drawn}</div>'
-        followed = found.string[found.end() : found.end() + 1] in {*".,;:)"}
-        return drawn + "\N{WORD JOINER}" * followed  # no line begins with a comma
+            return f'<div class="formula" tabindex="0">{drawn}</div>{found[3]}'
+        # no line begins with a comma
+        return f'<span style="white-space: nowrap">{drawn}{found[3]}</span>' if found[3] else drawn
 
     return _FORMULA.sub(formula, text)
 
