@@ -129,7 +129,7 @@ def test_chains_start_at_the_last_configurations(file, tmp_path):
     elsewhere.sample_beside()
     one, other = (each.series("beside")["phi_squared"] for each in (run, elsewhere))
     assert not np.array_equal(one, other)
-    with pytest.raises(ConfigError, match="beside.start: .*at least 200 configurations"):
+    with pytest.raises(ConfigError, match=r"beside.start: .*at least 200 configurations"):
         Run.create(tmp_path / "many", load_config("phi4-quick", [*changes, "beside.chains=200"]))
 
 
