@@ -51,8 +51,8 @@ class NamedTheory:
             raise refused[-1]
         if not found:
             raise ConfigError(
-                f"{self.source}: expected configurations of this theory, (number, …) or (chains, number, …), got "
-                f"arrays {listed}"
+                f"{self.source}: expected configurations of this theory, (number, …) or (chains, number, …), "
+                f"got arrays {listed}"
             )
         raise ConfigError(
             f"{self.source}: the lattice does not follow from arrays {listed} without doubt, it may be "
