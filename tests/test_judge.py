@@ -148,6 +148,14 @@ def test_reweighted_averages_are_those_of_the_other_coupling():
         assert abs(found.numbers[name].pull(exact[name].value)) < 5, name
 
 
+def test_sectors_that_were_never_visited_are_told():
+    links = drawn("links")
+    frozen = links[lf.observables.topological_charge(links[:, 0]) == 0]
+    found = judged(THEORIES["links"], frozen)
+    assert found.validation.verdict == "failed"
+    assert any("topological sectors of the ensemble" in name for name in failures(found))
+
+
 def test_a_reference_is_held_against():
     found = judged(OWN, drawn("own"), reference={"alignment": "0.9(1)"})
     assert found.validation.verdict == "passed"

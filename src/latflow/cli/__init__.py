@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latflow.cli.arguments import Existing, Out, Overrides, Source, Sources, user_path
-from latflow.cli.explain import explained
+from latflow.cli.explain import exit_by, explained
 from latflow.cli.judge import judge
 from latflow.errors import ConfigError
 from latflow.version import __version__
 
 if TYPE_CHECKING:
     from latflow.runs import Run
-    from latflow.validation import Validation
 
 app = typer.Typer(
     name="latflow",
@@ -91,7 +90,7 @@ def validate(source: Existing) -> None:
         keep(opened, validation)
     except OSError as error:
         typer.echo(f"latflow: the verdict is not kept in {opened.path}: {error}", err=True)
-    _exit_by(validation)
+    exit_by(validation.verdict)
 
 
 @app.command()
@@ -212,12 +211,4 @@ def _conclude(run: "Run") -> None:
     page = stages.report(run, validation)
     stages.show(run, validation)
     typer.echo(page)
-    _exit_by(validation)
-
-
-_STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
-
-
-def _exit_by(validation: "Validation") -> None:
-    if status := _STATUS[validation.verdict]:
-        raise typer.Exit(status)
+    exit_by(validation.verdict)

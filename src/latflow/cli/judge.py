@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latflow.cli.arguments import Overrides, user_path
+from latflow.cli.explain import exit_by
 from latflow.errors import ConfigError, EnsembleError
 
 if TYPE_CHECKING:
     from latflow.config.theories import NamedTheory
-
-_STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
 
 
 def judge(
@@ -75,8 +74,7 @@ def judge(
     print_verdict(theory(built)[0], found.validation)
     print_reweighted(found.reweighted)
     typer.echo(page)
-    if status := _STATUS[found.validation.verdict]:
-        raise typer.Exit(status)
+    exit_by(found.validation.verdict)
 
 
 def _theory(configurations: Path, action: str | None, overrides: list[str]) -> "NamedTheory":

@@ -40,8 +40,11 @@ class NamedTheory:
         Raises:
             ConfigError: for keys or values that are not legal, and when no lattice, or several, would fit.
         """
-        if "lattice" in self.table or not shapes:
+        try:
             return self._built(dict(self.table))
+        except ConfigError:
+            if "lattice" in self.table or not shapes:
+                raise
         refused: list[ConfigError] = []
         found = {action.lattice: action for action in self._fitting(shapes, refused)}
         listed = "; ".join(map(str, shapes))
