@@ -231,7 +231,7 @@ def test_the_lattice_follows_from_the_data():
     assert links.build([(4, 100, 2, 8, 6), (3,)]).lattice == (8, 6)
     with pytest.raises(ConfigError, match=r"any of \(100, 8, 8\), \(8, 8\): say it"):
         hopping.build([(4, 100, 8, 8)])
-    with pytest.raises(ConfigError, match="lattice"):
+    with pytest.raises(ConfigError, match="expected configurations of this theory"):
         hopping.build([(4,)])
     said = NamedTheory({"type": "hopping_phi4", "beta": 0.6, "lam": 0.5, "lattice": [4, 4]})
     assert said.build([(100, 8, 6)]).lattice == (4, 4)

@@ -110,7 +110,8 @@ def test_an_end_that_was_never_written_is_told():
 
 
 def test_too_few_configurations_are_inconclusive():
-    assert judged(HOPPING, phi4()[:40, None]).validation.verdict == "inconclusive"
+    for few in (7, 40):
+        assert judged(HOPPING, phi4()[:few, None]).validation.verdict == "inconclusive"
     with pytest.raises(EnsembleError, match="at least 6 configurations a chain, got 3"):
         judged(HOPPING, phi4()[:3, None])
 
@@ -145,6 +146,14 @@ def test_reweighted_averages_are_those_of_the_other_coupling():
     exact = there.known()
     for name in ("energy", "abs_magnetization", "V_magnetization_squared", "specific_heat"):
         assert abs(found.numbers[name].pull(exact[name].value)) < 5, name
+
+
+def test_sectors_that_were_never_visited_are_told():
+    links = drawn("links")
+    frozen = links[lf.observables.topological_charge(links[:, 0]) == 0]
+    found = judged(THEORIES["links"], frozen)
+    assert found.validation.verdict == "failed"
+    assert any("topological sectors of the ensemble" in name for name in failures(found))
 
 
 def test_a_reference_is_held_against():

@@ -103,9 +103,11 @@ def judge(
         >>> found.validation.verdict  # without its neighbours' pull it is not the free field
         'failed'
     """
+    from latflow.config.checking import check_reference
     from latflow.ensembles import read_ensemble
     from latflow.validation.judgement import judge as judged
 
+    check_reference(reference or {}, action)
     ensemble = read_ensemble(path, action, array)
     try:
         return judged(ensemble, action, reference or {}, couplings)

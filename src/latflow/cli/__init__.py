@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from latflow.cli.arguments import Existing, Jobs, Out, Overrides, Quiet, Source, Sources, user_path
-from latflow.cli.conclude import conclude, exit_by
-from latflow.cli.explain import explained
+from latflow.cli.conclude import conclude
+from latflow.cli.explain import exit_by, explained
 from latflow.cli.export import export
 from latflow.cli.index import index
 from latflow.cli.judge import judge
@@ -102,7 +102,7 @@ def validate(source: Existing) -> None:
         keep(opened, validation)
     except OSError as error:
         typer.echo(f"latflow: the verdict is not kept in {opened.path}: {error}", err=True)
-    exit_by(validation)
+    exit_by(validation.verdict)
 
 
 @app.command()

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from latflow.cli.explain import STATUS
+from latflow.cli.explain import exit_by
 
 if TYPE_CHECKING:
     from latflow.runs import Run
-    from latflow.validation import Validation
 
 
 def conclude(run: "Run", quiet: bool = False) -> None:
@@ -21,10 +20,4 @@ def conclude(run: "Run", quiet: bool = False) -> None:
     page = stages.report(run, validation)
     stages.show(run, validation, quiet)
     typer.echo(page)
-    exit_by(validation)
-
-
-def exit_by(validation: "Validation") -> None:
-    """End with the status of a verdict, where that is not a pass."""
-    if status := STATUS[validation.verdict]:
-        raise typer.Exit(status)
+    exit_by(validation.verdict)

@@ -14,8 +14,6 @@ import typer
 
 Parameters = ParamSpec("Parameters")
 
-STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
-"""Of a verdict."""
 EXIT_WRONG_INPUT = 2
 EXIT_DEFECT = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -23,6 +21,9 @@ EXIT_DISK = 74
 """EX_IOERR."""
 EXIT_SIGNAL = 128
 """To which shells add the number of the signal."""
+
+EXIT_VERDICT = {"passed": 0, "failed": 1, "inconclusive": 3}
+"""Of a verdict."""
 
 _DEFECT = (
     "this is a defect of latflow, not of what you gave it: please report it with the lines above, the "
@@ -73,6 +74,12 @@ def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]
             _give_up(_DEFECT if _first() else None, EXIT_DEFECT)
 
     return guarded
+
+
+def exit_by(verdict: str) -> None:
+    """End with the status of a verdict."""
+    if status := EXIT_VERDICT[verdict]:
+        raise typer.Exit(status)
 
 
 def _in_foreign(error: BaseException) -> str | None:

@@ -2,14 +2,15 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from latflow.cli.arguments import Overrides, user_path
-from latflow.cli.conclude import exit_by
-from latflow.errors import ConfigError
+from latflow.cli.explain import exit_by
+from latflow.errors import ConfigError, EnsembleError
 
 if TYPE_CHECKING:
     from latflow.config.theories import NamedTheory
@@ -62,7 +63,10 @@ def judge(
 
     couplings = [_couplings(one) for one in at or ()]
     named = _theory(configurations, action, override or [])
-    built = named.build([one.shape for one in stored_arrays(configurations) if array in (None, one.name)])
+    stored = [one for one in stored_arrays(configurations) if array in (None, one.name)]
+    if not stored:
+        raise EnsembleError(f"expected an array of numbers in {configurations}, found none{_called(array)}")
+    built = named.build([one.shape for one in stored])
     folder = out or Path("judged") / configurations.resolve().name
     found = judged(configurations, built, array=array, reference=named.reference, couplings=couplings)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -70,7 +74,7 @@ def judge(
     print_verdict(theory(built)[0], found.validation)
     print_reweighted(found.reweighted)
     typer.echo(page)
-    exit_by(found.validation)
+    exit_by(found.validation.verdict)
 
 
 def _theory(configurations: Path, action: str | None, overrides: list[str]) -> "NamedTheory":
@@ -78,15 +82,21 @@ def _theory(configurations: Path, action: str | None, overrides: list[str]) -> "
     from latflow.config.theories import named_theory, theory_of
     from latflow.ensembles import side_car_of
 
-    if action is not None:
-        return named_theory(action, overrides)
     side_car = side_car_of(configurations)
+    if action is not None:
+        named = named_theory(action, overrides)
+        lattice = None if side_car is None else side_car.action.get("lattice")
+        return named if lattice is None else replace(named, table={"lattice": lattice, **named.table})
     if side_car is None or not side_car.action:
         raise ConfigError(
             f"expected --action, the theory: no side-car of {configurations}, a JSON file of the same name, "
             "says which it is"
         )
     return theory_of(changed({"action": dict(side_car.action)}, overrides), str(side_car.path))
+
+
+def _called(array: str | None) -> str:
+    return "" if array is None else f" called {array!r}"
 
 
 def _couplings(text: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 import typer
 
-from latflow.cli.explain import EXIT_SIGNAL, EXIT_WRONG_INPUT, STATUS, explained
+from latflow.cli.explain import EXIT_SIGNAL, EXIT_VERDICT, EXIT_WRONG_INPUT, explained
 from latflow.cli.findings import print_findings
 from latflow.errors import ConfigError
 from latflow.runs import Run
@@ -89,7 +89,7 @@ def _complete(quiet: bool, run: ScannedRun) -> None:
     validation = judged(opened)
     keep(opened, validation)
     stages.report(opened, validation)
-    raise typer.Exit(STATUS[validation.verdict])
+    raise typer.Exit(EXIT_VERDICT[validation.verdict])
 
 
 def _side_by_side(left: list[ScannedRun], jobs: int, quiet: bool) -> int:
@@ -215,7 +215,9 @@ def _concluded(scan: ScanFolder) -> int:
     page = write(scan, found)
     print_findings(found)
     typer.echo(page)
-    return functools.reduce(_worse, (STATUS.get(group.state, EXIT_WRONG_INPUT) for group in found.groups))
+    return functools.reduce(
+        _worse, (EXIT_VERDICT.get(group.state, EXIT_WRONG_INPUT) for group in found.groups)
+    )
 
 
 def _say(line: str) -> None:

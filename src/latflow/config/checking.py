@@ -60,10 +60,19 @@ def checked(tables: Tables, training: Section, given: dict[str, Given] | None = 
         _check_chain(config.sampling, action, density)
     if config.beside is not None:
         _check_chain(config.beside, action, None)
-    labels = [observable.name for observable in action.observables if observable.label]
-    if unknown := [name for name in config.reference if name not in labels]:
-        raise ConfigError(f"reference: expected names out of {', '.join(labels)}, got {', '.join(unknown)}")
+    check_reference(config.reference, action)
     return config
+
+
+def check_reference(reference: Collection[str], action: "Action") -> None:
+    """Known numbers have the names of observables.
+
+    Raises:
+        ConfigError: naming those that do not.
+    """
+    labels = [observable.name for observable in action.observables if observable.label]
+    if unknown := [name for name in reference if name not in labels]:
+        raise ConfigError(f"reference: expected names out of {', '.join(labels)}, got {', '.join(unknown)}")
 
 
 def built_action(described: Buildable) -> "Action":

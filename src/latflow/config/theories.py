@@ -40,18 +40,26 @@ class NamedTheory:
         Raises:
             ConfigError: for keys or values that are not legal, and when no lattice, or several, would fit.
         """
-        if "lattice" in self.table or not shapes:
+        try:
             return self._built(dict(self.table))
-        found = {action.lattice: action for action in self._fitting(shapes)}
+        except ConfigError:
+            if "lattice" in self.table or not shapes:
+                raise
+        refused: list[ConfigError] = []
+        found = {action.lattice: action for action in self._fitting(shapes, refused)}
         listed = "; ".join(map(str, shapes))
         if len(found) == 1:
             return next(iter(found.values()))
+        if not found and refused:
+            raise refused[-1]
         if not found:
-            self._built(dict(self.table))  # which tells what is wrong with it besides the lattice
-        what = f"any of {', '.join(map(str, found))}" if found else "none that is seen"
+            raise ConfigError(
+                f"{self.source}: expected configurations of this theory, (number, …) or (chains, number, …), "
+                f"got arrays {listed}"
+            )
         raise ConfigError(
             f"{self.source}: the lattice does not follow from arrays {listed} without doubt, it may be "
-            f"{what}: say it, as in -o 'action.lattice=[16, 16]'"
+            f"any of {', '.join(map(str, found))}: say it, as in -o 'action.lattice=[16, 16]'"
         )
 
     def _built(self, table: dict[str, Any]) -> "Action":
@@ -60,11 +68,11 @@ class NamedTheory:
         except ConfigError as error:
             raise ConfigError(f"{self.source}: {error}") from error
 
-    def _fitting(self, shapes: Sequence[tuple[int, ...]]) -> "list[Action]":
+    def _fitting(self, shapes: Sequence[tuple[int, ...]], refused: list[ConfigError]) -> "list[Action]":
         """The theory on each lattice on which an array holds configurations of it.
 
         An array of three axes is one of configurations on a plane, as published ensembles are, rather than
-        chains of a theory on a line.
+        chains of a theory on a line. What is wrong with the others is put to `refused`.
         """
         found = []
         for shape in shapes:
@@ -74,7 +82,8 @@ class NamedTheory:
                     sides = list(shape[before:])
                     try:
                         action = self._built({**self.table, "lattice": sides})
-                    except ConfigError:
+                    except ConfigError as error:
+                        refused.append(error)
                         continue
                     if tuple(action.field_shape) == tuple(shape[leading:]):
                         fit.append(action)
@@ -121,4 +130,6 @@ def theory_of(table: Mapping[str, Any], source: str) -> NamedTheory:
             f"{source}: its action was made in Python ({action.get('object', '')}): judge in Python, too, by "
             "latflow.judge(path, action)"
         )
-    return NamedTheory(action, reference if isinstance(reference, dict) else {}, source)
+    if not isinstance(reference, dict) or not all(isinstance(text, str) for text in reference.values()):
+        raise ConfigError(f'{source}: reference: expected numbers as strings, such as "0.31498(72)"')
+    return NamedTheory(action, reference, source)

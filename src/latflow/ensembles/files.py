@@ -15,6 +15,8 @@ from latflow.errors import EnsembleError
 _LIME = bytes.fromhex("456789ab")
 _NUMBERS = "biufc"
 """The kinds of types that are numbers."""
+_ZARR = ("zarr.json", ".zgroup", ".zarray")
+"""One of which lies in a folder of zarr."""
 _CHAINS = "samples.zarr"
 """Where the folder of a run has its chains."""
 
@@ -204,6 +206,10 @@ def _of_zarr(path: Path) -> Iterator[Stored]:
     import zarr
     from zarr.storage import LocalStore
 
+    if not any((path / name).is_file() for name in _ZARR):
+        raise EnsembleError(
+            f"expected a folder of zarr, or of a run with chains, got {path}, which is neither"
+        )
     with telling(path):
         # a path would be read as an address where it looks like one
         root = zarr.open(LocalStore(path.absolute(), read_only=True), mode="r")

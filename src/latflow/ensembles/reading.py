@@ -18,7 +18,7 @@ from latflow.theories import Action
 OWN_NAME = "configurations"
 """Of the array in a file that latflow writes."""
 
-_SHARE_OF_MEMORY = 0.5
+_SHARE_OF_MEMORY = 0.25
 """That configurations may take: what is measured of them needs room, too."""
 _AT_ONCE = 1024
 _CLOSE = 1e-4

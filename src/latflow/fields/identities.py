@@ -55,12 +55,14 @@ class Theory(Protocol):
 
 
 def of_real_numbers(theory: Theory, x: Field) -> Identities:
-    """Those of a real number at each site, with F = −∂S/∂φ.
+    """Those of a real number at each site, from ⟨∂_i f⟩ = ⟨f ∂_i S⟩.
 
-    f = φ_i             ⟨φ_i ∂S/∂φ_i⟩ = 1 at each site
-    f = φ_j             ⟨Re φ̃*(k) ∂S/∂φ̃*(k)⟩ = 1 of each mode, φ̃(k) = V^−1/2 Σ_x e^{−ikx} φ_x
-    f = φ_{i±μ}         ⟨Σ_{±μ} φ_{i±μ} ∂S/∂φ_i⟩ = 0
-    f = φ_i³            ⟨φ_i³ ∂S/∂φ_i⟩ = 3⟨φ_i²⟩
+        f = φ_i            ⟨φ_i ∂_i S⟩ = 1
+        f = φ_i², φ_i³     ⟨φ_i² ∂_i S⟩ = 2⟨φ_i⟩,   ⟨φ_i³ ∂_i S⟩ = 3⟨φ_i²⟩
+        f = φ_{i±μ}        ⟨Σ_{±μ} φ_{i±μ} ∂_i S⟩ = 0
+        all f = φ_j        ⟨Re φ̃*(k) ∂S/∂φ̃*(k)⟩ = 1 of each mode, φ̃(k) = V^−1/2 Σ_x e^{−ikx} φ_x
+
+    of each site, and summed.
     """
     force = theory.force(x)
     sites = 1 + x * force
@@ -167,8 +169,9 @@ def of_moves(kind: "FieldKind", theory: Theory, x: Tensor, generator: Generator)
     manifold = kind.manifold
     assert manifold is not None
     shape = (len(x), *manifold.tangent_shape(tuple(x.shape[1:])))
-    tangent = torch.randn(shape, generator=generator, dtype=x.dtype)
-    unit = torch.rand((len(x), *[1] * (len(shape) - 1)), generator=generator, dtype=x.dtype)
+    real = {"generator": generator, "dtype": x.real.dtype}
+    tangent = torch.randn(shape, **real)
+    unit = torch.rand((len(x), *[1] * (len(shape) - 1)), **real)
     step = _LARGEST_MOVE * 2.0 ** (-_HALVINGS * unit) / math.sqrt(math.prod(shape[1:]))
     recorded = [one for one in theory.observables if one.function is not None and not one.axes]
 
