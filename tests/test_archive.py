@@ -16,7 +16,7 @@ from latflow.config import load_config
 from latflow.errors import RunFolderError
 from latflow.exports.record import safe
 from latflow.runs import Run
-from latflow.runs.place import locked
+from latflow.runs.lock import locked
 from small_runs import SMALL
 
 OWN = """

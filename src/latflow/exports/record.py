@@ -21,7 +21,8 @@ from latflow.exports.crate import DESCRIPTOR, crate, day
 from latflow.report import write_report
 from latflow.runs import Group, Run
 from latflow.runs.folder import plain
-from latflow.runs.place import CODE, CONFIG, INFO, locked
+from latflow.runs.lock import locked
+from latflow.runs.place import CODE, CONFIG, INFO
 from latflow.storage import replacing
 from latflow.validation import Validation
 from latflow.workflow import judged, keep

@@ -25,6 +25,7 @@ from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
 from latflow.runs.commit import commit
 from latflow.runs.interrupts import StopRequest, deferred_signals
+from latflow.runs.lock import locked
 from latflow.runs.place import (
     CODE,
     CONFIG,
@@ -36,7 +37,6 @@ from latflow.runs.place import (
     copies,
     file_digest,
     info_in,
-    locked,
     table_in,
 )
 from latflow.runs.provenance import Stage, depends, extension, in_words
