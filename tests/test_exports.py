@@ -307,7 +307,8 @@ def test_numpy_reads_series_without_pickles(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "options"), [("c.nc", []), ("c.npz", []), ("c.json.gz", []), ("a.nc", ["--to", "arviz"])]
+    ("file", "options"),
+    [("c.nc", []), ("c.npz", []), ("c.json.gz", []), ("a.nc", ["--to", "arviz"]), ("r.zip", [])],
 )
 def test_a_full_disk_leaves_what_was_there(run, tmp_path, monkeypatch, file, options):
     def full(_):

@@ -21,11 +21,13 @@ class Format:
         suffixes: with which names of its files end.
         words: what it is.
         write: writes groups of a run to a file, whole or not at all.
+        record: whether it is one of the run, which has chains only on request.
     """
 
     suffixes: tuple[str, ...]
     words: str
     write: Callable[[Run, Path, Sequence[Group]], None]
+    record: bool = False
 
 
 def _write_netcdf(run: Run, target: Path, groups: Sequence[Group]) -> None:
@@ -36,6 +38,12 @@ def _write_configurations(run: Run, target: Path, groups: Sequence[Group]) -> No
     export_configurations(run, target, "model" if "model" in groups else "beside")
 
 
+def _write_record(run: Run, target: Path, groups: Sequence[Group]) -> None:
+    from latflow.exports.record import write_record  # with the report, which loads matplotlib
+
+    write_record(run, target, groups)
+
+
 FORMATS: dict[str, Format] = {
     "netcdf": Format((".nc",), "chains as NetCDF-4, for xarray", _write_netcdf),
     "hdf5": Format((".h5", ".hdf5"), "the same, for readers of HDF5", _write_netcdf),
@@ -43,6 +51,7 @@ FORMATS: dict[str, Format] = {
     "configurations": Format((".npz",), "configurations of one chain with a side-car", _write_configurations),
     "pyerrors": Format((".json.gz",), "chains and results as Obs of pyerrors", write_obs),
     "arviz": Format((".nc",), "one chain as InferenceData of ArviZ", write_posterior),
+    "archive": Format((".zip",), "a record for an archive", _write_record, record=True),
 }
 """The first with the suffix of a file is its format, unless another is named."""
 
@@ -69,6 +78,7 @@ def export(
     to: str | None = None,
     chain: ChainName | None = None,
     *,
+    with_chains: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write the chains of a run to a file for other tools, whole or not at all.
@@ -78,6 +88,7 @@ def export(
         target: the file; its name tells the format, one of `FORMATS`.
         to: the format by its name, where several have one ending.
         chain: "model" or "beside", to write that alone; all if None.
+        with_chains: whether the record for an archive has the chains, and the weights of the model.
         overwrite: whether a file that is there is replaced.
 
     Raises:
@@ -89,6 +100,10 @@ def export(
     chosen = format_of(target, to)
     if target.exists() and not overwrite:
         raise ValueError(f"{target} is there already")
+    if with_chains and not chosen.record:
+        raise ValueError(
+            f"expected a record for an archive to put chains into, got {target.name!r}, which is them"
+        )
     written = run.written()
     groups: list[Group] = [
         group for group in written if chain is None or (group == "beside") == (chain == "beside")
@@ -97,4 +112,4 @@ def export(
         raise ValueError(f"expected a chain out of {', '.join(written)} in {run.path}, got {chain!r}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnreliableErrorWarning)  # the files hold them
-        chosen.write(run, target, groups)
+        chosen.write(run, target, groups if with_chains or not chosen.record else ())

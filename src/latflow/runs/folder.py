@@ -26,6 +26,7 @@ from latflow.registry import sources
 from latflow.runs.commit import commit
 from latflow.runs.ensembles import check_files
 from latflow.runs.interrupts import StopRequest, deferred_signals
+from latflow.runs.lock import locked
 from latflow.runs.place import (
     CODE,
     CONFIG,
@@ -37,7 +38,6 @@ from latflow.runs.place import (
     copies,
     file_digest,
     info_in,
-    locked,
     table_in,
 )
 from latflow.runs.provenance import Differing, Stage, depends, extension, in_words
