@@ -36,7 +36,7 @@ class Critical:
 
 def side(lattice: Sequence[int]) -> float:
     """L = V^{1/d}; a whole number where all sides are equal."""
-    return lattice[0] if len(set(lattice)) == 1 else volume(tuple(lattice)) ** (1 / len(lattice))
+    return float(lattice[0]) if len(set(lattice)) == 1 else volume(tuple(lattice)) ** (1 / len(lattice))
 
 
 def applies(parameter: str | None, axes: Sequence[Axis]) -> bool:
