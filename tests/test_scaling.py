@@ -1,4 +1,4 @@
-"""Crossings and finite-size fits: coverage on curves whose critical point is known, and a bootstrap beside."""
+"""Crossings and finite-size fits: coverage on curves whose critical point is known."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scans in processes of their own: several runs at once, stopped by signals and by kill −9, and gone on with."""
+"""Scans in processes of their own: several runs at once, stopped by signals and by kill −9."""
 
 import os
 import signal
@@ -17,10 +17,10 @@ type = "ising"
 lattice = [4, 4]
 beta = [0.3, 0.4]
 [beside]
-steps = 3000
+steps = 1000
 chains = 16
 thermalisation = 20
-block = 100
+block = 40
 [compute]
 threads = 1
 """
@@ -87,7 +87,7 @@ def test_ctrl_c_stops_all_that_run_at_once_and_the_same_command_goes_on(tmp_path
     assert "2 runs, 2 of action.beta, 2 at once" in told
     assert "everything is saved, and the same command goes on from here" in told
     for name in RUNS:
-        assert 0 <= Run.open(tmp_path / "scan" / name).sampling_info("beside")["steps"] < 3000
+        assert 0 <= Run.open(tmp_path / "scan" / name).sampling_info("beside")["steps"] < 1000
     second = begun(tmp_path, "--jobs", "2")
     out, told = second.communicate(timeout=400)
     assert second.returncode == 0, told
