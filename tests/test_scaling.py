@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latflow.analysis import Measurement
-from latflow.analysis.averaging import Fit, averaged, weights_of
+from latflow.analysis.averaging import Fit, told
 from latflow.analysis.collapse import collapse
 from latflow.analysis.scaling import Curve, crossings
 
@@ -135,6 +135,8 @@ def test_an_average_over_fits_has_their_spread():
         Fit(1.0, 3, 2, 0, (Measurement(2.0, 0.3),)),
         Fit(1.0, 3, 2, 400, (Measurement(50.0, 0.3),)),  # left out nearly everything
     ]
-    (found,) = averaged(fits, weights_of(fits))
+    best, (found,) = told(fits)
+    assert best is fits[0]
     assert found.value == pytest.approx(1.5)
     assert found.error == pytest.approx(np.hypot(0.3, 0.5))
+    assert told([*fits, Fit(0.0, 3, 2, 0)])[1] == []  # the best one cannot tell

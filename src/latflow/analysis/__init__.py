@@ -2,9 +2,11 @@
 
 from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, derive, derive_vector, measure
 from latflow.analysis.chains import acceptance, longest_rejection_run, thermalisation_time
+from latflow.analysis.collapse import Collapse, collapse
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
 from latflow.analysis.information import mutual_information, part_entropy
 from latflow.analysis.pooling import Average, crossing, pooled
+from latflow.analysis.scaling import Crossing, Curve, crossings
 from latflow.analysis.summary import Sample, summary
 from latflow.analysis.theta import AtTheta, at_theta
 from latflow.analysis.topology import charge_displacement, tunnelling_rate
@@ -26,13 +28,18 @@ __all__ = [
     "AtTheta",
     "Autocorrelation",
     "Average",
+    "Collapse",
+    "Crossing",
+    "Curve",
     "Measurement",
     "Sample",
     "acceptance",
     "at_theta",
     "autocorrelation",
     "charge_displacement",
+    "collapse",
     "crossing",
+    "crossings",
     "derive",
     "derive_vector",
     "effective_masses",

@@ -95,7 +95,7 @@ def _curves(
         points: dict[float, Measurement] = {}
         for group in several:
             best = group.best(observable.name, sampled)
-            if best is not None and group.state in ("passed", "inconclusive") and _sound(best[1]):
+            if best is not None and group.sound and _sound(best[1]):
                 points[group.settings[parameter]] = Measurement(best[1].value / scale, best[1].error / scale)
         if points:
             yield Curve.of(size, list(points), list(points.values()))

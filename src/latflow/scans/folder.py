@@ -132,7 +132,7 @@ class ScanFolder:
         found = [file.name for file in self.path.iterdir()] if self.path.exists() else []
         if is_scan(self.path):
             there = _stored(self.path)
-            if set(there.keys) != set(self.scan.keys):
+            if there.keys != self.scan.keys:  # of which folders have their names
                 raise RunFolderError(
                     f"{self.path} holds a scan of {', '.join(there.keys)}, and this one is of "
                     f"{', '.join(self.scan.keys)}: choose another folder"
