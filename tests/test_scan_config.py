@@ -1,5 +1,8 @@
 """Configurations with lists: which lists are scans, and which runs they stand for."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from latflow.config import load_tables, scan_of
@@ -167,3 +170,12 @@ def test_folders_hold_what_file_systems_hold_and_tell_values_apart():
     assert all("/" not in name and len(name.encode()) < 255 for name in names)
     alike = folders(scan(beside__steps=[10, 20], sampling__steps=[30, 40]))
     assert alike[0] == "beside.steps=10,sampling.steps=30"
+
+
+def test_the_page_on_scans_shows_the_example():
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "howto-scan.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n# ising-binder.toml\n(.*?)```", page, re.DOTALL)
+    example = root / "examples" / "ising-binder.toml"
+    assert shown == example.read_text(encoding="utf-8")
+    assert len(scan_of(load_tables(example)).points) == 15
