@@ -2,11 +2,13 @@
 
 from latflow.analysis.autocorrelation import Autocorrelation, autocorrelation, derive, derive_vector, measure
 from latflow.analysis.chains import acceptance, longest_rejection_run, thermalisation_time
+from latflow.analysis.collapse import Collapse, collapse
 from latflow.analysis.cost import Need, break_even, least_ess, needed, price, product, total
 from latflow.analysis.fits import effective_masses, fitted_correlation_length
 from latflow.analysis.fluctuations import Fluctuating, fluctuations
 from latflow.analysis.information import mutual_information, part_entropy
 from latflow.analysis.pooling import Average, crossing, pooled
+from latflow.analysis.scaling import Crossing, Curve, crossings
 from latflow.analysis.summary import Sample, average_of, summary
 from latflow.analysis.theta import AtTheta, at_theta
 from latflow.analysis.topology import charge_displacement, tunnelling_rate
@@ -28,6 +30,9 @@ __all__ = [
     "AtTheta",
     "Autocorrelation",
     "Average",
+    "Collapse",
+    "Crossing",
+    "Curve",
     "Fluctuating",
     "Measurement",
     "Need",
@@ -38,7 +43,9 @@ __all__ = [
     "average_of",
     "break_even",
     "charge_displacement",
+    "collapse",
     "crossing",
+    "crossings",
     "derive",
     "derive_vector",
     "effective_masses",

@@ -43,21 +43,22 @@ class Fit:
         return self.chi_squared + 2 * self.parameters + 2 * self.left_out
 
 
-def weights_of(fits: Sequence[Fit]) -> np.ndarray:
-    """p of each, which add up to one."""
+def told(fits: Sequence[Fit]) -> tuple[Fit, list[Measurement]]:
+    """The fit that counts for most, and each number averaged over the fits that tell it.
+
+    There are no numbers where those fits that tell them have less than half of the weight of all.
+    """
     criteria = np.array([fit.criterion for fit in fits])
-    p = np.exp(-(criteria - criteria.min()) / 2)
-    return p / p.sum()
-
-
-def averaged(fits: Sequence[Fit], weights: np.ndarray) -> list[Measurement]:
-    """Each number over those fits that tell it."""
-    told = [(fit.numbers, p) for fit, p in zip(fits, weights, strict=True) if fit.numbers]
-    p = np.array([p for _, p in told]) / sum(p for _, p in told)
+    weights = np.exp(-(criteria - criteria.min()) / 2)
+    best = fits[int(np.argmax(weights))]
+    telling = np.array([bool(fit.numbers) for fit in fits])
+    if weights[telling].sum() < weights.sum() / 2:
+        return best, []
+    p = weights[telling] / weights[telling].sum()
     averages = []
-    for several in zip(*(numbers for numbers, _ in told), strict=True):
+    for several in zip(*(fit.numbers for fit in fits if fit.numbers), strict=True):
         values = np.array([one.value for one in several])
         mean = float(p @ values)
         variance = p @ np.array([one.error**2 for one in several]) + p @ (values - mean) ** 2
         averages.append(Measurement(mean, math.sqrt(variance)))
-    return averages
+    return best, averages

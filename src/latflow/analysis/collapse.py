@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from latflow.analysis.averaging import Fit, averaged, weights_of
+from latflow.analysis.averaging import Fit, told
 from latflow.analysis.scaling import Curve
 from latflow.measurement import Measurement
 
@@ -102,8 +102,8 @@ def collapse(curves: Sequence[Curve], omega: float | None = None) -> Collapse:
     fits = list(_fits(points, power, fewest))
     if not fits:
         return Collapse(why=f"expected more than {len(g)} points for so many numbers of a fit")
-    weights = weights_of(fits)
-    best = fits[int(np.argmax(weights))]
+    best, numbers = told(fits)
+    assert isinstance(best, _ScalingFit)
     p_value = float(chi2.sf(best.chi_squared, best.dof)) if best.dof else math.nan
     about = Collapse(
         chi_squared=best.chi_squared,
@@ -112,8 +112,7 @@ def collapse(curves: Sequence[Curve], omega: float | None = None) -> Collapse:
         degree=best.degree,
         sizes=tuple(mean_size * size for size in best.sizes),
     )
-    told = np.array([bool(fit.numbers) for fit in fits])
-    if not weights[told].sum() > 0.5:
+    if not numbers:
         return replace(
             about,
             why=f"these points tell no critical one from {g.min():g} to {g.max():g} with its ν",
@@ -124,7 +123,7 @@ def collapse(curves: Sequence[Curve], omega: float | None = None) -> Collapse:
             why=f"the curves fall onto no common one: χ²/dof = {best.chi_squared:.1f}/{best.dof}; lattices "
             "may be too small, couplings too far from the critical one, or errors too small",
         )
-    t, inverse_nu, value = averaged(fits, weights)
+    t, inverse_nu, value = numbers
     return replace(
         about,
         coupling=Measurement(middle + half * t.value, half * t.error),

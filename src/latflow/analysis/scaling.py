@@ -9,15 +9,13 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import ArrayLike
 
-from latflow.analysis.averaging import Fit, averaged, weights_of
+from latflow.analysis.averaging import Fit, told
 from latflow.measurement import Measurement
 
 _HIGHEST_DEGREE = 3
 """Of the polynomials near a crossing."""
 _LEAST_SLOPE = 3.0
 """How many errors the angle at which two curves cross must be from zero, for the place to have one."""
-_LEAST_WEIGHT = 0.5
-"""Of the fits that know a crossing among all of them."""
 
 
 @dataclass(frozen=True)
@@ -104,18 +102,15 @@ def _crossing(one: Curve, other: Curve) -> Crossing:
     low, high = (choose(one.coupling[i], other.coupling[i]) for choose, i in ((max, 0), (min, -1)))
     if min(len(one.coupling), len(other.coupling)) < 2 or low >= high:
         return Crossing(sizes, why="expected at least two couplings of each lattice, over one range")
-    fits = list(_local_fits(one, other))
-    weights = weights_of(fits)
-    told = np.array([bool(fit.numbers) for fit in fits])
-    best = fits[int(np.argmax(weights))]
-    if weights[told].sum() < _LEAST_WEIGHT:
+    best, numbers = told(list(_local_fits(one, other)))
+    if not numbers:
         return Crossing(
             sizes,
             chi_squared=best.chi_squared,
             dof=best.dof,
             why=f"the curves do not cross once from {low:g} to {high:g} within their errors",
         )
-    g, value = averaged(fits, weights)
+    g, value = numbers
     return Crossing(sizes, g, value, best.chi_squared, best.dof)
 
 

@@ -199,7 +199,8 @@ def _guarded(stage: Callable[[ScannedRun], None], run: ScannedRun) -> int:
 
 def _outcome(run: ScannedRun, code: int, seconds: float) -> str:
     words = {0: "validated", 1: "validation FAILED", 3: "validation INCONCLUSIVE"}
-    return f"{run.name}: {words.get(code, f'ended with status {code}')}, {seconds:.1f} s"
+    other = f"ended with status {code}" if code < EXIT_SIGNAL else f"ended by signal {code - EXIT_SIGNAL}"
+    return f"{run.name}: {words.get(code, other)}, {seconds:.1f} s"
 
 
 def _worse(one: int, other: int) -> int:

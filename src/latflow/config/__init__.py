@@ -12,7 +12,7 @@ from latflow.config.reading import (
     read_toml,
     to_toml,
 )
-from latflow.config.scanning import Axis, Point, Scan, scan_of
+from latflow.config.scanning import Axis, Point, Scan, scan_of, short_names
 from latflow.config.schema import ChainPlan, RunConfig, Tables
 from latflow.config.sections import Section, section_of
 from latflow.config.stages import BesideConfig, ComputeConfig, SamplingConfig
@@ -40,5 +40,6 @@ __all__ = [
     "read_toml",
     "scan_of",
     "section_of",
+    "short_names",
     "to_toml",
 ]

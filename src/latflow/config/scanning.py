@@ -81,7 +81,6 @@ class Point:
 
     Attributes:
         folder: the name of its folder, made of its values.
-        place: the number of its step along each axis.
         values: of the scanned keys.
         table: its configuration, not checked; `training.init_from` may still be "previous".
         previous: the folder of the run before it: the one that is a step behind along the last axis at whose
@@ -90,7 +89,6 @@ class Point:
     """
 
     folder: str
-    place: tuple[int, ...]
     values: dict[str, Any]
     table: dict[str, Any]
     previous: str | None
@@ -122,7 +120,7 @@ class Scan:
     @property
     def keys(self) -> tuple[str, ...]:
         """All that are scanned, in the order of the axes."""
-        return tuple(key for axis in self.axes for key in axis.keys)
+        return _keys(self.axes)
 
 
 def scan_of(table: Mapping[str, Any], source: str | Path = "configuration") -> Scan | None:
@@ -153,6 +151,10 @@ def scan_of(table: Mapping[str, Any], source: str | Path = "configuration") -> S
         raise ConfigError(f"{source}: {error}") from error
 
 
+def _keys(axes: Sequence[Axis]) -> tuple[str, ...]:
+    return tuple(key for axis in axes for key in axis.keys)
+
+
 def _settings(table: Mapping[str, Any]) -> ScanTable:
     try:
         return ScanTable.model_validate(table.get("scan", {}))
@@ -173,8 +175,9 @@ def _axes(lists: Mapping[Key, Sequence[Any]], pairs: Sequence[Sequence[str]]) ->
             )
     groups = dict.fromkeys(group_of.get(key, (key,)) for key in named)
     axes = tuple(Axis(keys, tuple(zip(*(named[key] for key in keys), strict=True))) for keys in groups)
+    short = short_names(_keys(axes))
     for axis in axes:
-        steps = [_label(_short(axes), dict(zip(axis.keys, step, strict=True))) for step in axis.steps]
+        steps = [_label(short, dict(zip(axis.keys, step, strict=True))) for step in axis.steps]
         if twice := [step for i, step in enumerate(steps) if step in steps[:i]]:
             raise ConfigError(f"{', '.join(axis.keys)}: expected each value once, got {twice[0]} twice")
     return axes
@@ -192,7 +195,7 @@ def _check_references(table: Mapping[str, Any], lists: Mapping[Key, Any]) -> Non
 
 
 def _points(table: Mapping[str, Any], axes: Sequence[Axis]) -> list[Point]:
-    short = _short(axes)
+    short = short_names(_keys(axes))
     single = {name: value for name, value in table.items() if name != "scan"}
     values_at, folder_at = {}, {}
     for place in itertools.product(*(range(len(axis.steps)) for axis in axes)):
@@ -209,7 +212,7 @@ def _points(table: Mapping[str, Any], axes: Sequence[Axis]) -> list[Point]:
         if not all(axis.seeds for axis in axes) and isinstance(seed, int):
             own["seed"] = _own_seed(seed, folder_at[place])
         before = _before(place, axes)
-        points.append(Point(folder_at[place], place, values, own, folder_at.get(before) if before else None))
+        points.append(Point(folder_at[place], values, own, folder_at.get(before) if before else None))
     return points
 
 
@@ -226,9 +229,8 @@ def _own_seed(seed: int, folder: str) -> int:
     return derived_seed(seed, folder) % 2**63
 
 
-def _short(axes: Sequence[Axis]) -> dict[str, str]:
-    """What keys are called in names of folders: their last word, where no other has it."""
-    keys = [key for axis in axes for key in axis.keys]
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """What keys are called in names of folders and in tables: their last word, where no other has it."""
     last = [key.rpartition(".")[2] for key in keys]
     return {key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)}
 

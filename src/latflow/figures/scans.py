@@ -89,7 +89,7 @@ def _looks(curves: Sequence[str], ways: Sequence[str]) -> dict[tuple[str, str], 
 def _shift(one: Series, ways: Sequence[str]) -> float:
     """A small distance that keeps the error bars of several ways apart."""
     spread = float(np.min(np.diff(one.x))) if len(one.x) > 1 else 1.0
-    return 0 if one.exact else 0.08 * spread * (ways.index(one.way) - (len(ways) - 1) / 2)
+    return 0.0 if one.exact else 0.08 * spread * (ways.index(one.way) - (len(ways) - 1) / 2)
 
 
 def _draw(axes: Axes, one: Series, colour: str, marker: str, shift: float) -> None:

@@ -49,7 +49,6 @@ class Overview:
         main: the names of those observables that one wants first.
         diagnostics: plain numbers by name.
         seconds: that its stages took, by the clock.
-        config: its configuration.
     """
 
     path: Path
@@ -65,7 +64,6 @@ class Overview:
     main: tuple[str, ...] = ()
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def best_of(values: Mapping[str, Measurement], sampled: Sequence[str]) -> tuple[str, Measurement] | None:
@@ -96,7 +94,7 @@ def overview(path: Path) -> Overview:
     known: dict[str, Any] = {"name": path.name}
     try:
         config = _toml(path / CONFIG)
-        known |= {"config": config, "name": str(config.get("name", path.name)), "theory": _theory(config)}
+        known |= {"name": str(config.get("name", path.name)), "theory": _theory(config)}
         info = _json(path / INFO)
         known["created"] = str(info.get("created", ""))
         if not (path / RESULTS).exists():

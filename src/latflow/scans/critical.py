@@ -36,7 +36,7 @@ class Critical:
 
 def side(lattice: Sequence[int]) -> float:
     """L = V^{1/d}; a whole number where all sides are equal."""
-    return lattice[0] if len(set(lattice)) == 1 else volume(tuple(lattice)) ** (1 / len(lattice))
+    return float(lattice[0]) if len(set(lattice)) == 1 else volume(tuple(lattice)) ** (1 / len(lattice))
 
 
 def applies(parameter: str | None, axes: Sequence[Axis]) -> bool:
@@ -95,7 +95,7 @@ def _curves(
         points: dict[float, Measurement] = {}
         for group in several:
             best = group.best(observable.name, sampled)
-            if best is not None and group.state in ("passed", "inconclusive") and _sound(best[1]):
+            if best is not None and group.sound and _sound(best[1]):
                 points[group.settings[parameter]] = Measurement(best[1].value / scale, best[1].error / scale)
         if points:
             yield Curve.of(size, list(points), list(points.values()))

@@ -1,6 +1,6 @@
 """What the runs of a scan have found, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,8 +88,16 @@ def findings(folder: ScanFolder) -> Findings:
         ways={way: heading for found in overviews for way, heading in found.ways.items()},
         sampled=sampled,
         critical=told,
-        notes=tuple(f"{one} is there, but no longer in the lists." for one in folder.left_out),
+        notes=tuple(_notes(folder, groups, bool(told))),
     )
+
+
+def _notes(folder: ScanFolder, groups: Sequence[Group], fitted: bool) -> Iterator[str]:
+    for name in folder.left_out:
+        yield f"{name} is there, but no longer in the lists."
+    left = [run.name for group in groups if not group.sound for run, _ in group.runs]
+    if fitted and left:
+        yield f"Fits are made without {', '.join(left)}."
 
 
 def _parameter(axes: Sequence[Axis]) -> tuple[str | None, tuple[str, ...]]:

@@ -40,7 +40,7 @@ class ScannedRun:
     def finished(self) -> bool:
         """Whether all of its stages have their lengths, and its verdict is newer than their numbers."""
         verdict = self.path / RESULTS
-        if not verdict.exists() or not (self.path / REPORT).exists():
+        if self.overview.state in ("unfinished", "damaged") or not (self.path / REPORT).exists():
             return False
         run, planned = Run(self.path, self.config), {}
         if self.config.training is not None:
@@ -132,7 +132,7 @@ class ScanFolder:
         found = [file.name for file in self.path.iterdir()] if self.path.exists() else []
         if is_scan(self.path):
             there = _stored(self.path)
-            if set(there.keys) != set(self.scan.keys):
+            if there.keys != self.scan.keys:  # of which folders have their names
                 raise RunFolderError(
                     f"{self.path} holds a scan of {', '.join(there.keys)}, and this one is of "
                     f"{', '.join(self.scan.keys)}: choose another folder"

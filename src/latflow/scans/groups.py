@@ -65,6 +65,11 @@ class Group:
             states.append("failed")
         return max(states, key=STATES.index)
 
+    @property
+    def sound(self) -> bool:
+        """Whether nothing speaks against its numbers."""
+        return self.state in ("passed", "inconclusive")
+
     def best(self, name: str, sampled: Sequence[str]) -> tuple[str, Measurement] | None:
         """The number of an observable with the smallest error, and its way: see `best_of`."""
         return best_of(self.values.get(name, {}), sampled)

@@ -6,6 +6,7 @@ from typing import Any
 
 from latflow.analysis.collapse import Collapse
 from latflow.analysis.scaling import Crossing
+from latflow.config import short_names
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.report.linked import MARKS, Linked, link
@@ -110,9 +111,8 @@ def markdown(table: Table) -> str:
 
 
 def short(found: Findings) -> dict[str, str]:
-    """What keys are called: their last word, where no other has it."""
-    last = [key.rpartition(".")[2] for key in found.keys]
-    return {key: word if last.count(word) == 1 else key for key, word in zip(found.keys, last, strict=True)}
+    """What the keys are called."""
+    return short_names(found.keys)
 
 
 def shown(value: Any) -> str:
