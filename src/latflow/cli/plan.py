@@ -55,6 +55,10 @@ def plan(
         list[str] | None,
         typer.Option("--model", metavar="RUN", help="A run whose trained model is tried; may be repeated."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="SAMPLER", help="Try this sampler alone; may be repeated."),
+    ] = None,
     budget: Annotated[
         float, typer.Option(metavar="MINUTES", min=0.05, help="What the pilots may take together.")
     ] = 5.0,
@@ -80,14 +84,18 @@ def plan(
     if run and (earlier := begun(folder, opened.config, question)) is not None:
         _finish(*earlier, question.observable.name)
         return
-    own = (
-        [source]
-        if (opened.path / "checkpoints" / "best.safetensors").exists() and Path(source).is_dir()
-        else []
-    )
+    is_trained = (opened.path / "checkpoints" / "best.safetensors").exists()
+    own = [source] if is_trained and Path(source) == opened.path else []
     models = [trained(one, opened.config) for one in dict.fromkeys([*own, *(model or ())])]
     try:
-        found = planned(opened.config, question, models, budget, lambda line: typer.echo(line, err=True))
+        found = planned(
+            opened.config,
+            question,
+            models,
+            minutes=budget,
+            say=lambda line: typer.echo(line, err=True),
+            only=only or (),
+        )
     except KeyboardInterrupt:
         typer.echo("latflow: stopped; pilots are not kept", err=True)
         raise typer.Exit(130) from None

@@ -13,6 +13,7 @@ import torch
 
 from latflow.analysis import Measurement, Sample, average_of, effective_sample_size, needed
 from latflow.analysis.cost import Need
+from latflow.config.stages import FEWEST_STEPS
 from latflow.errors import UnreliableErrorWarning
 from latflow.observables import Observable, recorded
 from latflow.planning.memory import forget_peak, peak_memory
@@ -145,9 +146,9 @@ class Pilot:
 
     def extend(self, steps: int, until: float) -> None:
         """So many more, or until a time of the clock."""
-        chunk = max(
-            1, min(self.method.length.block, int(_STRETCH_SECONDS / max(self.step_seconds.value, 1e-9)))
-        )
+        chunk = self.method.length.block
+        if self.taken:
+            chunk = max(1, min(chunk, int(_STRETCH_SECONDS / max(self.step_seconds.value, 1e-9))))
         while steps > 0 and time.perf_counter() < until:
             self._stretch(min(chunk, steps))
             steps -= chunk
@@ -222,15 +223,17 @@ class Pilot:
             self.__dict__.pop(found, None)
 
     def _finding(self, series: Mapping[str, np.ndarray]) -> Finding:
-        chains = series["accepted"].shape[1]
-        parts = np.array_split(np.arange(chains), min(_GROUPS, chains))
-        if len(parts) > 1:
+        steps, chains = series["accepted"].shape[:2]
+        if steps < FEWEST_STEPS:
+            return Finding(None, [], steps)
+        if chains > 1:
+            parts = np.array_split(np.arange(chains), min(_GROUPS, chains))
             groups = [{name: values[:, part] for name, values in series.items()} for part in parts]
-        else:  # of one chain the parts are stretches of it
-            stretches = np.array_split(np.arange(len(series["accepted"])), _GROUPS)
-            groups = [{name: values[part] for name, values in series.items()} for part in stretches]
+        else:  # the parts are stretches of the one chain
+            parts = np.array_split(np.arange(steps), min(_GROUPS, steps // FEWEST_STEPS))
+            groups = [{name: values[part] for name, values in series.items()} for part in parts]
         averages = [self._average(one) for one in groups]
-        return Finding(self._average(series), _with_errors(averages), len(series["accepted"]))
+        return Finding(self._average(series), _with_errors(averages), steps)
 
     def _average(self, series: Mapping[str, Any], weighted: bool = False) -> Measurement | None:
         name = self.question.action.reweighting

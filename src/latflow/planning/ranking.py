@@ -122,8 +122,8 @@ def _row(pilot: Pilot, finding: Finding) -> Row:
         wanted = need.numbers.value / chains
         steps = max(math.ceil(wanted), least)
         # what is floored does not vary
-        numbers = need.numbers if wanted >= least else Measurement(steps * chains, 0.0)
-        before = product(Measurement(thermalisation * chains, 0.0), step)
+        numbers = need.numbers if wanted >= least else Measurement(float(steps * chains), 0.0)
+        before = product(Measurement(float(thermalisation * chains), 0.0), step)
         cost = total(product(numbers, step), before, Measurement(pilot.setup, 0.0))
     average = finding.average
     told = None

@@ -9,7 +9,8 @@ from latflow.analysis import Measurement
 from latflow.config import RunConfig, parse_config
 from latflow.errors import RunFolderError
 from latflow.planning.methods import Method
-from latflow.planning.plan import Plan, Question
+from latflow.planning.pilot import Question
+from latflow.planning.outcome import Plan
 from latflow.planning.ranking import Row
 from latflow.runs import Run
 from latflow.runs.folder import plain
