@@ -52,9 +52,9 @@ threads = 1
 """
 
 
-def pilot_of(config, name, steps, error=0.02):
+def pilot_of(config, name, steps, observable=None, relative=True):
     """The pilot of the first method whose kernels are these, after some steps."""
-    question = asked(config, None, error)
+    question = asked(config, observable, 0.02, relative=relative)
     found = serving(question.action)
     methods = distinct(established(config, question.action, found))
     methods += [one for each in methods[:1] for one in with_others(each, question.action, found)]
@@ -163,14 +163,11 @@ def test_a_short_record_is_a_lower_bound():
 
 
 def test_an_average_that_may_be_zero_has_no_relative_error():
-    pilot = pilot_of(config_of(PHI4), ("hmc",), 40)
-    observables = {one.name: one for one in pilot.question.action.observables}
-    pilot.question = dataclasses.replace(pilot.question, observable=observables["magnetization"])
-    pilot.names.add("magnetization")
-    pilot.series.clear()
-    pilot.extend(60, math.inf)
+    pilot = pilot_of(config_of(PHI4), ("hmc",), 60, "magnetization", relative=False)
+    assert pilot.chain.need(pilot.question) is not None
+    pilot.question = dataclasses.replace(pilot.question, relative=True)
     assert pilot.chain.need(pilot.question) is None
-    assert pilot.chain.need(dataclasses.replace(pilot.question, relative=False)) is not None
+    assert "not known to differ from zero" in doubts(pilot, pilot.chain)[0]
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,11 @@ def _options(
 def run(source: Source, override: Overrides = None, out: Out = None) -> None:
     """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped."""
     from latflow.cli import stages
+    from latflow.workflow import judged
 
     opened = stages.trained(source, override or (), out)
     stages.sample(opened)
-    conclude(opened)
+    conclude(opened, judged(opened))
 
 
 @app.command()

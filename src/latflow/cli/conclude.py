@@ -11,12 +11,11 @@ if TYPE_CHECKING:
 _STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
 
 
-def conclude(run: "Run") -> None:
-    """Validate, report, print, and exit by the verdict."""
+def conclude(run: "Run", validation: "Validation") -> None:
+    """Keep a verdict, report, print, and exit by it."""
     from latflow.cli import stages
-    from latflow.workflow import judged, keep
+    from latflow.workflow import keep
 
-    validation = judged(run)
     keep(run, validation)
     page = stages.report(run, validation)
     stages.show(run, validation)

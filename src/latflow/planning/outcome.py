@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from latflow.analysis import least_ess
-from latflow.planning.methods import Method
 from latflow.planning.models import Untrained
 from latflow.planning.pilot import Question
 from latflow.planning.ranking import Row, as_dict
@@ -24,7 +23,6 @@ class Plan:
     Attributes:
         question: that was asked.
         rows: of the methods, the cheapest that can be trusted first.
-        methods: by the titles of the rows.
         untried: why methods have no row, by their titles.
         untrained: what the model of the configuration would take; None where it has none to train.
         refused: why registered samplers do not serve the theory.
@@ -33,7 +31,6 @@ class Plan:
 
     question: Question
     rows: Sequence[Row]
-    methods: dict[str, Method]
     untried: dict[str, str]
     untrained: Untrained | None
     refused: dict[str, str]
@@ -114,6 +111,14 @@ class Plan:
         if alike:
             words += (
                 f" Within the errors {' and '.join(alike[:3])} cost{'s' if len(alike) == 1 else ''} the same."
+            )
+        without = next((row for row in self.rows if row.sound and not row.training), None)
+        if best.training:
+            words += f" The training of its model took {in_words(best.training)} before"
+            words += (
+                "."
+                if without is None
+                else f"; without one {without.title} costs {in_words(without.cost.value)}."
             )
         return words
 

@@ -12,8 +12,8 @@ from latflow.errors import ConfigError, LatflowError
 from latflow.observables import Observable
 from latflow.planning.methods import Method, distinct, established, of_model, serving, with_others
 from latflow.planning.models import Trained, untrained
-from latflow.planning.pilot import LONG, Pilot, Question
 from latflow.planning.outcome import Plan
+from latflow.planning.pilot import LONG, Pilot, Question
 from latflow.planning.ranking import Row, ranked, rows
 
 Say = Callable[[str], None]
@@ -123,7 +123,8 @@ def _plan(
     first = wanted(first)
     follow = len(models) > 0 or bool(found.within)
     expected = len(first) + 3 * bool(found.within) + 4 * len(models)
-    say(f"{len(first)} pilots{', and some that follow from them,' if follow else ''} in {minutes:g} minutes:")
+    then = ", and some that follow from them," if follow else ""
+    say(f"{len(first)} pilots{then} in at most {minutes:g} minutes: {_listed(first)}")
     pilots.look(first, expected, say)
     pilots.improve(_EARLY if follow else 1.0, say)
     leader = pilots.leader()
@@ -131,23 +132,26 @@ def _plan(
     for one in models:
         more += of_model(one, leader, config, question.action, found)
     if more := wanted(distinct(iter(more))):
-        say(f"{len(more)} more:")
+        say(f"{len(more)} more: {_listed(more)}")
         pilots.look(more, len(first) + len(more), say)
     pilots.improve(1.0, say)
     waiting = None
-    if config.model is not None and all(one.config.model != config.model for one in models):
+    here = any(one.config.model == config.model for one in models)
+    if config.model is not None and config.training.steps and not here:
         say("a few steps of the training of the model")
         waiting = untrained(config)
-    found_rows = [(row, pilot.method) for pilot in pilots.begun for row in pilots.rows(pilot)]
     return Plan(
         question,
-        ranked([row for row, _ in found_rows]),
-        {row.title: method for row, method in found_rows},
+        ranked([row for pilot in pilots.begun for row in pilots.rows(pilot)]),
         pilots.untried,
         waiting,
         dict(found.refused),
         time.perf_counter() - start,
     )
+
+
+def _listed(methods: Sequence[Method]) -> str:
+    return "; ".join(one.title for one in methods)
 
 
 class _Pilots:
@@ -166,7 +170,6 @@ class _Pilots:
                 self.untried[method.title] = "the budget was spent before"
                 continue
             pilot = Pilot(method, self.question)
-            say(f"  {method.title}")
             try:
                 pilot.begin()
                 pilot.look(_LOOKS * self.limit / max(expected, 1))
@@ -174,6 +177,7 @@ class _Pilots:
                 self.untried[method.title] = str(error)
                 continue
             self.begun.append(pilot)
+            say(f"  {method.title}: {pilot.steps} steps")
 
     def improve(self, share: float, say: Say) -> None:
         """Lengthen the records of those that may be the cheapest, until that is known or time is up."""
