@@ -233,6 +233,10 @@ def test_the_lattice_follows_from_the_data():
         hopping.build([(4, 100, 8, 8)])
     with pytest.raises(ConfigError, match="expected configurations of this theory"):
         hopping.build([(4,)])
+    with pytest.raises(ConfigError, match=r"expected configurations of this theory.*\(100, 8, 8\)"):
+        links.build([(100, 8, 8)])
+    with pytest.raises(ConfigError, match="cannot be normalised"):
+        NamedTheory({"type": "hopping_phi4", "beta": 0.6, "lam": -0.5}).build([(100, 8, 6)])
     said = NamedTheory({"type": "hopping_phi4", "beta": 0.6, "lam": 0.5, "lattice": [4, 4]})
     assert said.build([(100, 8, 6)]).lattice == (4, 4)
 
