@@ -92,7 +92,7 @@ def test_a_header_that_lies_takes_no_memory(tmp_path):
         read_ensemble(path, ACTION)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("phi", shape=(10**10, 4, 6), chunks=(10**6, 4, 6), dtype="f8")
-    with pytest.raises(EnsembleError, match="0 of 10000 chunks"):
+    with pytest.raises(EnsembleError, match=r"takes .* GiB"):
         read_ensemble(tmp_path / "a.h5", ACTION)
 
 
