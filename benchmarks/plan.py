@@ -1,7 +1,7 @@
 """Whether `latflow plan` is right: predicted steps and seconds beside those that runs then take.
 
     python benchmarks/plan.py
-    python benchmarks/plan.py --cases ising-32 --model runs/ising-32x32
+    python benchmarks/plan.py --cases ising-32 --error 0.001 --model runs/ising-32x32
 
 For each case pilots are made and the best methods run, as `latflow plan --run` does, to the steps that were
 predicted for the wished error, with other random numbers than the pilots, and then on to three times as many.
@@ -48,7 +48,7 @@ def rows(case: str, options: argparse.Namespace) -> list[list[str]]:
     """A row for each method that runs."""
     preset, changes, observable, error, only = CASES[case]
     config = load_config(preset, [*changes, "model=null"])
-    question = asked(config, observable, error)
+    question = asked(config, observable, options.error or error)
     models = [trained(one, config) for one in options.model or ()]
     found = plan(config, question, models, minutes=options.budget, say=print, only=only)
     for row in found.rows:
@@ -113,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--model", nargs="+", help="runs whose trained models are tried")
+    parser.add_argument("--error", type=float, help="that is wished, relative")
     parser.add_argument("--best", default=2, type=int, help="how many of the cheapest methods run")
     parser.add_argument("--budget", default=2.0, type=float, help="minutes for the pilots of a case")
     parser.add_argument("--quick", action="store_true", help="8² alone, and the cheapest method")

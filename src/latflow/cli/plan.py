@@ -180,10 +180,12 @@ def _print(found: "Plan") -> None:
 
 
 def _cells(row: "Row", models: bool, notes: list[str]) -> list[str]:
+    from latflow.planning import rounded
+
     least = "> " if row.lower else ""
     known = math.isfinite(row.cost.value)
     paid = (
-        "" if row.break_even is None else "never" if math.isinf(row.break_even) else f"{row.break_even:.3g}"
+        "" if row.break_even is None else "never" if math.isinf(row.break_even) else rounded(row.break_even)
     )
     of_model = [str(row.with_training) if known else "", paid] if row.training else ["", ""]
     return [

@@ -1,7 +1,7 @@
 """Planning: which method gives a wished error at the least cost, by pilots of all that serve a theory."""
 
 from latflow.planning.models import Trained, Untrained, trained
-from latflow.planning.outcome import Plan, in_words
+from latflow.planning.outcome import Plan, in_words, rounded
 from latflow.planning.pilot import Question
 from latflow.planning.ranking import Row
 from latflow.planning.running import Prediction, begin, begun
@@ -19,5 +19,6 @@ __all__ = [
     "begun",
     "in_words",
     "plan",
+    "rounded",
     "trained",
 ]

@@ -85,11 +85,11 @@ class Plan:
         if not math.isfinite(worth):
             return (
                 f"{words}, and a draw costs more than an independent number of {best.title} "
-                f"({1000 * found.draw:.3g} and {1000 * best.price:.3g} ms): it cannot pay."
+                f"({1000 * found.draw:.3g} and {1000 * best.price:.3g} ms): it would not pay."
             )
         return (
-            f"{words}; for {best.independent.value:.3g} independent numbers no ESS would pay, but for more "
-            f"than {worth:.3g} one near 1 would."
+            f"{words}; for {rounded(best.independent.value)} independent numbers no ESS would pay, but for "
+            f"more than {rounded(worth)} one near 1 would."
         )
 
     def recommendation(self) -> str:
@@ -120,6 +120,8 @@ class Plan:
                 if without is None
                 else f"; without one {without.title} costs {in_words(without.cost.value)}."
             )
+        if self.untried:
+            words += " Not all methods were tried: a longer --budget may find a cheaper one."
         return words
 
     def as_dict(self) -> dict[str, Any]:
@@ -148,3 +150,8 @@ def in_words(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def rounded(number: float) -> str:
+    """A large number to two digits: "1 300 000"."""
+    return f"{float(f'{number:.2g}'):,.0f}".replace(",", " ")
