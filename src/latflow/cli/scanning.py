@@ -35,7 +35,7 @@ def carry_out(scan: ScanFolder, jobs: int, quiet: bool = False) -> int:
     Args:
         scan: the scan.
         jobs: how many runs at once.
-        quiet: whether what they do is not told, but the end of each.
+        quiet: whether the end of each is told alone, and the page of all.
 
     Returns:
         The worst of the exit codes of the runs.
@@ -54,7 +54,7 @@ def carry_out(scan: ScanFolder, jobs: int, quiet: bool = False) -> int:
         _say(_announced(scan, len(left), jobs))
         at_once = jobs > 1 and len(left) > 1
         codes = _side_by_side(left, jobs, quiet) if at_once else _one_by_one(left, quiet)
-        return _worse(codes, _concluded(scan))
+        return _worse(codes, _concluded(scan, quiet))
 
 
 def _announced(scan: ScanFolder, left: int, jobs: int) -> str:
@@ -208,13 +208,14 @@ def _worse(one: int, other: int) -> int:
     return max(one, other, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else len(_SEVERITY))
 
 
-def _concluded(scan: ScanFolder) -> int:
+def _concluded(scan: ScanFolder, quiet: bool) -> int:
     """Write and show what all runs have found; the worst exit code of their verdicts."""
     from latflow.scans.writing import write
 
     found = findings(scan)
     page = write(scan, found)
-    print_findings(found)
+    if not quiet:
+        print_findings(found)
     typer.echo(page)
     return functools.reduce(
         _worse, (EXIT_VERDICT.get(group.state, EXIT_WRONG_INPUT) for group in found.groups)

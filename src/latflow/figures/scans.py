@@ -188,6 +188,6 @@ def critical_point(
         first.axvspan(critical.value - critical.error, critical.value + critical.error, color=INK, alpha=0.3)
     label(first, quantity, parameter, "")
     for axes in second:
-        label(axes, f"{quantity}, scaled", rf"({parameter} $-$ {parameter}$_c$) $L^{{1/\nu}}$", "")
+        label(axes, f"{quantity}, scaled", rf"({parameter} $-$ {parameter}$_\mathrm{{c}}$) $L^{{1/\nu}}$", "")
     figure.legend(loc="outside upper center", ncols=min(6, len(curves)))
     return figure

@@ -20,13 +20,14 @@ def plates(found: Findings) -> Iterator[Plate]:
         return
     parameter = symbol(found)
     ticks = [] if found.parameter else [in_words(tuple(group.settings.items())) for group in found.groups]
+    against = f"against {parameter}" if parameter else "by the runs"
     seeds = " Points are means over the seeds." if found.seeds else ""
     yield Plate(
         "observables",
         "Observables",
         along(panels, parameter, ticks),
-        f"{len(panels)} observables against {parameter}.",
-        f"Every observable against {parameter}, by every way there is to know it.{seeds} Points without an "
+        f"{len(panels)} observables {against}.",
+        f"Every observable {against}, by every way there is to know it.{seeds} Points without an "
         "error bar have no error that can be told; a red cross marks a run that failed its validation.",
     )
     for i, one in enumerate(found.critical, 1):
@@ -38,13 +39,19 @@ def symbol(found: Findings) -> str:
     if found.parameter is None:
         return ""
     if found.parameter == LATTICE:
-        return "$L$"
-    return _GREEK.get(short(found)[found.parameter], short(found)[found.parameter].replace("_", " "))
+        return "L"
+    return _LETTERS.get(short(found)[found.parameter], short(found)[found.parameter].replace("_", " "))
 
 
-_GREEK = {name: rf"$\{name}$" for name in ("beta", "kappa", "theta", "mu", "alpha", "gamma")} | {
-    "lam": r"$\lambda$",
-    "m2": "$m^2$",
+_LETTERS = {
+    "beta": "β",
+    "kappa": "κ",
+    "theta": "θ",
+    "mu": "μ",
+    "alpha": "α",
+    "gamma": "γ",
+    "lam": "λ",
+    "m2": "m²",
 }
 """How arguments of theories are written, where that is not as they are spelled."""
 
