@@ -116,7 +116,7 @@ def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collectio
     if not callable(constructor):
         raise ConfigError(f"{place}.type: expected a class or a function, got {constructor!r}")
     try:
-        section = section_of(constructor, _SUPPLIED[group])
+        section = section_in(group, constructor)
     except UnsettableError as error:
         raise ConfigError(f"{place}: {error}") from error
     if taken := [key for key in ("type", *reserved) if key in section.model_fields]:
@@ -128,6 +128,15 @@ def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collectio
         return Part(place, name, section.model_validate(arguments), constructor)
     except ValidationError as invalid:
         raise ConfigError(with_hints(invalid, section, place)) from invalid
+
+
+def section_in(group: Group, constructor: Callable[..., Any]) -> type[Section]:
+    """The section whose keys are the arguments of what a group holds, less those that a run gives it.
+
+    Raises:
+        UnsettableError: as `section_of`.
+    """
+    return section_of(constructor, _SUPPLIED[group])
 
 
 def where_in_foreign(error: BaseException) -> str:
