@@ -8,8 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
-from latex2mathml.converter import convert
+from math_core import LatexError, LatexToMathML
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.pages import Page
 from settings import with_settings
 
 from latflow_papers.results import filled
@@ -25,17 +28,50 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return filled(written, Path(__file__).parent / "experiments")
 
 
-_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>', re.DOTALL)
-"""What the extension arithmatex makes of $…$ and $$…$$."""
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>([.,;:)]*)', re.DOTALL)
+"""What the extension arithmatex makes of $…$ and $$…$$, and the punctuation that follows."""
+
+_LATEX = LatexToMathML(fancy_error=False)
 
 
-def on_page_content(text: str, **_: object) -> str:
-    """Formulas in LaTeX as MathML."""
-    return _FORMULA.sub(lambda found: _formula(found[2], "inline" if found[1] == "span" else "block"), text)
+def on_page_content(text: str, page: Page, **_: object) -> str:
+    """Formulas in LaTeX as MathML, displayed ones in a box that scrolls by itself.
+
+    Raises:
+        PluginError: for a formula that is not understood, with the page and the formula.
+    """
+
+    def formula(found: re.Match[str]) -> str:
+        latex, displayed = html.unescape(found[2]).strip(), found[1] == "div"
+        try:
+            drawn = _beside_primes(_LATEX.convert_with_local_state(latex, displaystyle=displayed))
+        except LatexError as error:
+            raise PluginError(f"{page.file.src_uri}: the formula {latex!r}: {error}") from error
+        if displayed:
+            return f'<div class="formula" tabindex="0">{drawn}</div>{found[3]}'
+        # no line begins with a comma
+        return f'<span style="white-space: nowrap">{drawn}{found[3]}</span>' if found[3] else drawn
+
+    return _FORMULA.sub(formula, text)
 
 
-def _formula(latex: str, display: str) -> str:
-    return convert(html.unescape(latex).strip(), display=display)
+def _beside_primes(mathml: str) -> str:
+    """Primes beside their letters: as superscripts browsers draw them tiny and far too high."""
+    root = ElementTree.fromstring(mathml.replace("&ApplyFunction;", "\N{FUNCTION APPLICATION}"))
+    for letter in [*root.iter("msup"), *root.iter("msubsup")]:
+        script = letter[-1]
+        prime = script[0] if script.tag == "mrow" else script
+        if prime.tag != "mo" or prime.text not in {"′", "″", "‴"}:
+            continue
+        if prime is script:
+            letter.remove(script)
+            letter.tag = {"msup": "mrow", "msubsup": "msub"}[letter.tag]
+        else:
+            script.remove(prime)
+        base = ElementTree.Element("mrow")
+        base.extend([letter[0], prime])
+        letter[0] = base
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _with_commands(markdown: str) -> str:

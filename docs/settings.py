@@ -19,7 +19,7 @@ from latflow.config import (
     load_config,
     section_of,
 )
-from latflow.config.parts import section_in
+from latflow.config.parts import arguments_section
 from latflow.config.schema import training_section
 from latflow.config.stages import ChainConfig
 from latflow.estimators import ESTIMATORS, ScoreFunction
@@ -29,7 +29,7 @@ from latflow.training import Anneal, Curriculum, Schedule, Trainer
 EXAMPLE = "phi4-8x8"
 """The preset whose theory and model stand in the complete file."""
 
-_WIDTH = 100
+_WIDTH = 72
 _PLAIN = {
     int: "integer",
     float: "number",
@@ -95,9 +95,7 @@ def nested() -> dict[str, list[Key]]:
 
 def registered(group: Group) -> dict[str, list[Key]]:
     """The names that a group has, and the keys of each."""
-    return {
-        name: keys_of(section_in(group, made), made) for name in names(group) if (made := load(group, name))
-    }
+    return {name: keys_of(arguments_section(group, name), load(group, name)) for name in names(group)}
 
 
 def estimators() -> dict[str, list[Key]]:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from latflow import cli
 from latflow.cli import stages
 from latflow.config import load_config
+from latflow.config.reading import presets, read_toml
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [*sorted(DOCS.glob("howto-*.md")), DOCS / "own.md", DOCS / "own-layer.md"]
@@ -62,10 +63,15 @@ def shortened(words: list[str]) -> list[str]:
     limits = AT_MOST
     if Path(source).is_dir():  # which goes on with settings of its own
         limits = {key: most for key, most in limits.items() if key in given}
-    elif given.get("model") == "null" or load_config(source).model is None:
+    elif given.get("model") == "null" or not has_model(source):
         limits = {key: most for key, most in limits.items() if key.startswith(("beside", "compute"))}
     least = {key: min(most, int(given.get(key, most))) for key, most in limits.items()}
     return [*words, *(part for key, most in least.items() for part in ("-o", f"{key}={most}"))]
+
+
+def has_model(source: str) -> bool:
+    """Whether a preset or a file, which may be that of a scan, has one."""
+    return "model" in read_toml(presets().get(source, Path(source)))
 
 
 def run_command(line: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from latflow.config import load_config, parse_config
-from latflow.config.parts import section_in
+from latflow.config.parts import arguments_section
 from latflow.config.schema import Tables, training_section
 from latflow.config.stages import BesideConfig, ComputeConfig, SamplingConfig
 from latflow.estimators import ESTIMATORS
-from latflow.registry import load, names
+from latflow.registry import names
 
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS))
@@ -48,7 +48,7 @@ def test_every_registered_name_is_on_the_page_with_its_keys():
         for name in names(group):
             assert f"`{name}`" in PAGE
             shown = {key.name for key in settings.registered(group)[name]}
-            assert shown == set(section_in(group, load(group, name)).model_fields)
+            assert shown == set(arguments_section(group, name).model_fields)
     assert all(f"`{name}`" in PAGE for name in ESTIMATORS)
     assert "<!--" not in PAGE
 

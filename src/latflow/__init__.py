@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latflow import (
         analysis,
         densities,
+        ensembles,
         errors,
         estimators,
         exact,
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from latflow import theories as actions
     from latflow.config import load_config
     from latflow.densities import autoregressive, flows, multilevel
+    from latflow.exports import export
     from latflow.runs import Run
     from latflow.training import train
-    from latflow.workflow import complete
+    from latflow.workflow import complete, judge
 
 _MODULES = {
     "actions": "latflow.theories",
@@ -38,6 +40,7 @@ _MODULES = {
     "autoregressive": "latflow.densities.autoregressive",
     "config": "latflow.config",
     "densities": "latflow.densities",
+    "ensembles": "latflow.ensembles",
     "errors": "latflow.errors",
     "estimators": "latflow.estimators",
     "exact": "latflow.exact",
@@ -54,6 +57,8 @@ _MODULES = {
 _FUNCTIONS = {
     "Run": "latflow.runs",
     "complete": "latflow.workflow",
+    "judge": "latflow.workflow",
+    "export": "latflow.exports",
     "load_config": "latflow.config",
     "train": "latflow.training",
 }
@@ -66,11 +71,14 @@ __all__ = [
     "autoregressive",
     "complete",
     "densities",
+    "ensembles",
     "errors",
     "estimators",
     "exact",
+    "export",
     "fields",
     "flows",
+    "judge",
     "load_config",
     "multilevel",
     "observables",

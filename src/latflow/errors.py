@@ -17,6 +17,10 @@ class CheckpointError(LatflowError):
     """A checkpoint that is missing, truncated, foreign, or of another model."""
 
 
+class EnsembleError(LatflowError):
+    """A file of configurations that cannot be read, is damaged, or does not fit the theory."""
+
+
 class TrainingError(LatflowError):
     """A training that cannot go on, for example because the loss is not finite any more."""
 

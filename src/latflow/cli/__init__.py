@@ -1,18 +1,19 @@
 """The command line. Nothing heavy is imported before a command needs it, so that `--help` answers at once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from latflow.cli.arguments import Existing, Out, Overrides, Quiet, Source, Sources, user_path
-from latflow.cli.explain import explained
+from latflow.cli.arguments import Existing, Jobs, Out, Overrides, Quiet, Source, Sources, user_path
+from latflow.cli.conclude import conclude
+from latflow.cli.explain import exit_by, explained
+from latflow.cli.export import export
+from latflow.cli.index import index
+from latflow.cli.judge import judge
+from latflow.cli.plan import plan
 from latflow.errors import ConfigError
 from latflow.version import __version__
-
-if TYPE_CHECKING:
-    from latflow.runs import Run
-    from latflow.validation import Validation
 
 app = typer.Typer(
     name="latflow",
@@ -46,13 +47,24 @@ def _options(
 
 @app.command()
 @explained
-def run(source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False) -> None:
-    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped."""
+def run(
+    source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False, jobs: Jobs = 1
+) -> None:
+    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped.
+
+    Lists of values, such as action.beta=[0.40, 0.44, 0.48], make a scan: a folder of runs, scans/NAME if no
+    other is given.
+    """
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, quiet=quiet)
+    found = stages.run_or_scan(source, override or (), out)
+    if not isinstance(found, stages.Opening):
+        from latflow.cli.scanning import carry_out
+
+        raise typer.Exit(carry_out(found, jobs, quiet))
+    opened = stages.trained(found, quiet=quiet)
     stages.sample(opened, quiet)
-    _conclude(opened, quiet)
+    conclude(opened, quiet)
 
 
 @app.command()
@@ -61,7 +73,7 @@ def train(source: Source, override: Overrides = None, out: Out = None, quiet: Qu
     """Train the model to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, to_train=True, quiet=quiet)
+    opened = stages.trained(stages.opening(source, override or (), out), to_train=True, quiet=quiet)
     typer.echo(opened.path)
 
 
@@ -71,7 +83,7 @@ def sample(source: Source, override: Overrides = None, out: Out = None, quiet: Q
     """Sample with the model and beside it; train first where that is not done."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, quiet=quiet)
+    opened = stages.trained(stages.opening(source, override or (), out), quiet=quiet)
     stages.sample(opened, quiet)
     typer.echo(opened.path)
 
@@ -90,7 +102,7 @@ def validate(source: Existing) -> None:
         keep(opened, validation)
     except OSError as error:
         typer.echo(f"latflow: the verdict is not kept in {opened.path}: {error}", err=True)
-    _exit_by(validation)
+    exit_by(validation.verdict)
 
 
 @app.command()
@@ -120,6 +132,9 @@ def compare(sources: Sources) -> None:
         raise ConfigError(str(error)) from error
 
 
+app.command()(explained(judge))
+
+
 @app.command()
 @explained
 def theta(
@@ -136,29 +151,7 @@ def theta(
     print_theta(*stages.at_angles(opened, angles))
 
 
-@app.command()
-@explained
-def export(
-    source: Existing,
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="A path that ends in .nc (NetCDF) or .h5 (HDF5).", parser=user_path
-        ),
-    ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
-) -> None:
-    """Write the chains to one file for other tools."""
-    from latflow.cli import stages
-
-    opened = stages.open_run(source)
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} is there already: choose another file, or add --overwrite")
-    try:
-        opened.export(target)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    typer.echo(target)
+app.command()(explained(export))
 
 
 @app.command()
@@ -196,22 +189,5 @@ def reproduce(
         perform(experiment, quick, seed, out)
 
 
-def _conclude(run: "Run", quiet: bool) -> None:
-    """Validate, report, print, and exit by the verdict."""
-    from latflow.cli import stages
-    from latflow.workflow import judged, keep
-
-    validation = judged(run)
-    keep(run, validation)
-    page = stages.report(run, validation)
-    stages.show(run, validation, quiet)
-    typer.echo(page)
-    _exit_by(validation)
-
-
-_STATUS = {"passed": 0, "failed": 1, "inconclusive": 3}
-
-
-def _exit_by(validation: "Validation") -> None:
-    if status := _STATUS[validation.verdict]:
-        raise typer.Exit(status)
+app.command()(explained(index))
+app.command()(explained(plan))

@@ -40,3 +40,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no t
 Sources = Annotated[
     list[str], typer.Argument(metavar="RUN…", help="The folders of two or more runs.", parser=_source)
 ]
+Jobs = Annotated[
+    int,
+    typer.Option("-j", "--jobs", min=1, max=1000, help="How many runs of a scan at once, on shared threads."),
+]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latflow.cli.progress import progress
-from latflow.config import RunConfig, load_config, preset_names
+from latflow.config import RunConfig, load_config, load_tables, parse_config, preset_names, scan_of
 from latflow.errors import ConfigError
 
 if TYPE_CHECKING:
     from latflow.runs import BlockReport, Run
+    from latflow.scans import ScanFolder
     from latflow.training import Record
     from latflow.validation import Validation
     from latflow.validation.theta import ThetaTable
@@ -37,17 +38,46 @@ def opening(source: str, overrides: Sequence[str], out: Path | None) -> Opening:
     """The run in a folder, or that of a preset or a file.
 
     Raises:
+        ConfigError: for a configuration that is not legal, or that of a scan.
+        RunFolderError: for a folder that is no run.
+    """
+    found = run_or_scan(source, overrides, out)
+    if not isinstance(found, Opening):
+        raise ConfigError(
+            f"{source}: expected the configuration of one run, got a scan of {', '.join(found.scan.keys)}, "
+            "which `latflow run` carries out"
+        )
+    return found
+
+
+def run_or_scan(source: str, overrides: Sequence[str], out: Path | None) -> "Opening | ScanFolder":
+    """The run in a folder, or that of a preset or a file; or the scan, where lists of values make it one.
+
+    Raises:
         ConfigError: for a configuration that is not legal.
         RunFolderError: for a folder that is no run.
     """
+    there = None
     if _is_folder(source):
-        from latflow.runs import Run
+        from latflow.scans import SCAN, is_scan
 
-        opened = Run.open(source)
-        changed = load_config(opened.path / "config.toml", overrides) if overrides else opened.config
-        return Opening(out or opened.path, changed)
-    config = load_config(source, overrides)
-    return Opening(out or _default_folder(config.name), config)
+        there = Path(source)
+        if not is_scan(there):
+            from latflow.runs import Run
+
+            opened = Run.open(source)
+            if not overrides:
+                return Opening(out or there, opened.config)
+        tables = load_tables(there / (SCAN if is_scan(there) else "config.toml"), overrides)
+    else:
+        tables = load_tables(source, overrides)
+    if (scan := scan_of(tables, source)) is not None:
+        from latflow.scans import ScanFolder, is_scan
+
+        mine = there if there is not None and is_scan(there) else None
+        return ScanFolder(out or mine or Path("scans") / scan.name, scan)
+    config = parse_config(tables, source)
+    return Opening(out or there or _default_folder(config.name), config)
 
 
 def open_run(source: str) -> "Run":
@@ -57,15 +87,12 @@ def open_run(source: str) -> "Run":
     return Run.open(source if _is_folder(source) else _default_folder(load_config(source).name))
 
 
-def trained(
-    source: str, overrides: Sequence[str], out: Path | None, *, to_train: bool = False, quiet: bool = False
-) -> "Run":
-    """The run in a folder, or that of a preset or a file, trained to the end where it has a model.
+def trained(found: Opening, *, to_train: bool = False, quiet: bool = False) -> "Run":
+    """A run, trained to the end where it has a model.
 
     Of several processes that torchrun started the first alone comes back with it. The others have no part in
     what follows, and end here: a stage that they waited for might last longer than they may wait.
     """
-    found = opening(source, overrides, out)
     if to_train and found.config.model is None:
         raise ConfigError("expected a [model] to train, got none: `latflow run` samples without")
     from latflow.training import joined

@@ -1,7 +1,7 @@
 """The verdict on a run, and several runs side by side, on a terminal."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latflow.validation import Comparison, Row, Validation
+from latflow.cli.console import results_console
+from latflow.validation import AtCouplings, Comparison, Row, Validation
 from latflow.validation.theta import ThetaTable
 
 _LAST = {
@@ -17,7 +18,6 @@ _LAST = {
     "failed": "validation FAILED",
     "inconclusive": "validation INCONCLUSIVE: too little to tell",
 }
-_WIDTH = 120  # where there is no terminal to ask
 
 
 def print_verdict(title: str, validation: Validation, quiet: bool = False) -> None:
@@ -28,7 +28,7 @@ def print_verdict(title: str, validation: Validation, quiet: bool = False) -> No
         validation: the verdict.
         quiet: whether it is told in one line instead.
     """
-    console = _console()
+    console = results_console()
     if not quiet:
         _print_table(console, title, validation)
     console.print(_LAST[validation.verdict], style="bold")
@@ -57,6 +57,28 @@ def _print_table(console: Console, title: str, validation: Validation) -> None:
         console.print(f"doubt: {doubt}", style="yellow", markup=False)
 
 
+def print_reweighted(found: Sequence[AtCouplings]) -> None:
+    """A table on stdout with a column for each other coupling, and a warning where there is no overlap."""
+    if not found:
+        return
+    console = results_console()
+    table = Table(title=Text("reweighted"), box=SIMPLE_HEAD)
+    for heading in ("observable", *(one.title for one in found)):
+        table.add_column(Text(heading))
+    table.add_row("ESS", *(f"{one.ess:.3g}" for one in found))
+    for name, label in {name: label for one in found for name, label in one.labels.items()}.items():
+        cells = (str(one.numbers[name]) if name in one.numbers else "" for one in found)
+        table.add_row(*map(Text, (label, *cells)))
+    console.print(table)
+    for one in found:
+        for warning in one.warnings:
+            console.print(
+                f"warning: no overlap at {one.title}: {warning}: do not trust that column.",
+                style="yellow",
+                markup=False,
+            )
+
+
 def print_theta(title: str, found: ThetaTable, page: Path) -> None:
     """For each way a table on stdout with a line for each θ: what it costs, and what is slow or odd.
 
@@ -65,7 +87,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
         found: the theory at several θ.
         page: with all observables.
     """
-    console = _console()
+    console = results_console()
     shown = [one for one in found.observables if one.odd or one.slow or one.shown]
     for column in found.columns:
         table = Table(title=Text(f"{title}, {column.heading}"), box=SIMPLE_HEAD)
@@ -92,7 +114,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
 
 def print_comparison(found: Comparison) -> None:
     """Three tables on stdout: the settings that differ, the numbers, and what they have cost."""
-    console = _console()
+    console = results_console()
     settings = Table(title=Text("settings that differ"), box=SIMPLE_HEAD)
     for heading in ("key", *found.names):
         settings.add_column(Text(heading))
@@ -123,11 +145,6 @@ def print_comparison(found: Comparison) -> None:
             *map(Text, (one.run, one.chain, training, ess, f"{one.acceptance:.3f}", label, str(tau), price))
         )
     console.print(costs)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def _largest(row: Row, short: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from latflow.config.explaining import unknown_key
@@ -59,10 +60,19 @@ def checked(tables: Tables, training: Section, given: dict[str, Given] | None = 
         _check_chain(config.sampling, action, density)
     if config.beside is not None:
         _check_chain(config.beside, action, None)
-    labels = [observable.name for observable in action.observables if observable.label]
-    if unknown := [name for name in config.reference if name not in labels]:
-        raise ConfigError(f"reference: expected names out of {', '.join(labels)}, got {', '.join(unknown)}")
+    check_reference(config.reference, action)
     return config
+
+
+def check_reference(reference: Collection[str], action: "Action") -> None:
+    """Known numbers have the names of observables.
+
+    Raises:
+        ConfigError: naming those that do not.
+    """
+    labels = [observable.name for observable in action.observables if observable.label]
+    if unknown := [name for name in reference if name not in labels]:
+        raise ConfigError(f"reference: expected names out of {', '.join(labels)}, got {', '.join(unknown)}")
 
 
 def built_action(described: Buildable) -> "Action":
@@ -259,7 +269,9 @@ def _beside(section: BesideConfig, established: Any) -> ChainPlan | None:
     if isinstance(established, str):
         raise ConfigError(f"beside: expected `established` of the theory as a tuple, got {established!r}")
     kernels = section.kernels or established
-    return _plan("beside", "beside", section, kernels) if section.enabled and kernels else None
+    if not section.enabled or not kernels:
+        return None
+    return replace(_plan("beside", "beside", section, kernels), start=section.start)
 
 
 def _plan(name: str, place: str, section: ChainConfig, samplers: tuple[str, ...]) -> ChainPlan:

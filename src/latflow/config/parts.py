@@ -116,7 +116,7 @@ def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collectio
     if not callable(constructor):
         raise ConfigError(f"{place}.type: expected a class or a function, got {constructor!r}")
     try:
-        section = section_in(group, constructor)
+        section = arguments_section(group, name)
     except UnsettableError as error:
         raise ConfigError(f"{place}: {error}") from error
     if taken := [key for key in ("type", *reserved) if key in section.model_fields]:
@@ -130,13 +130,14 @@ def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collectio
         raise ConfigError(with_hints(invalid, section, place)) from invalid
 
 
-def section_in(group: Group, constructor: Callable[..., Any]) -> type[Section]:
-    """The section whose keys are the arguments of what a group holds, less those that a run gives it.
+def arguments_section(group: Group, name: str) -> type[Section]:
+    """The keys that a table may hold beside its `type`.
 
     Raises:
-        UnsettableError: as `section_of`.
+        ConfigError: for a name that nothing has.
+        UnsettableError: for what no configuration can build.
     """
-    return section_of(constructor, _SUPPLIED[group])
+    return section_of(load(group, name), _SUPPLIED[group])
 
 
 def where_in_foreign(error: BaseException) -> str:

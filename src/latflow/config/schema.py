@@ -61,6 +61,7 @@ class ChainPlan:
         steps, chains, thermalisation, block: its length.
         kernels: what moves it, by name, in turn.
         repeats: how often each acts in a step.
+        start: a file of configurations at which the chains begin; where the kind of field starts if None.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ChainPlan:
     block: int
     kernels: dict[str, Buildable]
     repeats: dict[str, int] = field(default_factory=dict)
+    start: str | None = None
 
     def build(self, action: "Action", density: Any = None) -> "dict[str, Sampler[Any, Any]]":
         """The samplers by name, as configured: not tuned yet."""
@@ -78,6 +80,7 @@ class ChainPlan:
     def table(self) -> dict[str, Any]:
         """The section of a file that gives this plan."""
         table: dict[str, Any] = {"kernels": list(self.kernels), **length_of(self)}
+        table |= {} if self.start is None else {"start": self.start}
         for name, kernel in self.kernels.items():
             repeat = {"repeat": self.repeats[name]} if self.repeats.get(name, 1) > 1 else {}
             table[name] = {**kernel.table(), **repeat}
@@ -142,7 +145,7 @@ def training_section() -> type[Section]:
     start = Field(None, description="the folder of a run, whose best weights count, or a checkpoint")
     own: dict[str, Any] = {
         "estimator": (str, Field("reinforce", description="a name in `estimators.ESTIMATORS`")),
-        "estimator_options": (dict[str, int | float], options),
+        "estimator_options": (dict[str, int | float | str], options),
         "init_from": (str | None, start),
         "steps": (Annotated[int, Field(ge=0, le=MOST)], 1000),
         "batch": (Annotated[int, Field(ge=1, le=MOST)], 1024),

@@ -79,10 +79,14 @@ class BesideConfig(ChainConfig):
 
     Attributes:
         enabled: whether it runs at all.
+        start: a file of configurations at which the chains begin, before the thermalisation: the last of each
+            chain of the file, and as many earlier ones, evenly spread, as there are chains to start. They
+            begin where the kind of field does if there is none.
     """
 
     thermalisation: Annotated[int, Field(ge=0, le=MOST)] = 500
     enabled: bool = True
+    start: str | None = None
 
 
 class ComputeConfig(Section):

@@ -14,6 +14,7 @@ from torch import Tensor
 from latflow.densities.recipe import constructed
 from latflow.estimators.base import Estimate, Estimator, Gather
 from latflow.estimators.counting import Counting
+from latflow.estimators.data import ForwardKLOfFile
 from latflow.estimators.labels import SoftLabels
 from latflow.estimators.path import ForwardPath, PathGradient, Reparametrization
 from latflow.estimators.ranges import SoftLabelsInRanges
@@ -26,6 +27,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "ForwardKL",
+    "ForwardKLOfFile",
     "ForwardPath",
     "Gather",
     "PathGradient",
@@ -92,6 +94,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "reparametrization": reparametrization,
     "path_gradient": path_gradient,
     "forward_path": forward_path,
+    "forward_kl": ForwardKLOfFile(),
     "soft_labels": SoftLabels(),
     "counting": Counting(),
     "soft_labels_in_ranges": SoftLabelsInRanges(),

@@ -38,6 +38,8 @@ class Estimator(ABC):
     """Whether it differentiates the action, which discrete fields do not allow."""
     has_gradient: bool = True
     """Whether the density learns from the gradient; else it learns within the call."""
+    of_target: bool = False
+    """Whether averages of a record run over the target p, F_q = F − D_KL(p|q), and not over draws of q."""
     stateful: bool = False
     """Whether it keeps something from call to call: each training then has one of its own."""
 
@@ -64,6 +66,10 @@ class Estimator(ABC):
         except ValueError:
             return False
         return True
+
+    def prepare(self, action: Action) -> dict[str, str]:  # noqa: ARG002 (most need nothing)
+        """Read the files that it needs, before the first step; their checksums by their paths."""
+        return {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it keeps from call to call: tensors by name, of the same shapes in all processes."""

@@ -97,6 +97,8 @@ class ForwardKL(Estimator):
         ValueError: when there is no configuration.
     """
 
+    of_target = True
+
     def __init__(self, configurations: Tensor) -> None:
         if len(configurations) == 0:
             raise ValueError("expected at least one configuration, got none")

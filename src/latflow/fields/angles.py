@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from latflow.fields.base import FieldKind, Picture
 from latflow.fields.gauge import Angles
+from latflow.fields.identities import Identities, Theory, Vectors, of_angles
 from latflow.formulas import Expectation, correlation_length, ratio, susceptibility
 from latflow.lattice import wrapped
 from latflow.observables.base import Observable
@@ -45,6 +46,14 @@ class SiteAngles(FieldKind):
         """The shorter way around."""
         return wrapped(one - other).abs()
 
+    def vectors(self, x: Tensor, lattice: Lattice) -> Vectors:  # noqa: ARG002
+        """(cos θ, sin θ)."""
+        return torch.stack((x.cos(), x.sin()), 1).double()
+
+    def identities(self, theory: Theory, x: Tensor, generator: Generator, sites: Tensor) -> Identities:  # noqa: ARG002
+        """Those of derivatives."""
+        return of_angles(theory, x)
+
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
         volume, longest = math.prod(lattice), max(lattice)
         of = ("abs_magnetization",)
@@ -63,14 +72,14 @@ class SiteAngles(FieldKind):
             ),
             Observable(
                 "binder_cumulant", "Binder cumulant", of=of, each=lambda m: (m**2, m**4),
-                average=binder_cumulant_of_vectors,
+                average=binder_cumulant_of_vectors, scaling=0, tex="$U$",
             ),
             Observable("lowest_mode", function=lowest_mode_of_vectors),
             Observable(
                 "correlation_length", "ξ (second moment)", of=(*of, "lowest_mode"),
                 each=lambda m, mode: (volume * m**2, mode),
                 average=lambda zero, lowest: correlation_length(zero, lowest, longest),
-                may_be_undefined=True,
+                may_be_undefined=True, scaling=1, symbol="ξ", tex=r"$\xi$",
             ),
             Observable(
                 "two_point", function=two_point_of_vectors, axes=("time",), symbol="C(t)", meaning=_CORRELATOR

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from latflow.fields.identities import Identities, Theory, Vectors, of_changes, of_moves
 from latflow.lattice import summed
 from latflow.observables.base import Observable
 from latflow.types import Field, Lattice, LogProb
@@ -137,6 +138,44 @@ class FieldKind(ABC):
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:  # noqa: ARG002 (of a field with none)
         """What is recorded of every theory of this kind, and the rows that tables make of it."""
         return ()
+
+    def vectors(self, x: Tensor, lattice: Lattice) -> Vectors:
+        """A vector at each site, of which sums over the lattice have a meaning: here the numbers themselves.
+
+        Args:
+            x: configurations whose last axes are those of the lattice.
+            lattice: side lengths.
+        """
+        numbers = torch.view_as_real(x).movedim(-1, 1) if x.is_complex() else x
+        return numbers.reshape(len(x), -1, *lattice).double()
+
+    def changed(self, x: Tensor, generator: Generator) -> Tensor | None:  # noqa: ARG002 (of a field that moves)
+        """The value that each site takes when it changes, for a field with few values a site.
+
+        A change must be as likely as its inverse. None where there is none; `identities` then asks the
+        manifold.
+        """
+        return None
+
+    def identities(self, theory: Theory, x: Tensor, generator: Generator, sites: Tensor) -> Identities:
+        """Numbers of each configuration whose averages over exp(−S) are zero: Schwinger–Dyson identities.
+
+        Of a field with few values a site they are those of single sites that change, of one that moves those
+        of moves; none where a kind offers neither.
+
+        Args:
+            theory: the action.
+            x: configurations in float64, or of whole numbers.
+            generator: of what is random in them.
+            sites: which of the sites, counted through, are asked where each takes an evaluation of S.
+
+        Returns:
+            By a title that says the identity, (batch,) or (batch, components).
+        """
+        changed = self.changed(x, generator)
+        if changed is not None:
+            return of_changes(self, theory, x, changed, sites)
+        return {} if self.manifold is None else of_moves(self, theory, x, generator)
 
     def __str__(self) -> str:
         return self.name

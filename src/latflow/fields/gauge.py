@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from latflow.fields.base import FieldKind, Manifold, Picture
+from latflow.fields.identities import Identities, Theory, Vectors, of_links
 from latflow.lattice import wrapped
 from latflow.links import gauge_transformed, plaquette_angles
 from latflow.observables.base import Observable, Sectors
@@ -78,6 +79,15 @@ class LinkAngles(FieldKind):
     def distance(self, one: Tensor, other: Tensor) -> Tensor:
         """The shorter way around."""
         return wrapped(one - other).abs()
+
+    def vectors(self, x: Tensor, lattice: Lattice) -> Vectors:  # noqa: ARG002
+        """(cos P, sin P) of the plaquettes, which no gauge transformation changes."""
+        angles = plaquette_angles(x)
+        return torch.stack((angles.cos(), angles.sin()), 1).double()
+
+    def identities(self, theory: Theory, x: Tensor, generator: Generator, sites: Tensor) -> Identities:  # noqa: ARG002
+        """Those of derivatives."""
+        return of_links(theory, x)
 
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
         volume, of = math.prod(lattice), ("topological_charge",)

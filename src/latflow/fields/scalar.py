@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from latflow.fields.base import FieldKind, Manifold, Picture
+from latflow.fields.identities import Identities, Theory, of_real_numbers
 from latflow.formulas import binder_cumulant, correlation_length, effective_mass, susceptibility
 from latflow.observables.base import Observable
 from latflow.observables.scalar import lowest_mode, magnetization, phi_squared, two_point
@@ -37,6 +38,10 @@ class Scalar(FieldKind):
         """Small normal numbers."""
         shape = (n, *lattice)
         return _START_SPREAD * torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+
+    def identities(self, theory: Theory, x: Tensor, generator: Generator, sites: Tensor) -> Identities:  # noqa: ARG002
+        """Those of derivatives."""
+        return of_real_numbers(theory, x)
 
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
         found = [
@@ -86,7 +91,13 @@ def magnetic(lattice: Lattice) -> list[Observable]:
             average=lambda m_squared, m_abs: susceptibility(m_squared, m_abs, volume),
         ),
         Observable(
-            "binder_cumulant", "Binder cumulant", of=of, each=lambda m: (m**2, m**4), average=binder_cumulant
+            "binder_cumulant",
+            "Binder cumulant",
+            of=of,
+            each=lambda m: (m**2, m**4),
+            average=binder_cumulant,
+            scaling=0,
+            tex="$U$",
         ),
         Observable("lowest_mode", function=lowest_mode),
     ]
@@ -99,6 +110,9 @@ def magnetic(lattice: Lattice) -> list[Observable]:
                 each=lambda m, mode: (volume * m**2, mode),
                 average=lambda zero, lowest: correlation_length(zero, lowest, longest),
                 may_be_undefined=True,
+                scaling=1,
+                symbol="ξ",
+                tex=r"$\xi$",
             )
         )
     return found

@@ -43,6 +43,10 @@ class Signs(FieldKind):
         heads = torch.randint(2, (n, *lattice), generator=generator, device=generator.device)
         return (2 * heads - 1).to(dtype)
 
+    def changed(self, x: Tensor, generator: Generator) -> Spins:  # noqa: ARG002 (there is one other value)
+        """The other sign."""
+        return -x
+
     def observables(self, lattice: Lattice) -> tuple[Observable, ...]:
         volume = math.prod(lattice)
         magnetization = [

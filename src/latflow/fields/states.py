@@ -5,8 +5,10 @@ from types import MappingProxyType
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from latflow.fields.base import FieldKind, Picture
+from latflow.fields.identities import Vectors
 from latflow.types import Lattice
 
 
@@ -61,6 +63,14 @@ class States(FieldKind):
     def distance(self, one: Tensor, other: Tensor) -> Tensor:
         """1 where two states differ."""
         return (one != other).double()
+
+    def vectors(self, x: Tensor, lattice: Lattice) -> Vectors:  # noqa: ARG002
+        """Which of the q states each site has."""
+        return functional.one_hot(x, self.q).movedim(-1, 1).double()
+
+    def changed(self, x: Tensor, generator: Generator) -> Tensor:
+        """One of the other states, each with equal probability."""
+        return (x + torch.randint(1, self.q, x.shape, generator=generator)) % self.q
 
     def __str__(self) -> str:
         return self.name

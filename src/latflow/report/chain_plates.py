@@ -14,7 +14,6 @@ from latflow.report.phrases import capital, listed, steps_of, visits
 from latflow.report.plate import Built
 from latflow.report.tables import printed
 from latflow.validation.sectors import visited
-from latflow.validation.words import Chain
 
 REMARKABLE_RUN = 100
 """More rejections in a row than this are marked."""
@@ -28,7 +27,7 @@ _LOG_WEIGHT = Observable("log_weight", symbol="log w", tex=r"$\log w$")
 
 def history(material: Material) -> Built:
     """Monte Carlo history of the model's chain that stood still for longest; without a model of the other."""
-    name: Chain = "model" if material.with_model else "beside"
+    name = material.first
     series, words, source = material.series[name], material.words[name], material.sources[name]
     if "accepted" not in series:
         who = "the model" if name == "model" else words.sentence

@@ -56,6 +56,12 @@ _KNOWN = {
         "as it ran; of single spins or clusters the share of the spins that a step changes",
         _share,
     ),
+    "ensemble_acceptance": _Diagnostic(
+        "Share that differs from the one before", "of the configurations of the ensemble", _share
+    ),
+    "ensemble_longest_run": _Diagnostic(
+        "Longest run of equal configurations", "in any chain of the ensemble", _count
+    ),
     "beside_exp_minus_delta_h": _Diagnostic("⟨exp(−ΔH)⟩ of {beside}", "is 1 in equilibrium", _share),
     **{
         f"{way}reweighted_share": _Diagnostic(
@@ -64,6 +70,7 @@ _KNOWN = {
         for way, words in (
             ("", "the model's chain"),
             ("beside_", "{beside}"),
+            ("ensemble_", "the ensemble"),
             ("weights_", "the proposals"),
             ("neighbour_", "{neighbour} draws"),
         )

@@ -89,12 +89,15 @@ def stored_configurations(material: Material) -> dict[str, Tensor]:
 
 def _stored(material: Material, chain: Chain) -> Tensor | None:
     """A few configurations (number, …): from all over the history where it is kept, or its end."""
-    run, series = material.run, material.series[chain]
+    series = material.series[chain]
     if "field" in series:
         steps, chains = series["field"].shape[:2]
         picked = np.linspace(0, steps - 1, min(SAMPLES, steps)).astype(int)
         stored = [series["field"][step, i % chains] for i, step in enumerate(picked)]
         return torch.from_numpy(np.stack(stored)).double()
+    if chain == "ensemble":
+        return None
+    run = material.run
     checkpoint, settings = run.checkpoint(chain), run.settings(chain)
     if not series or settings is None or not checkpoint.exists():
         return None
@@ -106,8 +109,7 @@ def _stored(material: Material, chain: Chain) -> Tensor | None:
 
 def _fresh(material: Material) -> Tensor | None:
     """Draws of the trained model, always the same ones; None before the training."""
-    run = material.run
-    if not run.checkpoint("best").exists():
+    if not material.with_model or not (run := material.run).checkpoint("best").exists():
         return None
     generator = torch.Generator(run.device).manual_seed(0)
     return draws(run.model("best"), SAMPLES, run.action, generator).x.double().cpu()

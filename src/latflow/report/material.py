@@ -1,12 +1,13 @@
 """What a report is made of: the data of a run, read once."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from latflow.errors import LatflowError
-from latflow.figures import LOOKS, Source
+from latflow.figures import LOOKS, Look, Source
 from latflow.measurement import Measurement
 from latflow.runs import Run
 from latflow.theories import Action
@@ -37,6 +38,11 @@ class Material:
         """Whether the run has a model."""
         return self.run.config.model is not None
 
+    @property
+    def first(self) -> Chain:
+        """The chain whose history is drawn."""
+        return "model" if self.with_model else "beside"
+
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The records of the training."""
@@ -45,7 +51,7 @@ class Material:
     @cached_property
     def words(self) -> dict[Chain, ChainWords]:
         """What the chains that the run has are called; one that is switched off is left out."""
-        return chain_words(self.run)
+        return {**chain_words(self.run)}
 
     @cached_property
     def kernels(self) -> dict[str, str]:
@@ -74,14 +80,14 @@ class Material:
         return self.run.series("beside")
 
     @property
-    def series(self) -> dict[Chain, dict[str, np.ndarray]]:
+    def series(self) -> Mapping[Chain, Mapping[str, np.ndarray]]:
         """Those of each chain."""
         return {"model": self.model, "beside": self.beside}
 
     @cached_property
     def sources(self) -> dict[Chain, Source]:
         """The chains as sources of numbers: each has its look in every figure."""
-        looks = dict(zip(CHAINS, LOOKS, strict=False))
+        looks: dict[Chain, Look] = dict(zip(CHAINS, LOOKS, strict=False))
         return {
             chain: Source(words.sentence.removeprefix("the "), looks[chain])
             for chain, words in self.words.items()

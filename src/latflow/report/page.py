@@ -1,7 +1,8 @@
-"""The page of a run: one HTML file with everything in it, which needs no network and runs no script."""
+"""The page of a run or an ensemble: one HTML file that holds everything, needs no network, runs no script."""
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -15,12 +16,14 @@ from latflow.figures import save
 from latflow.report import circumstances, tables
 from latflow.report.chain_plates import slow_ones
 from latflow.report.diagnostics import diagnostics_table
+from latflow.report.ensemble import EnsembleMaterial
 from latflow.report.material import Material
 from latflow.report.plate import Plate
 from latflow.report.plates import plates
 from latflow.runs import Run
 from latflow.storage import write_text
-from latflow.validation import Validation
+from latflow.validation import Judgement, Validation
+from latflow.validation.words import CHAINS
 from latflow.version import __version__
 
 _SUBSCRIPT = re.compile(r"(?<![\w.])([A-Zam-zΣ])_(q|eff|μ|x⃗)(?!\w)")
@@ -29,7 +32,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
     """A plate as the page has it: its image as text, and the size at which it is shown."""
 
     plate: Plate
@@ -54,72 +57,97 @@ def write_report(run: Run, validation: Validation | None = None) -> Path:
         OSError: when the folder cannot be written.
     """
     material = Material(run)
-    pictures = [_picture(plate, run.path / "figures") for plate in plates(material)]
-    page = run.path / "report.html"
-    write_text(page, _render(material, validation, pictures))
-    return page
+    about = {
+        "name": run.config.name,
+        "description": run.config.description,
+        "timing": circumstances.timing_table(
+            material.history, getattr(run.config.training, "batch", None), _chains(material)
+        ),
+        "origin": circumstances.origin_table(run.info),
+        "command": run.info.get("command", ""),
+        "configuration": (run.path / "config.toml").read_text(encoding="utf-8"),
+    }
+    return _write(run.path, material, validation, about)
 
 
-def _render(material: Material, validation: Validation | None, pictures: list[_Picture]) -> str:
-    run, observables = material.run, material.action.observables
+def write_judgement(judgement: Judgement, folder: Path, command: str = "") -> Path:
+    """Write `report.html` on an ensemble into a folder, and its figures as PNG and PDF into `figures/`.
+
+    Args:
+        judgement: the verdict on the ensemble, and what was measured of it.
+        folder: which is made where it is missing.
+        command: that was typed.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OSError: when the folder cannot be written.
+    """
+    material = EnsembleMaterial(judgement)
+    about = {
+        "name": judgement.ensemble.path.name,
+        "description": material.description,
+        "origin": circumstances.origin_table({**material.origin, "latflow": __version__}),
+        "command": command,
+        "reweighted": tables.reweighted_table(judgement.reweighted),
+    }
+    return _write(folder, material, judgement.validation, about)
+
+
+def _write(folder: Path, material: Material, validation: Validation | None, about: Mapping[str, Any]) -> Path:
+    """The page, with what is said `about` the subject of it alone."""
+    observables, kernels = material.action.observables, material.kernels
     heading, formula = circumstances.theory(material.action)
-    kernels = material.kernels
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            name=run.config.name,
-            description=run.config.description,
-            theory=heading,
-            formula=formula,
-            banner=tables.banner(validation),
-            headline=tables.headline(validation, slow_ones(observables)[0], kernels),
-            verdicts=tables.verdict_tables(validation),
-            checks=tables.check_table(validation),
-            diagnostics=diagnostics_table(
-                validation, kernels, {one.name: one.in_words for one in observables}
-            ),
-            timing=circumstances.timing_table(
-                material.history, getattr(run.config.training, "batch", None), _chains(material)
-            ),
-            origin=circumstances.origin_table(run.info),
-            command=run.info.get("command", ""),
-            configuration=(run.path / "config.toml").read_text(encoding="utf-8"),
-            pictures=pictures,
-            version=__version__,
-            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        )
+    pictures = [picture(plate, folder / "figures") for plate in plates(material)]
+    page = folder / "report.html"
+    template = environment().get_template("report.html.j2")
+    text = template.render(
+        theory=heading,
+        formula=formula,
+        banner=tables.banner(validation),
+        headline=tables.headline(validation, slow_ones(observables)[0], kernels),
+        verdicts=tables.verdict_tables(validation),
+        checks=tables.check_table(validation),
+        diagnostics=diagnostics_table(validation, kernels, {one.name: one.in_words for one in observables}),
+        pictures=pictures,
+        version=__version__,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **{"timing": None, "configuration": "", "reweighted": None, **about},
     )
+    write_text(page, text)
+    return page
 
 
 def _chains(material: Material) -> dict[str, dict[str, Any]]:
     """Of each chain that has begun what `run.sampling_info` knows, and its number of chains."""
     return {
-        words.heading: {
+        material.words[chain].heading: {
             **material.run.sampling_info(chain),
             "chains": material.series[chain]["accepted"].shape[1],
         }
-        for chain, words in material.words.items()
-        if "accepted" in material.series[chain]
+        for chain in CHAINS
+        if chain in material.words and "accepted" in material.series[chain]
     }
 
 
-def _picture(plate: Plate, folder: Path) -> _Picture:
+def picture(plate: Plate, folder: Path) -> Picture:
     """The plate as an image within the page; the same goes to files."""
     files = [folder / f"{plate.name}{suffix}" for suffix in _FORMATS]
     if plate.figure is None:
         for file in files:  # what an earlier report left would contradict this one
             file.unlink(missing_ok=True)
-        return _Picture(plate, "", 0, 0)
+        return Picture(plate, "", 0, 0)
     for file in files:
         save(plate.figure, file)
     image = base64.b64encode(files[0].read_bytes()).decode("ascii")
     width, height = (round(96 * inches * 1.37) for inches in plate.figure.get_size_inches())
-    return _Picture(plate, f"data:image/png;base64,{image}", width, height)
+    return Picture(plate, f"data:image/png;base64,{image}", width, height)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of pages."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

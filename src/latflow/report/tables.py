@@ -7,7 +7,7 @@ from typing import Literal
 
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
-from latflow.validation import MAX_PULL, Row, Validation, Way
+from latflow.validation import MAX_PULL, AtCouplings, Row, Validation, Way
 
 Mark = Literal["", "good", "warn", "bad"]
 
@@ -118,8 +118,8 @@ def headline(
 
 
 def _tau(slow: Observable, row: Row, validation: Validation) -> list[Cell]:
-    """τ in the model's chain, or in the other where that is the only one."""
-    way = validation.way("model") or validation.way("beside")
+    """τ in the model's chain, or in another where that is the only one."""
+    way = validation.way("model") or validation.way("beside") or validation.way("ensemble")
     tau = None if way is None else row.values.get(way.name)
     if way is None or tau is None or tau.tau_int is None:
         return []
@@ -193,6 +193,25 @@ def _table(
 ) -> Table:
     rows = [[name, *cells] for name, cells in zip(names, body, strict=True)]
     return Table(" ".join(caption), ["observable", *head], rows, [("", 1), *(g for g in groups if g[1])])
+
+
+def reweighted_table(found: Sequence[AtCouplings]) -> Table | None:
+    """Each observable at other couplings, with what is left of the configurations; None without any."""
+    if not found:
+        return None
+    labels = {name: label for one in found for name, label in one.labels.items()}
+    rows = [
+        [Cell(label), *(_value_cell(one.numbers.get(name)) for one in found)]
+        for name, label in labels.items()
+    ]
+    shares = [Cell(f"{one.ess:.3g}", "; ".join(one.warnings), "bad" if one.warnings else "") for one in found]
+    return Table(
+        "Averages at other couplings, by reweighting with exp(S − S′). The ESS is the share of the "
+        "configurations that count; where they do not overlap with what is typical there, averages and their "
+        "errors are wrong.",
+        ["observable", *(one.title for one in found)],
+        [[Cell("ESS"), *shares], *rows],
+    )
 
 
 def check_table(validation: Validation | None) -> Table | None:

@@ -4,10 +4,21 @@ import numpy as np
 
 from latflow import figures
 from latflow.analysis import effective_sample_size
+from latflow.estimators import ESTIMATORS
 from latflow.observables.base import Observable, Sectors
 from latflow.report.material import PROPOSALS, Material, NotYetError
 from latflow.report.phrases import capital, minus
 from latflow.report.plate import Built
+
+_OF_DRAWS = (
+    "F_q lies above F by the Kullback–Leibler divergence of model and target; the first steps may lie "
+    "outside its panel."
+)
+_OF_TARGET = (
+    "Both run over the given configurations, not over draws of the model: F_q lies below F by the "
+    "Kullback–Leibler divergence of target and model, and rises; where it passes F, the model has learnt "
+    "these configurations by heart. The first steps may lie outside its panel."
+)
 
 _FEWEST_SECTORS = 4
 """Of the lowest sectors so many are drawn, and as many as a symmetry relates."""
@@ -33,8 +44,7 @@ def training(material: Material) -> Built:
     )
     caption = (
         f"Each batch (faint) and the running mean. At the end ESS ≈ {ess:.3f}, F_q ≈ {minus(f_q, '.4f')}. "
-        "F_q lies above F by the Kullback–Leibler divergence of model and target; the first steps may lie "
-        "outside its panel."
+        f"{_OF_TARGET if ESTIMATORS[training.estimator].of_target else _OF_DRAWS}"
     )
     if annealed:
         caption += (

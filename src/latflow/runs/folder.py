@@ -23,7 +23,10 @@ from latflow.config.parts import Buildable
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
+from latflow.runs.commit import commit
+from latflow.runs.ensembles import check_files
 from latflow.runs.interrupts import StopRequest, deferred_signals
+from latflow.runs.lock import locked
 from latflow.runs.place import (
     CODE,
     CONFIG,
@@ -35,10 +38,9 @@ from latflow.runs.place import (
     copies,
     file_digest,
     info_in,
-    locked,
     table_in,
 )
-from latflow.runs.provenance import Stage, depends, extension, in_words
+from latflow.runs.provenance import Differing, Stage, depends, extension, in_words
 from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
@@ -113,29 +115,33 @@ class RunFolder:
     def _found(cls, path: Path, config: RunConfig, resume: bool) -> None:
         """Make the run in a folder, or find it there with the same configuration."""
         check_place(path, resume)
-        start = None
+        start, files = None, {}
         if not (path / CONFIG).exists():
             # what is wrong with the theory is told before there is a folder
             folder = cls(path, config)
             folder.check_processes()
             try_out(folder.action)
             start = read_start(folder)
+            files = check_files(folder)
         with locked(path):
             # what another process did meanwhile counts
             check_place(path, resume)
             if (path / CONFIG).exists():
                 cls._reconfigure(path, config)
             else:
-                cls._create(path, config, start)
+                cls._create(path, config, start, files)
 
     @classmethod
-    def _create(cls, path: Path, config: RunConfig, start: dict[str, Any] | None) -> None:
+    def _create(
+        cls, path: Path, config: RunConfig, start: dict[str, Any] | None, files: dict[str, str]
+    ) -> None:
         folder = cls(path, config)
         code = {str(file): file_digest(file) for file in sorted(set(sources(config.table())))}
         for name, copy in copies(code).items():
             write_text(path / CODE / copy, Path(name).read_text(encoding="utf-8"))
         info = {"format": FORMAT, "command": _command(), **folder._circumstances()}
         info |= {"code": code} if code else {}
+        info |= {"ensembles": files} if files else {}
         if start is not None:
             keep_start(folder, start)
             info["init_from"] = {key: start[key] for key in ("path", "digest", "lattice")}
@@ -158,8 +164,12 @@ class RunFolder:
         return cls(Path(path), config)
 
     @classmethod
-    def _reconfigure(cls, path: Path, config: RunConfig) -> None:
-        """Take over what may differ in another configuration of the run at `path`."""
+    def check_resumable(cls, path: Path, config: RunConfig) -> tuple[Differing, list[str]]:
+        """The keys in which the run at `path` would take over another configuration, and what that means.
+
+        Raises:
+            RunFolderError: when it cannot, naming the keys.
+        """
         given = {part.place: part for part in (config.action, config.model) if isinstance(part, Given)}
         table = table_in(path)
         folder = cls._opened(path, table, given)
@@ -184,6 +194,12 @@ class RunFolder:
                 )
                 + ", or choose another folder"
             )
+        return new, news
+
+    @classmethod
+    def _reconfigure(cls, path: Path, config: RunConfig) -> None:
+        """Take over what may differ in another configuration of the run at `path`."""
+        new, news = cls.check_resumable(path, config)
         if new:
             write_text(path / CONFIG, to_toml(config))
             write_text(path / INFO, json.dumps(info_in(path) | cls(path, config)._configuration(), indent=2))
@@ -382,6 +398,7 @@ class RunFolder:
         device = self.device
         return {
             "latflow": __version__,
+            "commit": commit(),
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
             "seed": self.config.seed,

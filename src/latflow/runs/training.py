@@ -31,7 +31,8 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
 
     Steps after that checkpoint whose records were written already are computed again, with the same numbers,
     and not written twice. The weights kept as best are those at the checkpoint (there is one every
-    `checkpoint_every` steps, and one at the end) before which F_q, averaged over as many steps, was lowest.
+    `checkpoint_every` steps, and one at the end) before which F_q, averaged over as many steps, was lowest;
+    of an estimator whose averages run over the target, highest.
     Steps for which the action was annealed, or on another lattice, do not count: their F_q is another. Of no
     steps at all the weights are kept as they are.
 
@@ -54,9 +55,10 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     with folder.stage(world) as stop:
         model = folder.first_model()
         trainer = _trainer(folder, model)
-        best = _Best(folder.config.training.checkpoint_every, trainer.settled)
+        best = _Best(folder.config.training.checkpoint_every, trainer.settled, trainer.estimator.of_target)
         if _restore(folder, model, trainer, best):
             return
+        trainer.estimator.prepare(folder.action)
         with _history(folder if world.rank == 0 else None) as history:
 
             def keep(step: int, due: bool) -> None:
@@ -177,26 +179,37 @@ def _history(folder: RunFolder | None) -> Iterator[_History]:
 
 @dataclass
 class _Best:
-    """Finds the checkpoint before which F_q, averaged over `window` steps, was lowest."""
+    """Finds the checkpoint before which F_q, averaged over `window` steps, was lowest.
+
+    Where the averages run over the target, F_q lies below F and rises: then the highest counts.
+    """
 
     window: int
     settled: Callable[[int], bool] = lambda step: True  # noqa: ARG005
-    f_q: float = math.inf
+    rises: bool = False
+    f_q: float = field(init=False)
     step: int = 0
     recent: deque[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.recent = deque(maxlen=self.window)
+        self.recent, self.f_q = deque(maxlen=self.window), self.worst
+
+    @property
+    def worst(self) -> float:
+        """No better than any."""
+        return -math.inf if self.rises else math.inf
 
     def see(self, record: Record) -> None:
         if not record.skipped and self.settled(record.step - 1):
-            # nan and −inf are none, and no better than any: neither may hide in the average of others
-            self.recent.append(record.f_q if record.f_q > -math.inf else math.inf)
+            # nan and what is better than any are none: neither may hide in the average of others
+            sound = record.f_q < math.inf if self.rises else record.f_q > -math.inf
+            self.recent.append(record.f_q if sound else self.worst)
 
     def improved(self, step: int) -> bool:
-        mean = math.fsum(self.recent) / len(self.recent) if self.recent else math.inf
+        mean = math.fsum(self.recent) / len(self.recent) if self.recent else self.worst
+        better = mean > self.f_q if self.rises else mean < self.f_q
         # the first checkpoint counts as best whatever it is, so that there is one
-        if mean >= self.f_q and self.step:
+        if not better and self.step:
             return False
         self.f_q, self.step = mean, step
         return True

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin, runtime_checkable
 
 import numpy as np
 import torch
@@ -226,10 +226,10 @@ class Action(ABC):
     def coupling_constants(self) -> dict[str, float]:
         """The real numbers of the action by name, all of which `at` can change: β, m², λ and their like.
 
-        Of a dataclass they are its arguments of type float.
+        Of a dataclass they are its arguments of type float, with bounds or without.
         """
         own = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
-        real = [one.name for one in own if one.init and one.type in (float, "float")]
+        real = [one.name for one in own if one.init and _is_float(one.type)]
         return {name: float(getattr(self, name)) for name in real}
 
     def at(self, **constants: float) -> "Action":
@@ -481,6 +481,13 @@ class Scaled(Action):
                 f"exp(−S) cannot be normalised: expected a factor above 0 of {self.inner.words.name}, got "
                 f"{self.factor:g}"
             )
+
+
+def _is_float(annotation: Any) -> bool:
+    """Whether an argument is a real number: float, or float with bounds, as `types.Positive`."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation in (float, "float")
 
 
 def _cheap_and_costly(action: Action) -> tuple[list[Action], list[Action]]:

@@ -176,7 +176,7 @@ class Trainer(Iterator[Record]):
         if finite:
             self.scaler.step(self.optimizer)
             if self.settled(self.step):
-                self.plateau.update(f_q)
+                self.plateau.update(-f_q if self.estimator.of_target else f_q)
         if self.scaler.is_enabled():
             overflow = math.isfinite(loss_value) and self.scaler.get_scale() > 1
             self.scaler.update()

@@ -6,8 +6,10 @@ from latflow.validation.density import density_checks
 from latflow.validation.doubts import PARETO_LIMIT
 from latflow.validation.drift import drift_checks
 from latflow.validation.evidence import Evidence, MarkovChain
+from latflow.validation.judgement import Judgement, judge
 from latflow.validation.known import known
 from latflow.validation.neighbour import MIN_EFFECTIVE_DRAWS, neighbour_draws
+from latflow.validation.reweighting import AtCouplings, at_couplings
 from latflow.validation.sectors import sector_checks
 from latflow.validation.signs import sign_checks
 from latflow.validation.table import MAX_PULL, Row, table
@@ -20,20 +22,24 @@ __all__ = [
     "MIN_EFFECTIVE_DRAWS",
     "PARETO_LIMIT",
     "WAYS",
+    "AtCouplings",
     "ChainWords",
     "Check",
     "Comparison",
     "Cost",
     "Evidence",
+    "Judgement",
     "MarkovChain",
     "Row",
     "Validation",
     "Way",
     "all_ways",
+    "at_couplings",
     "chain_words",
     "compare",
     "density_checks",
     "drift_checks",
+    "judge",
     "known",
     "measured",
     "neighbour_draws",

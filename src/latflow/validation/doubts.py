@@ -14,13 +14,17 @@ from latflow.validation.words import Chain
 PARETO_LIMIT = 0.7
 """Above this tail index of the weights, averages over the model's draws cannot be trusted."""
 
-_LARGEST_SHARE = 0.1
+LARGEST_SHARE = 0.1
 """Of all weight, that one draw may carry."""
 
-_FEWEST = 50.0
+FEWEST = 50.0
 """Independent configurations, or draws that count as such, below which an error is not known to a tenth."""
 
-_SECTION: dict[Chain, str] = {"model": "sampling", "beside": "beside"}
+_LENGTH: dict[Chain, str] = {
+    "model": "sampling.steps = {} would do",
+    "beside": "beside.steps = {} would do",
+    "ensemble": "{} a chain would do",
+}
 
 
 def doubts(evidence: Evidence, ways: Sequence[Way], rows: Sequence[Row]) -> Iterator[str]:
@@ -38,12 +42,13 @@ def doubts(evidence: Evidence, ways: Sequence[Way], rows: Sequence[Row]) -> Iter
     chains: tuple[tuple[Chain, MarkovChain | None], ...] = (
         ("model", evidence.model),
         ("beside", evidence.beside),
+        ("ensemble", evidence.ensemble),
     )
     for name, chain in chains:
         if chain is not None and name in found:
             yield from _of_chain(evidence, name, chain, found[name])
     yield from _of_signs(evidence, ways)
-    if not any(row.pulls for row in rows):
+    if evidence.ensemble is None and not any(row.pulls for row in rows):
         other = "add a [model]" if evidence.model is None else "switch [beside] on"
         yield (
             f"No two independent ways know the same number: {other}, or give a [reference], to hold these "
@@ -76,12 +81,12 @@ def of_weights(diagnostics: Mapping[str, float]) -> Iterator[str]:
             f"The Pareto tail index of the weights is {index:.2f}, above {PARETO_LIMIT}: the model misses "
             f"part of the target, and averages over its draws cannot be trusted: {remedy}."
         )
-    if (share := diagnostics.get("largest_weight_share", 0.0)) > _LARGEST_SHARE:
+    if (share := diagnostics.get("largest_weight_share", 0.0)) > LARGEST_SHARE:
         yield f"A single draw carries {share:.0%} of all weight: the errors are not reliable: {remedy}."
-    if (count := diagnostics.get("ess", 1.0) * diagnostics.get("draws", math.inf)) < _FEWEST:
+    if (count := diagnostics.get("ess", 1.0) * diagnostics.get("draws", math.inf)) < FEWEST:
         yield (
             f"The model's weighted draws count as {count:.1f} independent ones, expected at least "
-            f"{_FEWEST:.0f}: {remedy}, or more of sampling.steps."
+            f"{FEWEST:.0f}: {remedy}, or more of sampling.steps."
         )
 
 
@@ -102,8 +107,8 @@ def _of_chain(evidence: Evidence, name: Chain, chain: MarkovChain, way: Way) -> 
     steps = len(chain.series["action"])
     share = way.diagnostics.get(f"{OF_WAY[name]}{REWEIGHTED}", 1.0)
     count = share * action.n / max(2 * action.tau_int, 1.0)
-    if count < _FEWEST:
+    if count < FEWEST:
         yield (
             f"The {action.n} configurations of {sentence} count as {count:.0f} independent ones, expected at "
-            f"least {_FEWEST:.0f}: {_SECTION[name]}.steps = {math.ceil(steps * _FEWEST / count)} would do."
+            f"least {FEWEST:.0f}: {_LENGTH[name].format(math.ceil(steps * FEWEST / count))}."
         )

@@ -34,12 +34,13 @@ from latflow.validation.known import known
 from latflow.validation.neighbour import neighbour_draws
 from latflow.validation.sectors import visited
 
-_FEWEST_FOR_A_TAIL = 25
+FEWEST_FOR_A_TAIL = 25
+"""Weights of which the tail index is told."""
 REWEIGHTED = "reweighted_share"
 """The name of the number that tells what reweighting leaves of the configurations of a way."""
-OF_WAY = {"model": "", "beside": "beside_"}
+OF_WAY = {"model": "", "beside": "beside_", "ensemble": "ensemble_"}
 """What stands before the names of numbers of a chain."""
-_OF_LOG_Z = ("log_z", "free_energy_density", "entropy")
+OF_LOG_Z = ("log_z", "free_energy_density", "entropy")
 """What the weights of a density know only where its integral is one."""
 
 
@@ -48,7 +49,7 @@ class Way:
     """A way to know the numbers of a theory.
 
     Attributes:
-        name: "model", "weights", "beside", "neighbour", "exact".
+        name: "model", "weights", "beside", "ensemble", "neighbour", "exact".
         heading: of its column.
         short: what it is called in a pull: "NIS".
         sentence: what it is called in a sentence: "the model's weighted draws".
@@ -96,7 +97,7 @@ def weighted_draws(evidence: Evidence) -> Way | None:
     log_weight = draws["log_weight"]
     numbers, notes = measured(evidence.action, draws, log_weight), []
     if not evidence.normalised:
-        numbers = {name: m for name, m in numbers.items() if name not in _OF_LOG_Z}
+        numbers = {name: m for name, m in numbers.items() if name not in OF_LOG_Z}
         notes.append(
             "The density of the model is known up to a constant alone, so log Z is left out, and F and F_q "
             "are relative to that constant."
@@ -123,6 +124,17 @@ def beside_chain(evidence: Evidence) -> Way | None:
     found = chain_diagnostics(evidence.action, chain)
     diagnostics = {f"beside_{name}": number for name, number in found.items()}
     return _of_chain(evidence.action, chain, "beside", chain.words.heading, diagnostics)
+
+
+def ensemble(evidence: Evidence) -> Way | None:
+    """Configurations that were made elsewhere."""
+    chain = evidence.ensemble
+    if chain is None:
+        return None
+    found = chain_diagnostics(evidence.action, chain)
+    found["longest_run"] = float(longest_rejection_run(chain.series["accepted"]) + 1)
+    diagnostics = {f"ensemble_{name}": number for name, number in found.items()}
+    return _of_chain(evidence.action, chain, "ensemble", chain.words.heading, diagnostics)
 
 
 def neighbour(evidence: Evidence) -> Way | None:
@@ -157,6 +169,7 @@ WAYS: tuple[Callable[[Evidence], Way | None], ...] = (
     model_chain,
     weighted_draws,
     beside_chain,
+    ensemble,
     neighbour,
     exact,
 )
@@ -258,7 +271,7 @@ def _of_weights(log_weight: np.ndarray, sites: int) -> dict[str, float]:
         "free_energy": f.value,
         "free_energy_error": f.error,
     }
-    if log_weight.size >= _FEWEST_FOR_A_TAIL:
+    if log_weight.size >= FEWEST_FOR_A_TAIL:
         found["pareto_k"] = pareto_tail_index(log_weight)
     return found
 

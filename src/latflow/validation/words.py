@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from latflow.runs import Run
 
-Chain = Literal["model", "beside"]
-"""The Markov chain of the model, and that of the established sampler beside it."""
+OfRun = Literal["model", "beside"]
+"""The Markov chains of a run: that of the model, and that of the established sampler beside it."""
 
-CHAINS: tuple[Chain, ...] = ("model", "beside")
+Chain = Literal[OfRun, "ensemble"]
+"""These, and configurations that were made elsewhere."""
+
+CHAINS: tuple[OfRun, ...] = ("model", "beside")
+"""Those of a run."""
 
 
 class ChainWords(NamedTuple):
@@ -29,9 +33,13 @@ class ChainWords(NamedTuple):
     alone: bool = False
 
 
-def chain_words(run: "Run") -> dict[Chain, ChainWords]:
+OF_ENSEMBLE = ChainWords("ensemble", "the ensemble", "one configuration of the file")
+"""Configurations that were made elsewhere."""
+
+
+def chain_words(run: "Run") -> dict[OfRun, ChainWords]:
     """The chains that a run has, in words: those that are switched off are left out."""
-    words: dict[Chain, ChainWords] = {}
+    words: dict[OfRun, ChainWords] = {}
     for chain in CHAINS:
         if kernels := run.samplers(chain):
             words[chain] = _words(chain, list(kernels.values()))
@@ -40,7 +48,7 @@ def chain_words(run: "Run") -> dict[Chain, ChainWords]:
     return words
 
 
-def _words(chain: Chain, kernels: list) -> ChainWords:
+def _words(chain: OfRun, kernels: list) -> ChainWords:
     proposes = [kernel.proposes for kernel in kernels]
     alone = all(proposes) and len(kernels) == 1
     heading = " + ".join(kernel.title or type(kernel).__name__ for kernel in kernels)
