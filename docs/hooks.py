@@ -31,6 +31,10 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(?:\(|\[)(.*?)\\(?:\)|\])</\1>([.,;:)]*)', re.DOTALL)
 """What the extension arithmatex makes of $…$ and $$…$$, and the punctuation that follows."""
 
+_PARAGRAPH = re.compile(r"<p>.*?</p>", re.DOTALL)
+_DOLLARS = re.compile(r"\$([^$]+)\$")
+"""A formula in the paragraphs of a notebook, which arithmatex does not see."""
+
 _LATEX = LatexToMathML(fancy_error=False)
 
 
@@ -52,6 +56,9 @@ def on_page_content(text: str, page: Page, **_: object) -> str:
         # no line begins with a comma
         return f'<span style="white-space: nowrap">{drawn}{found[3]}</span>' if found[3] else drawn
 
+    if page.file.src_uri.endswith(".ipynb"):
+        marked = r'<span class="arithmatex">\\(\1\\)</span>'
+        text = _PARAGRAPH.sub(lambda found: _DOLLARS.sub(marked, found[0]), text)
     return _FORMULA.sub(formula, text)
 
 
