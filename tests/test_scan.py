@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from latflow.cli import app
 from latflow.measurement import Measurement
 from latflow.runs import Run
-from latflow.runs.place import locked
+from latflow.runs.lock import locked
 from latflow.scans import ScanFolder, findings
 from latflow.scans.groups import agreement_of, pooled
 

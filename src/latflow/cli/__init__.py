@@ -56,6 +56,7 @@ def run(
     other is given.
     """
     from latflow.cli import stages
+    from latflow.workflow import judged
 
     found = stages.run_or_scan(source, override or (), out)
     if not isinstance(found, stages.Opening):
@@ -64,7 +65,7 @@ def run(
         raise typer.Exit(carry_out(found, jobs, quiet))
     opened = stages.trained(found, quiet=quiet)
     stages.sample(opened, quiet)
-    conclude(opened, quiet)
+    conclude(opened, judged(opened), quiet)
 
 
 @app.command()

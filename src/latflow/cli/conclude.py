@@ -8,14 +8,14 @@ from latflow.cli.explain import exit_by
 
 if TYPE_CHECKING:
     from latflow.runs import Run
+    from latflow.validation import Validation
 
 
-def conclude(run: "Run", quiet: bool = False) -> None:
-    """Validate, report, print, and exit by the verdict."""
+def conclude(run: "Run", validation: "Validation", quiet: bool = False) -> None:
+    """Keep a verdict, report, print, and exit by it."""
     from latflow.cli import stages
-    from latflow.workflow import judged, keep
+    from latflow.workflow import keep
 
-    validation = judged(run)
     keep(run, validation)
     page = stages.report(run, validation)
     stages.show(run, validation, quiet)

@@ -15,12 +15,14 @@ from latflow.cli.console import results_console
 from latflow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from latflow.cli.stages import Opening
     from latflow.planning import Plan, Prediction, Row
     from latflow.runs import Run
 
 
 _METHOD, _WIDTH = 40, 150
 """Columns of a terminal: for what a method is called, and in all where there is no terminal."""
+_HEADINGS = ("τ", "ms a step", "accepted", "ESS", "steps", "cost, s", "with training", "paid from", "MiB", "")
 _OF_MODELS = ("ESS", "with training", "paid from")
 
 
@@ -55,6 +57,10 @@ def plan(
         list[str] | None,
         typer.Option("--model", metavar="RUN", help="A run whose trained model is tried; may be repeated."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="SAMPLER", help="Try this sampler alone; may be repeated."),
+    ] = None,
     budget: Annotated[
         float, typer.Option(metavar="MINUTES", min=0.05, help="What the pilots may take together.")
     ] = 5.0,
@@ -80,14 +86,17 @@ def plan(
     if run and (earlier := begun(folder, opened.config, question)) is not None:
         _finish(*earlier, question.observable.name)
         return
-    own = (
-        [source]
-        if (opened.path / "checkpoints" / "best.safetensors").exists() and Path(source).is_dir()
-        else []
-    )
-    models = [trained(one, opened.config) for one in dict.fromkeys([*own, *(model or ())])]
+    sources = dict.fromkeys([*_own_models(source, opened), *(model or ())])
+    models = [trained(one, opened.config) for one in sources]
     try:
-        found = planned(opened.config, question, models, budget, lambda line: typer.echo(line, err=True))
+        found = planned(
+            opened.config,
+            question,
+            models,
+            minutes=budget,
+            say=lambda line: typer.echo(line, err=True),
+            only=only or (),
+        )
     except KeyboardInterrupt:
         typer.echo("latflow: stopped; pilots are not kept", err=True)
         raise typer.Exit(130) from None
@@ -98,9 +107,17 @@ def plan(
         return
     if found.best is None:
         raise ConfigError("no pilot can be trusted, so that nothing is run: a longer --budget may tell more")
-    begun_now = begin(folder, opened.config, found, found.best)
-    prediction = Prediction.of(question, found.best, found.methods[found.best.title])
-    _finish(begun_now, prediction, question.observable.name)
+    new = begin(folder, opened.config, found, found.best)
+    _finish(new, Prediction.of(question, found.best), question.observable.name)
+
+
+def _own_models(source: str, opened: "Opening") -> list[str]:
+    """The run with the trained model of a target: itself, or one whose weights it takes as they are."""
+    if Path(source) == opened.path and (opened.path / "checkpoints" / "best.safetensors").exists():
+        return [source]
+    training = opened.config.training
+    start = None if training is None or training.steps else training.init_from
+    return [start] if start is not None and Path(start).is_dir() else []
 
 
 def _finish(run: "Run", prediction: "Prediction", observable: str) -> None:
@@ -111,7 +128,8 @@ def _finish(run: "Run", prediction: "Prediction", observable: str) -> None:
 
     stages.train(run)
     stages.sample(run)
-    reached, wished = prediction.reached(judged(run), observable), prediction.error
+    validation = judged(run)
+    reached, wished = prediction.reached(validation, observable), prediction.error
     share = ("%", 100) if prediction.relative else ("", 1)
     chain = "model" if run.config.sampling is not None else "beside"
     info = run.sampling_info(chain)
@@ -124,7 +142,7 @@ def _finish(run: "Run", prediction: "Prediction", observable: str) -> None:
         section = "sampling" if chain == "model" else "beside"
         more = math.ceil(info["steps"] * (reached / wished) ** 2)
         typer.echo(f"to reach it: latflow run {run.path} -o {section}.steps={more}")
-    conclude(run)
+    conclude(run, validation)
 
 
 def _print(found: "Plan") -> None:
@@ -139,19 +157,7 @@ def _print(found: "Plan") -> None:
     table = Table(title=Text(title), box=SIMPLE_HEAD)
     models = {row.model: row.training for row in found.rows if row.model is not None}
     table.add_column(Text("method"), min_width=_METHOD)
-    headings = [
-        "τ",
-        "ms a step",
-        "accepted",
-        "ESS",
-        "steps",
-        "cost, s",
-        "with training",
-        "paid from",
-        "MiB",
-        "",
-    ]
-    for heading in headings:
+    for heading in _HEADINGS:
         if models or heading not in _OF_MODELS:
             table.add_column(Text(heading), no_wrap=True)
     notes = list(dict.fromkeys(doubt for row in found.rows for doubt in row.doubts))

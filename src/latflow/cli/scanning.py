@@ -17,7 +17,7 @@ from latflow.cli.findings import print_findings
 from latflow.errors import ConfigError
 from latflow.runs import Run
 from latflow.runs.interrupts import deferred_signals
-from latflow.runs.place import locked
+from latflow.runs.lock import locked
 from latflow.scans import ScanFolder, ScannedRun, findings
 from latflow.training.world import launched
 

@@ -1,10 +1,11 @@
 """Planning: which method gives a wished error at the least cost, by pilots of all that serve a theory."""
 
 from latflow.planning.models import Trained, Untrained, trained
+from latflow.planning.outcome import Plan, in_words
 from latflow.planning.pilot import Question
-from latflow.planning.plan import Plan, asked, in_words, plan
 from latflow.planning.ranking import Row
 from latflow.planning.running import Prediction, begin, begun
+from latflow.planning.search import asked, plan
 
 __all__ = [
     "Plan",

@@ -95,6 +95,9 @@ def serving(action: Action, density: Any = None) -> Serving:
         except ConfigError as error:
             refused[name] = str(error)
             continue
+        if not isinstance(sampler, Sampler):
+            refused[name] = f"expected a subclass of latflow.samplers.Sampler, got {type(sampler).__name__}"
+            continue
         (alone if sampler.ergodic else within)[name] = sampler
     return Serving(alone, within, refused)
 
@@ -120,8 +123,13 @@ def with_others(leader: Method, action: Action, found: Serving) -> Iterator[Meth
 def of_model(
     trained: Trained, leader: Method | None, config: RunConfig, action: Action, found: Serving
 ) -> Iterator[Method]:
-    """Those that need a model: each sampler that does, and its proposals in a cycle with the best without."""
+    """Those that need a model: each sampler that does, and its proposals in a cycle with the best without.
+
+    Of the model of the configuration itself also the chain that this has.
+    """
     length = length_of(config.sampling or config.beside)
+    if config.sampling is not None and config.model == trained.config.model:
+        yield _method(action, config.sampling.kernels, config.sampling.repeats, length, trained)
     mine = serving(action, trained.density)
     # proposals first: they are the cheapest to try
     own = [(name, sampler) for name, sampler in mine.alone.items() if name not in found.alone]

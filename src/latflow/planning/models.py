@@ -95,7 +95,7 @@ def untrained(config: RunConfig) -> Untrained:
     Smaller lattices of a curriculum take less, of which nothing is known here.
     """
     folder = RunFolder(Path(config.name), config)
-    model = folder.first_model() if config.training.init_from is None else folder.new_model()
+    model = folder.new_model()
     arguments = arguments_of(config.training)
     estimator = estimator_of(arguments["estimator"], arguments["estimator_options"])
     for key in ("checkpoint_every", "init_from", "estimator", "estimator_options", "curriculum"):

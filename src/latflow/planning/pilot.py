@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from latflow.analysis import Measurement, Sample, average_of, effective_sample_size, needed
+from latflow.analysis import Measurement, Sample, average_of, effective_sample_size, needed, summary
 from latflow.analysis.cost import Need
+from latflow.config.stages import FEWEST_STEPS
 from latflow.errors import UnreliableErrorWarning
 from latflow.observables import Observable, recorded
 from latflow.planning.memory import forget_peak, peak_memory
@@ -104,10 +105,11 @@ class Pilot:
     def __init__(self, method: Method, question: Question) -> None:
         self.method, self.question = method, question
         self.generator = generator_for(question.seed, f"plan {method.key}", question.device)
-        observables = question.action.observables
-        wanted = [question.observable, *(one for one in observables if one.slow or one.sectors)]
+        every = question.action.observables
+        self.observables = [one for one in every if one.slow or one.name == question.observable.name]
+        kept = [*self.observables, *(one for one in every if one.sectors)]
         factor = question.action.reweighting
-        self.names = {name for one in wanted for name in one.needs} | {"accepted", "log_weight"}
+        self.names = {name for one in kept for name in one.needs} | {"accepted", "log_weight"}
         self.names |= set() if factor is None else {factor}
         self.observe = recorded(question.action)
         self.series: list[dict[str, np.ndarray]] = []
@@ -145,9 +147,9 @@ class Pilot:
 
     def extend(self, steps: int, until: float) -> None:
         """So many more, or until a time of the clock."""
-        chunk = max(
-            1, min(self.method.length.block, int(_STRETCH_SECONDS / max(self.step_seconds.value, 1e-9)))
-        )
+        chunk = self.method.length.block
+        if self.taken:
+            chunk = max(1, min(chunk, int(_STRETCH_SECONDS / max(self.step_seconds.value, 1e-9))))
         while steps > 0 and time.perf_counter() < until:
             self._stretch(min(chunk, steps))
             steps -= chunk
@@ -195,10 +197,9 @@ class Pilot:
             return None
         parts = np.array_split(np.arange(len(series["log_weight"])), _GROUPS)
         groups = [{name: values[part] for name, values in series.items()} for part in parts]
-        averages = [self._average(one, weighted=True) for one in groups]
-        return Finding(
-            self._average(series, weighted=True), _with_errors(averages), self.steps, weighted=True
-        )
+        averages = [self._part(one, one["log_weight"]) for one in groups]
+        whole = self._table(series, series["log_weight"])
+        return Finding(whole, _with_errors(averages), self.steps, weighted=True)
 
     @property
     def ess(self) -> float | None:
@@ -222,23 +223,34 @@ class Pilot:
             self.__dict__.pop(found, None)
 
     def _finding(self, series: Mapping[str, np.ndarray]) -> Finding:
-        chains = series["accepted"].shape[1]
-        parts = np.array_split(np.arange(chains), min(_GROUPS, chains))
-        if len(parts) > 1:
+        steps, chains = series["accepted"].shape[:2]
+        if steps < FEWEST_STEPS:
+            return Finding(None, [], steps)
+        if chains > 1:
+            parts = np.array_split(np.arange(chains), min(_GROUPS, chains))
             groups = [{name: values[:, part] for name, values in series.items()} for part in parts]
-        else:  # of one chain the parts are stretches of it
-            stretches = np.array_split(np.arange(len(series["accepted"])), _GROUPS)
-            groups = [{name: values[part] for name, values in series.items()} for part in stretches]
-        averages = [self._average(one) for one in groups]
-        return Finding(self._average(series), _with_errors(averages), len(series["accepted"]))
+        else:  # the parts are stretches of the one chain
+            parts = np.array_split(np.arange(steps), min(_GROUPS, steps // FEWEST_STEPS))
+            groups = [{name: values[part] for name, values in series.items()} for part in parts]
+        averages = [self._part(one) for one in groups]
+        return Finding(self._table(series), _with_errors(averages), steps)
 
-    def _average(self, series: Mapping[str, Any], weighted: bool = False) -> Measurement | None:
-        name = self.question.action.reweighting
-        factor = None if name is None or not self.question.observable.reweighted else series[name]
-        sample = Sample(series, series["log_weight"] if weighted else None, factor)
+    def _table(self, series: Mapping[str, Any], log_weight: np.ndarray | None = None) -> Measurement | None:
+        """The average as the table of a run has it, with the tail of the slowest mode in its error."""
         with warnings.catch_warnings():  # what is doubtful is told by the plan
             warnings.simplefilter("ignore", UnreliableErrorWarning)
-            return average_of(self.question.observable, sample)
+            found = summary(series, self.observables, log_weight, self._factor(series))
+        return found.get(self.question.observable.name)
+
+    def _part(self, series: Mapping[str, Any], log_weight: np.ndarray | None = None) -> Measurement | None:
+        """The average of a part, for its variance."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnreliableErrorWarning)
+            return average_of(self.question.observable, Sample(series, log_weight, self._factor(series)))
+
+    def _factor(self, series: Mapping[str, Any]) -> np.ndarray | None:
+        name = self.question.action.reweighting
+        return None if name is None or not self.question.observable.reweighted else series[name]
 
 
 def _with_errors(averages: Sequence[Measurement | None]) -> list[Measurement]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from latflow.analysis import Measurement, break_even, product, total
+from latflow.planning.methods import Method
 from latflow.planning.pilot import LONG, Finding, Pilot
 from latflow.planning.trust import doubts
 
@@ -21,6 +22,7 @@ class Row:
 
     Attributes:
         title: of the method.
+        method: it.
         model: the run whose model is drawn from; None without.
         weighted: whether averages are those of weighted draws, and not of the chain.
         average: of the observable by its pilot; None where that has none.
@@ -44,6 +46,7 @@ class Row:
     """
 
     title: str
+    method: Method
     model: str | None
     weighted: bool
     average: Measurement | None
@@ -122,8 +125,8 @@ def _row(pilot: Pilot, finding: Finding) -> Row:
         wanted = need.numbers.value / chains
         steps = max(math.ceil(wanted), least)
         # what is floored does not vary
-        numbers = need.numbers if wanted >= least else Measurement(steps * chains, 0.0)
-        before = product(Measurement(thermalisation * chains, 0.0), step)
+        numbers = need.numbers if wanted >= least else Measurement(float(steps * chains), 0.0)
+        before = product(Measurement(float(thermalisation * chains), 0.0), step)
         cost = total(product(numbers, step), before, Measurement(pilot.setup, 0.0))
     average = finding.average
     told = None
@@ -131,6 +134,7 @@ def _row(pilot: Pilot, finding: Finding) -> Row:
         told = Measurement(average.tau_int, average.tau_int_error or 0.0)
     return Row(
         title=f"{method.title}, weights" if finding.weighted else method.title,
+        method=method,
         model=None if trained is None else trained.name,
         weighted=finding.weighted,
         average=average,
@@ -160,6 +164,6 @@ def as_dict(row: Row) -> dict[str, Any]:
     def number(one: Measurement | None) -> dict[str, float] | None:
         return None if one is None else {"value": one.value, "error": one.error}
 
-    told = {name: getattr(row, name) for name in Row.__dataclass_fields__}
+    told = {name: value for name, value in vars(row).items() if name != "method"}
     told |= {name: number(value) for name, value in told.items() if isinstance(value, Measurement)}
     return told | {"doubts": list(row.doubts), "sound": row.sound, "with_training": number(row.with_training)}

@@ -8,8 +8,8 @@ from typing import Any
 from latflow.analysis import Measurement
 from latflow.config import RunConfig, parse_config
 from latflow.errors import RunFolderError
-from latflow.planning.methods import Method
-from latflow.planning.plan import Plan, Question
+from latflow.planning.outcome import Plan
+from latflow.planning.pilot import Question
 from latflow.planning.ranking import Row
 from latflow.runs import Run
 from latflow.runs.folder import plain
@@ -38,9 +38,9 @@ class Prediction:
     seconds: Measurement
 
     @classmethod
-    def of(cls, question: Question, row: Row, method: Method) -> "Prediction":
+    def of(cls, question: Question, row: Row) -> "Prediction":
         """Of a row that is sound."""
-        way = "weights" if row.weighted else "beside" if method.trained is None else "model"
+        way = "weights" if row.weighted else "beside" if row.method.trained is None else "model"
         slower = row.clock / row.step.value
         seconds = Measurement(row.cost.value * slower, row.cost.error * slower)
         return cls(row.title, way, row.expected_error(question.error), question.relative, seconds)
@@ -58,9 +58,9 @@ class Prediction:
         return measured.error / abs(measured.value) if self.relative else measured.error
 
 
-def configured(config: RunConfig, plan: Plan, row: Row) -> RunConfig:
+def configured(config: RunConfig, row: Row) -> RunConfig:
     """The run of a method, to the steps that its row says."""
-    method = plan.methods[row.title]
+    method = row.method
     base = config if method.trained is None else method.trained.config
     table = base.table()
     chain = method.plan(row.steps, row.thermalisation).table()
@@ -76,8 +76,8 @@ def configured(config: RunConfig, plan: Plan, row: Row) -> RunConfig:
 
 def begin(path: Path, config: RunConfig, plan: Plan, row: Row) -> Run:
     """The run of a method in a new folder, with the plan beside it in plan.json."""
-    run = Run.create_or_resume(path, configured(config, plan, row))
-    prediction = Prediction.of(plan.question, row, plan.methods[row.title])
+    run = Run.create_or_resume(path, configured(config, row))
+    prediction = Prediction.of(plan.question, row)
     told = plan.as_dict() | {"run": vars(prediction) | {"seconds": vars(prediction.seconds)}}
     told["asked"] = _asked(config, plan.question)
     write_text(path / _FILE, json.dumps(plain(told), indent=1, ensure_ascii=False) + "\n")

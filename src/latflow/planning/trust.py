@@ -23,6 +23,11 @@ def doubts(pilot: Pilot, finding: Finding) -> tuple[str, ...]:
     found = list(_of_weights(pilot))
     if not finding.weighted:
         found += _of_chain(pilot, finding)
+    average = finding.average
+    if not found and average is not None and finding.need(pilot.question) is None:
+        found.append(
+            f"its average, {average}, is not known to differ from zero: a relative error has no meaning yet"
+        )
     return tuple(found)
 
 
