@@ -116,7 +116,7 @@ def test_the_metadata_say_what_made_what(run, tmp_path):
     assert {"@id": "config.toml"} in action["object"]
     assert {"@id": "chains.nc"} in action["result"]
     assert found["#latflow"]["version"] == lf.__version__
-    assert found["#latflow"].get("identifier") == run.info["commit"]
+    assert found["#latflow"].get("identifier") == run.info.get("commit")
     assert found["#setting-seed"]["value"] == 1
     assert found["#setting-m2"]["value"] == -4.0
     results = json.loads((root / "data" / "results.json").read_text(encoding="utf-8"))

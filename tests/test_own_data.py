@@ -144,7 +144,8 @@ def test_the_configurations_of_a_run_are_written_and_read(tmp_path):
     assert dict(side_car.action) == run.config.action.table()
     found = read_ensemble(tmp_path / "out.npz", run.action)
     np.testing.assert_array_equal(found.fields.numpy(), run.series("beside")["field"])
-    zarr = read_ensemble(run.path, run.action)  # the folder itself, as it grows
-    assert torch.equal(zarr.fields, found.fields)
+    run.export(tmp_path / "out.nc")
+    for other in (run.path, tmp_path / "out.nc"):  # the folder itself, as it grows, and all of its chains
+        assert torch.equal(read_ensemble(other, run.action).fields, found.fields)
     with pytest.raises(RunFolderError, match="holds no chain 'model'"):
         export_configurations(run, tmp_path / "model.npz", "model")

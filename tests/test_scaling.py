@@ -144,7 +144,7 @@ def test_an_average_over_fits_has_their_spread():
     assert best is fits[0]
     assert found.value == pytest.approx(1.5)
     assert found.error == pytest.approx(np.hypot(0.3, 0.5))
-    assert told([*fits, Fit(0.0, 3, 2, 0)])[1] == []  # the best one cannot tell
+    assert told([*fits, Fit(0.0, 3, 1, 0)])[1] == []  # the best one cannot tell
 
 
 def test_clusters_find_the_critical_point_of_the_ising_model():

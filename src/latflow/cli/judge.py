@@ -41,7 +41,7 @@ def judge(
         typer.Option(
             "--at",
             metavar="NAME=VALUE",
-            help="Reweight to other couplings too, such as beta=0.69; several with commas at once.",
+            help="Reweight to another coupling, such as beta=0.69, or to several, beta=0.69,lam=0.4.",
         ),
     ] = None,
     array: Annotated[

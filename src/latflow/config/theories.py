@@ -72,9 +72,9 @@ class NamedTheory:
         """The theory on each lattice on which an array holds configurations of it.
 
         An array of three axes is one of configurations on a plane, as published ensembles are, rather than
-        chains of a theory on a line. What is wrong with the others is put to `refused`.
+        chains of a theory on a line. What is wrong with the theory on all lattices is put to `refused`.
         """
-        found = []
+        found, errors, built = [], [], False
         for shape in shapes:
             fit = []
             for leading in (1, 2):
@@ -83,12 +83,14 @@ class NamedTheory:
                     try:
                         action = self._built({**self.table, "lattice": sides})
                     except ConfigError as error:
-                        refused.append(error)
+                        errors.append(error)
                         continue
+                    built = True
                     if tuple(action.field_shape) == tuple(shape[leading:]):
                         fit.append(action)
             planes = [action for action in fit if len(action.lattice) > 1]
             found += planes if len(shape) == 3 and planes else fit
+        refused += [] if built else errors
         return found
 
 

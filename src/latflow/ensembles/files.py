@@ -148,7 +148,6 @@ def _of_hdf5(path: Path) -> Iterator[Stored]:
 
     def look(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in _NUMBERS:
-            _check_chunks(path, name, item)
             axes = tuple(_axis(dimension) for dimension in item.dims)
             found.append(
                 Stored(
@@ -176,7 +175,9 @@ def _check_chunks(path: Path, name: str, dataset: Any) -> None:
 
 
 def _missing(path: Path, name: str, there: int, expected: int) -> EnsembleError:
-    return EnsembleError(f"{path} is truncated: of the array {name} {there} of {expected} chunks are there")
+    return EnsembleError(
+        f"{path} is truncated: {there} of {expected} chunks of its array {name} are there".replace("  ", " ")
+    )
 
 
 def _from_hdf5(path: Path, name: str) -> np.ndarray:
@@ -185,6 +186,7 @@ def _from_hdf5(path: Path, name: str) -> np.ndarray:
     with h5py.File(path, "r") as file:
         dataset = file[name]
         assert isinstance(dataset, h5py.Dataset)
+        _check_chunks(path, name, dataset)
         return dataset[()]
 
 
@@ -217,8 +219,6 @@ def _of_zarr(path: Path) -> Iterator[Stored]:
         for name, array in found:
             if array.dtype.kind not in _NUMBERS or not array.shape:
                 continue
-            if (there := array.nchunks_initialized) < array.nchunks:
-                raise _missing(path, name, there, array.nchunks)
             named: Any = array.attrs.get("_ARRAY_DIMENSIONS")
             named = named or getattr(array.metadata, "dimension_names", None) or ()
             codecs = [*array.compressors, *array.filters]
@@ -227,10 +227,16 @@ def _of_zarr(path: Path) -> Iterator[Stored]:
                 name,
                 array.shape,
                 array.dtype,
-                lambda array=array: np.asarray(array[...]),
+                lambda name=name, array=array: _from_zarr(path, name, array),
                 tuple(map(str, named)),
                 guarded,
             )
+
+
+def _from_zarr(path: Path, name: str, array: Any) -> np.ndarray:
+    if (there := array.nchunks_initialized) < array.nchunks:
+        raise _missing(path, name, there, array.nchunks)
+    return np.asarray(array[...])
 
 
 def _arrays_in(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

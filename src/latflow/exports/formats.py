@@ -19,13 +19,11 @@ class Format:
 
     Attributes:
         suffixes: with which names of its files end.
-        words: what it is.
         write: writes groups of a run to a file, whole or not at all.
         record: whether it is one of the run, which has chains only on request.
     """
 
     suffixes: tuple[str, ...]
-    words: str
     write: Callable[[Run, Path, Sequence[Group]], None]
     record: bool = False
 
@@ -45,13 +43,13 @@ def _write_record(run: Run, target: Path, groups: Sequence[Group]) -> None:
 
 
 FORMATS: dict[str, Format] = {
-    "netcdf": Format((".nc",), "chains as NetCDF-4, for xarray", _write_netcdf),
-    "hdf5": Format((".h5", ".hdf5"), "the same, for readers of HDF5", _write_netcdf),
-    "numpy": Format((".npz",), "series as NumPy arrays", write_arrays),
-    "configurations": Format((".npz",), "configurations of one chain with a side-car", _write_configurations),
-    "pyerrors": Format((".json.gz",), "chains and results as Obs of pyerrors", write_obs),
-    "arviz": Format((".nc",), "one chain as InferenceData of ArviZ", write_posterior),
-    "archive": Format((".zip",), "a record for an archive", _write_record, record=True),
+    "netcdf": Format((".nc",), _write_netcdf),
+    "hdf5": Format((".h5", ".hdf5"), _write_netcdf),
+    "numpy": Format((".npz",), write_arrays),
+    "configurations": Format((".npz",), _write_configurations),
+    "pyerrors": Format((".json.gz",), write_obs),
+    "arviz": Format((".nc",), write_posterior),
+    "archive": Format((".zip",), _write_record, record=True),
 }
 """The first with the suffix of a file is its format, unless another is named."""
 
@@ -81,7 +79,7 @@ def export(
     with_chains: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write the chains of a run to a file for other tools, whole or not at all.
+    """Write the chains of a run to a file for other tools, or a record of it, whole or not at all.
 
     Args:
         run: the run.

@@ -10,8 +10,8 @@ with τ and the arguments by which the Γ-method finds it again: `obs.gamma_meth
 A result is linearised in what each configuration adds to it, O − ⟨O⟩ for an average. latflow takes these
 about the mean of all chains, pyerrors about that of each, which hides that chains disagree: its errors are
 too small by a share of about W/steps, W the window of the Γ-method. The fluctuations of a result are
-therefore scaled by its "scale", which is 1 for one chain, so that pyerrors finds the error of latflow; those
-of a series are as they were recorded.
+therefore scaled by its "scale", which is 1 for one chain, so that pyerrors finds the error of latflow, also
+where a chain alternates (τ < ½); those of a series are as they were recorded.
 
 The draws of a model are independent of each other, and their series are averages over its density q. Averages
 over the theory are `pyerrors.reweight(weight, [obs])` with the series "weight", w = exp(−S)/q up to the
@@ -91,7 +91,7 @@ def _exported(run: Run, group: Group) -> tuple[dict[str, Any], dict[str, str]]:
             reweighted = one.reweighted and run.action.reweighting is not None
             found["results"][name] = sampled.result(name, one.label, row, reweighted)
         else:
-            left_out[f"results {name}"] = f"{row}, which has no fluctuations"
+            left_out[f"results {name}"] = f"{row}, not a number with known fluctuations"
     return found, left_out
 
 

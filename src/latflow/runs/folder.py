@@ -398,7 +398,7 @@ class RunFolder:
         device = self.device
         return {
             "latflow": __version__,
-            "commit": commit(),
+            **({} if (source := commit()) is None else {"commit": source}),
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
             "seed": self.config.seed,

@@ -20,7 +20,7 @@ from latflow.validation.table import MAX_PULL
 _AT_ONCE = 2**18
 """Numbers of the configurations that are evaluated at a time."""
 _EVALUATIONS = 2**30
-"""Numbers that may be read where each site takes an evaluation of S: tens of seconds."""
+"""Numbers that may be read where each site takes an evaluation of S: some ten seconds."""
 _FEWEST_SITES = 16
 _ASKED = 16
 """Configurations of which S is asked whether it has a symmetry."""
