@@ -119,3 +119,9 @@ def test_places_are_told_by_coordinates():
     assert place((3, 4), torch.tensor([2, 9]), 2, 1) == "site (2, 1)"
     assert place((4, 4), every, 10, 0) == "mode (0, 0)"
     assert place((3, 4), every, 24, 13) == "component 2 at site (0, 1)"
+
+
+@pytest.mark.filterwarnings("ignore::latflow.errors.UnreliableErrorWarning")
+def test_numbers_that_overflow_obey_no_identity():
+    huge = phi4()[:100, None] * 1e150
+    assert not all(one.passed for one in identities(HOPPING, huge))
