@@ -3,6 +3,7 @@
 # make slow    the tests that train and sample for minutes
 # make bench   the benchmarks
 # make docs    the documentation, into site/
+# make release-check  build, install without an index in a fresh environment, run the quick preset there
 # make clean   remove what the targets above made, the environment too; runs stay
 #
 # VENV chooses the folder of the environment, PYTHON the interpreter that makes it (3.11 or newer).
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint slow bench docs clean
+.PHONY: help demo test lint slow bench docs release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -43,7 +44,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # a worker for each core; tests of one file stay together, since they share what it made once
 test: lint docs
@@ -54,6 +55,31 @@ slow: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/results.py
+
+# outside of the checkout, so that nothing but what was built is found
+release-check:
+	@set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	echo "Building in $$place"; \
+	$(PYTHON) -m venv "$$place/builder"; \
+	"$$place/builder/bin/pip" install --quiet --disable-pip-version-check hatchling; \
+	"$$place/builder/bin/python" -m hatchling build -d "$$place/dist" >/dev/null; \
+	mkdir "$$place/sdist"; tar -xzf "$$place"/dist/latflow-*.tar.gz -C "$$place/sdist" --strip-components=1; \
+	(cd "$$place/sdist" && "$$place/builder/bin/python" -m hatchling build -t wheel -d "$$place/wheels" >/dev/null); \
+	echo "Fetching what it stands on"; \
+	"$$place/builder/bin/pip" download --quiet --disable-pip-version-check -c constraints.txt -d "$$place/wheels" \
+	    "$$place"/wheels/latflow-*.whl; \
+	$(PYTHON) -m venv "$$place/venv"; \
+	echo "Installing without an index"; \
+	"$$place/venv/bin/pip" install --quiet --disable-pip-version-check --no-index --find-links "$$place/wheels" latflow; \
+	cp CHANGELOG.md "$$place"; cd "$$place"; \
+	version=$$(venv/bin/latflow --version); top=$$(sed -n 's/^## \[\([^]]*\)\].*/\1/p' CHANGELOG.md | head -1); \
+	venv/bin/latflow run phi4-quick --out run; \
+	venv/bin/latflow export run chains.json.gz; \
+	case "$$top" in \
+	    Unreleased) echo "$$version works, with changes since that are not released";; \
+	    "$${version#latflow }") echo "$$version is ready to be released";; \
+	    *) echo "expected $$version on top of CHANGELOG.md, found $$top" >&2; exit 1;; \
+	esac
 
 clean:
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)

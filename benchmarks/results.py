@@ -34,6 +34,7 @@ BENCHMARKS = (
     "hmc",
     "schwinger_hmc",
     "multilevel",
+    "plan",
 )
 HEAD = "# Results\n\nWritten by `make bench`. What is measured, and what it taught: [README.md](README.md).\n"
 

@@ -220,9 +220,9 @@ def test_weights_may_be_huge_and_only_their_ratios_count():
 
 
 def test_derived_errors_are_those_of_pyerrors():
-    from latflow.analysis.autocorrelation import _pyerrors
+    from latflow.analysis.autocorrelation import load_pyerrors
 
-    pe = _pyerrors()
+    pe = load_pyerrors()
     x = autoregressive(0.7, 5000, 1, seed=7)[:, 0] + 0.3
 
     def obs(series):

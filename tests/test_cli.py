@@ -1,12 +1,15 @@
 """The command line: what each command leaves behind, and what it says when something is wrong."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import latflow
@@ -83,10 +86,37 @@ def test_run_ends_with_the_path_of_its_report(whole):
 def test_run_says_how_far_it_is(whole):
     _, result = whole
     lines = result.stderr.splitlines()
-    assert any(line.startswith("train  60/60  ESS 0.") and "F_q" in line for line in lines)
-    assert any(line.startswith("sample  60/60  acceptance 0.") and "ESS" in line for line in lines)
-    assert any(line.startswith("HMC  150/150  acceptance ") for line in lines)
-    assert any(line.endswith("left") for line in lines)
+    expected = [
+        r"train  60/60  ESS 0\.\d+  F_q \S+  in \d+:\d\d",
+        r"sample  60/60  acceptance 0\.\d+  ESS 0\.\d+  in \d+:\d\d",
+        r"HMC  150/150  acceptance \S+  in \d+:\d\d",
+    ]
+    assert len(lines) == len(expected), lines
+    assert all(map(re.fullmatch, expected, lines)), lines
+
+
+def test_a_long_stage_says_once_a_minute_how_far_it_is(monkeypatch):
+    text, now = StringIO(), iter([0.0, 0.0, 59.0, 61.0, 90.0, 130.0, 200.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    with progress("train", 60, console=Console(file=text, width=100)) as advance:
+        for done in (10, 20, 30, 40, 50, 60):
+            advance(done, f"ESS 0.{done}")
+    assert text.getvalue().splitlines() == [
+        "train  30/60  ESS 0.30  1:32 left",
+        "train  50/60  ESS 0.50  0:32 left",
+        "train  60/60  ESS 0.60  in 3:20",
+    ]
+
+
+def test_quiet_prints_the_last_lines_alone(whole):
+    path, _ = whole
+    result = latflow_command("run", path, "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == ["validated", str(path / "report.html")]
+    longer = latflow_command("run", path, "-o", "beside.steps=160", "--quiet")
+    assert longer.stderr == ""
+    assert longer.stdout.splitlines() == ["validated", str(path / "report.html")]
 
 
 def test_validate_fails_where_a_number_is_wrong(whole):
@@ -172,7 +202,7 @@ def test_nothing_to_report_yet(tmp_path):
 
 
 def test_a_defect_of_the_program_keeps_its_traceback(tmp_path, monkeypatch):
-    def broken(_):
+    def broken(*_):
         raise ZeroDivisionError
 
     monkeypatch.setattr(stages, "train", broken)
@@ -183,24 +213,17 @@ def test_a_defect_of_the_program_keeps_its_traceback(tmp_path, monkeypatch):
 
 
 def test_a_bar_on_a_terminal():
-    from io import StringIO
-
-    from rich.console import Console
-
     text = StringIO()
-    with progress("train", 10, Console(file=text, force_terminal=True, width=100)) as advance:
+    with progress("train", 10, console=Console(file=text, force_terminal=True, width=100)) as advance:
         advance(4, "ESS 0.400")
         advance(10, "ESS 0.900")
     assert "10/10" in text.getvalue()
+    assert "left" in text.getvalue()
     assert "ESS 0.900" in text.getvalue()
 
 
 def test_a_stage_that_is_done_shows_no_bar():
-    from io import StringIO
-
-    from rich.console import Console
-
     text = StringIO()
-    with progress("train", 10, Console(file=text, force_terminal=True, width=100)):
+    with progress("train", 10, console=Console(file=text, force_terminal=True, width=100)):
         pass
     assert "train" not in text.getvalue()

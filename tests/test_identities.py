@@ -125,3 +125,20 @@ def test_places_are_told_by_coordinates():
 def test_numbers_that_overflow_obey_no_identity():
     huge = phi4()[:100, None] * 1e150
     assert not all(one.passed for one in identities(HOPPING, huge))
+
+
+def test_errors_of_fitted_couplings_cover():
+    """Of 128 ensembles the pulls have mean 0 and spread 1 within five errors, 1/√128 and 1/√256 each.
+
+    Combinations that are fitted to the configurations that they judge fail, by their mean.
+    """
+    generator = torch.Generator().manual_seed(7)
+    hmc = lf.samplers.HMC(HOPPING, step_size=0.2, n_steps=6)
+    start = torch.randn(128 * 4, *HOPPING.lattice, generator=generator, dtype=torch.float64)
+    chain = lf.samplers.run(hmc, start, 60, lambda x: {"field": x}, generator, thermalisation=60)
+    pulls = []
+    for fields in chain.series["field"].split(4, 1):
+        value, found, _ = fitted_couplings(HOPPING, fields)["beta"]
+        pulls.append((found.value - value) / found.error)
+    assert abs(np.mean(pulls)) < 5 / np.sqrt(128)
+    assert abs(np.std(pulls, ddof=1) - 1) < 5 / np.sqrt(256)

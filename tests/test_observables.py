@@ -107,11 +107,11 @@ def test_formulas_on_a_free_field_and_deep_in_the_broken_phase():
 
 
 def test_formulas_take_observables_of_pyerrors():
-    from latflow.analysis.autocorrelation import _pyerrors
+    from latflow.analysis.autocorrelation import load_pyerrors
 
     rng = np.random.default_rng(2)
     zero_mode, lowest = (
-        _pyerrors().Obs([level + rng.standard_normal(100)], ["chain"]) for level in (9.0, 5.0)
+        load_pyerrors().Obs([level + rng.standard_normal(100)], ["chain"]) for level in (9.0, 5.0)
     )
     xi = observables.correlation_length(zero_mode, lowest, 8)
     xi.gamma_method()

@@ -8,6 +8,7 @@ from latflow.config import load_config
 from latflow.ensembles import read_ensemble, side_car_of, write_ensemble
 from latflow.errors import ConfigError, EnsembleError, RunFolderError
 from latflow.estimators import estimator_of
+from latflow.exports import export
 from latflow.runs import Run
 from latflow.runs.ensembles import export_configurations, starting_fields
 from small_runs import SMALL, assert_same, outcome
@@ -129,7 +130,7 @@ def test_chains_start_at_the_last_configurations(file, tmp_path):
     elsewhere.sample_beside()
     one, other = (each.series("beside")["phi_squared"] for each in (run, elsewhere))
     assert not np.array_equal(one, other)
-    with pytest.raises(ConfigError, match=r"beside.start: .*at least 200 configurations"):
+    with pytest.raises(ConfigError, match=r"beside\.start: .*at least 200 configurations"):
         Run.create(tmp_path / "many", load_config("phi4-quick", [*changes, "beside.chains=200"]))
 
 
@@ -138,7 +139,7 @@ def test_the_configurations_of_a_run_are_written_and_read(tmp_path):
     changes = [*alone, "model=null", "sampling.save_fields=true"]
     run = Run.create(tmp_path / "run", load_config("phi4-quick", changes))
     run.sample_beside()
-    run.export(tmp_path / "out.npz")
+    export(run, tmp_path / "out.npz", "configurations")
     side_car = side_car_of(tmp_path / "out.npz")
     assert dict(side_car.action) == run.config.action.table()
     found = read_ensemble(tmp_path / "out.npz", run.action)

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -202,6 +202,19 @@ def test_failed_validation_stands_above_everything_else(tmp_path):
     assert "Validation passed" not in page.text
 
 
+def test_a_long_list_of_failures_is_folded(tmp_path):
+    run = gaussian_run(tmp_path, Phi4((8, 8), m2=-4.0, lam=8.0))
+    failed = [Check(f"statement {i}", passed=False, detail="it does not hold") for i in range(12)]
+    text = write_report(run, replace(verdict(passed=False), checks=failed)).read_text(encoding="utf-8")
+    shown, _, folded = text.partition("<details>")
+    folded = folded.partition("</details>")[0]
+    assert re.findall(r"statement \d+: it", shown) == [f"statement {i}: it" for i in range(5)]
+    assert re.findall(r"statement \d+: it", folded) == [f"statement {i}: it" for i in range(5, 12)]
+    assert f"<summary>and {folded.count('<li>')} more</summary>" in folded
+    few = write_report(run, verdict(passed=False)).read_text(encoding="utf-8")
+    assert "<details>" not in few
+
+
 def test_report_without_validation_says_so(tmp_path):
     run = gaussian_run(tmp_path, Phi4((4,), m2=1.0, lam=1.0))
     page = Page(write_report(run).read_text(encoding="utf-8"))
@@ -323,7 +336,7 @@ def test_both_signs_of_spins_are_counted():
     assert f"Chains that have been in all phases (M > 0 and M < 0): {', '.join(parts)}." in plate.caption
     assert "The black line is the exact distribution" in plate.caption
     assert "both signs are equally probable" in plate.caption
-    assert [text.get_text() for text in plate.figure.axes[0].get_legend().get_texts()][-1] == "exact"
+    assert [text.get_text() for text in plate.figure.legends[0].get_texts()][-1] == "exact"
 
 
 def fermions(*changes: str) -> Run:
@@ -628,7 +641,7 @@ def test_collapse_into_one_sign_shows_in_the_histogram(tmp_path):
     m = rng.choice([-1.0, 1.0], (500, 8)) + 0.1 * rng.standard_normal((500, 8))
     material.model["magnetization"], material.beside["magnetization"] = abs(m), m
     plate = next(plate for plate in plates(material) if plate.name == "magnetization")
-    labels = [text.get_text() for text in plate.figure.axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in plate.figure.legends[0].get_texts()]
     assert labels[0] == "model's chain: 100.0% with $M$ > 0"
     assert re.match(r"HMC chain: (4[7-9]|5[0-2])\.", labels[1])
     assert "M is positive in 100.0% of the model's chain" in plate.caption

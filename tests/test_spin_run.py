@@ -210,7 +210,7 @@ def test_every_plate_is_drawn(drawn):
     assert "first 20 steps (shaded) the action was weaker" in by_name["training"].caption
     assert "16 of 16" in by_name["magnetization"].caption
     assert "one cluster turned over" in by_name["autocorrelation"].caption
-    labels = [text.get_text() for text in by_name["magnetization"].figure.axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in by_name["magnetization"].figure.legends[0].get_texts()]
     assert labels[-1] == "exact"
     shown = by_name["configurations"].figure.axes[0].images[0].get_array()
     assert set(np.unique(shown)) <= {-1.0, 1.0}

@@ -20,7 +20,7 @@ from latflow.densities.flows import Flow, affine_flow
 from latflow.errors import LatflowError
 from latflow.fields import SCALAR
 from latflow.runs import Interrupted, Run
-from latflow.runs.place import locked
+from latflow.runs.lock import locked
 from latflow.storage import save_tree
 from latflow.theories import Action, Phi4
 from latflow.training import Trainer, World

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from latflow import theories as actions
     from latflow.config import load_config
     from latflow.densities import autoregressive, flows, multilevel
+    from latflow.exports import export
     from latflow.runs import Run
     from latflow.training import train
     from latflow.workflow import complete, judge
@@ -57,6 +58,7 @@ _FUNCTIONS = {
     "Run": "latflow.runs",
     "complete": "latflow.workflow",
     "judge": "latflow.workflow",
+    "export": "latflow.exports",
     "load_config": "latflow.config",
     "train": "latflow.training",
 }
@@ -73,6 +75,7 @@ __all__ = [
     "errors",
     "estimators",
     "exact",
+    "export",
     "fields",
     "flows",
     "judge",

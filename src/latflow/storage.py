@@ -15,6 +15,7 @@ from latflow.errors import CheckpointError
 
 _TREE_KEY, _DIGEST_KEY = "latflow_tree", "latflow_digest"
 _TENSOR_MARK = "__tensor__"
+_WINDOWS = os.name == "nt"
 
 
 @contextlib.contextmanager
@@ -36,8 +37,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def reach_disk(path: Path) -> None:
-    """Wait until the contents of a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until the contents of a file, or the names in a folder, are on the disk.
+
+    Windows opens no folders, and for this asks to be able to write.
+    """
+    if _WINDOWS and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

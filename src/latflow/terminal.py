@@ -19,8 +19,8 @@ _PLAIN = {
 }  # fmt: skip
 """The glyphs of this field for terminals without them."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Of Ctrl-C, of a batch system, and of a terminal that has gone."""
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Of Ctrl-C, of a batch system, and of a terminal that has gone, of which Windows knows none."""
 
 
 def show_what_it_can() -> None:

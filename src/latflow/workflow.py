@@ -29,8 +29,26 @@ def judged(run: "Run") -> "Validation":
 
 
 def keep(run: "Run", validation: "Validation") -> None:
-    """Keep a verdict in `results.json`."""
-    run.save_results(validation.as_dict())
+    """Keep a verdict in `results.json`, with what a page over many runs says of this one."""
+    from latflow.report.circumstances import theory
+    from latflow.report.tables import banner
+    from latflow.validation.words import CHAINS
+
+    history = run.history()
+    seconds: dict[str, float] = {"training": history[-1]["seconds"]} if history else {}
+    for chain in CHAINS:
+        if run.settings(chain) is not None:
+            seconds[chain] = run.sampling_info(chain)["seconds"]
+    observables = [one for one in run.action.observables if one.label]
+    run.save_results(
+        validation.as_dict()
+        | {
+            "theory": theory(run.action)[0],
+            "summary": banner(validation).lines,
+            "main": [one.name for one in observables if one.slow or one.name == "log_z"],
+            "seconds": seconds,
+        }
+    )
 
 
 def complete(run: "Run") -> "Validation":

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latflow.analysis.weights import scaled_weight
+from latflow.analysis.averages import averaged, linearised
 from latflow.errors import UnreliableErrorWarning
 from latflow.measurement import Measurement
 
@@ -29,8 +29,7 @@ CONSTANT = "constant"
 _STILL = "no chain moved"
 _LEAST_TIMES_TAU = 50
 """A series of so many τ knows τ, and so its error, to about a fifth."""
-_LEAST_STEPS = 5
-_LEAST_STEPS_WITH_TAIL = 8
+LEAST_STEPS_WITH_TAIL = 8
 _ENSEMBLE = "chain"
 
 
@@ -97,7 +96,7 @@ def measure(
         >>> print(measure([0.9, 1.1, 1.0, 0.9, 1.1, 1.0, 0.9, 1.1] * 5))
         1.000(14)
     """
-    average = _average(series, log_weight, factor, name, dimensions=2)
+    average = averaged(series, log_weight, factor, name, dimensions=2)
     found = _measurement(
         float(average.mean[0]),
         average.fluctuation[..., 0],
@@ -150,17 +149,12 @@ def derive_vector(
 ) -> list[Measurement]:
     """`derive` for a function that returns an array of numbers, for example the effective masses."""
     averages = [
-        _average(part, log_weight, factor, f"series {i}", dimensions=3) for i, part in enumerate(series)
+        averaged(part, log_weight, factor, f"series {i}", dimensions=3) for i, part in enumerate(series)
     ]
-    if len({average.fluctuation.shape[:2] for average in averages}) != 1:
-        raise ValueError(f"expected series of one history, got shapes {[np.shape(part) for part in series]}")
-    values, gradients = _linearised(function, averages)
-    projected = sum(
-        average.fluctuation @ gradient for average, gradient in zip(averages, gradients, strict=True)
-    )
+    values, projected = linearised(function, averages)
     still = _stillness([average.history for average in averages], log_weight is not None)
     found = [
-        _measurement(float(value), np.asarray(projected)[..., i], still, log_weight is not None, tau_exp)
+        _measurement(float(value), projected[..., i], still, log_weight is not None, tau_exp)
         for i, value in enumerate(values)
     ]
     _tell("a function of the series", found)
@@ -177,7 +171,7 @@ def autocorrelation(series: ArrayLike, max_lag: int | None = None) -> Autocorrel
     Raises:
         ValueError: for a wrong shape, too few steps, or numbers that are not finite.
     """
-    fluctuation = _average(series, None, None, "the series", dimensions=2).fluctuation[..., 0]
+    fluctuation = averaged(series, None, None, "the series", dimensions=2).fluctuation[..., 0]
     scale = float(np.abs(fluctuation).max())
     if not math.isfinite(scale):
         raise ValueError("expected a series of finite numbers, got nan or infinity among them")
@@ -197,100 +191,8 @@ def autocorrelation(series: ArrayLike, max_lag: int | None = None) -> Autocorrel
     return Autocorrelation(rho[:lags], np.sqrt(variance), window)
 
 
-class _Average(NamedTuple):
-    """The mean (components,), and fluctuations (steps, chains, components) whose mean has the error of it.
-
-    The history, of the shape of the fluctuations, is that of which it is the mean.
-    """
-
-    mean: np.ndarray
-    fluctuation: np.ndarray
-    history: np.ndarray
-    scalar: bool
-
-    def argument(self, mean: np.ndarray) -> Any:
-        """What a function of averages is given: a number, or an array for a series with components.
-
-        A number of NumPy divides by zero without an exception.
-        """
-        return mean[0] if self.scalar else mean
-
-
-def _average(
-    series: ArrayLike,
-    log_weight: ArrayLike | None,
-    factor: ArrayLike | None,
-    name: str,
-    dimensions: int,
-) -> _Average:
-    """The (weighted) average over steps and chains of a series of at most so many dimensions."""
-    history = np.asarray(series, dtype=np.float64)
-    if not 1 <= history.ndim <= dimensions:
-        shapes = ["(steps,)", "(steps, chains)", "(steps, chains, components)"][:dimensions]
-        raise ValueError(f"expected {name} of shape {' or '.join(shapes)}, got {history.shape}")
-    scalar = history.ndim < 3
-    history = history.reshape(*history.shape, *(1,) * (3 - history.ndim))
-    steps, chains, _ = history.shape
-    least, found, unit = (
-        (_LEAST_STEPS, steps, "steps") if log_weight is None else (2, steps * chains, "draws")
-    )
-    if found < least or not history.size:
-        raise ValueError(
-            f"expected {name} to have at least {least} {unit} for an error analysis, got {found}"
-        )
-
-    origin = history[0, 0]  # a constant series then has fluctuations that are exactly zero
-    centred = history - origin
-    if log_weight is None and factor is None:
-        mean = centred.mean((0, 1))
-        return _Average(origin + mean, centred - mean, history, scalar)
-    weight = np.ones((steps, chains, 1))
-    parts = {
-        "log-weights": None if log_weight is None else scaled_weight(log_weight),
-        "factors": None if factor is None else np.asarray(factor, dtype=np.float64),
-    }
-    for what, part in parts.items():
-        if part is None:
-            continue
-        if (*part.shape, 1)[:2] != (steps, chains):
-            raise ValueError(f"expected {what} of shape {(steps, chains)} for {name}, got {part.shape}")
-        weight = weight * part.reshape(steps, chains, 1)
-    if weight.mean() == 0:
-        raise ValueError(f"expected factors for {name} whose average is not zero")
-    weight = weight / weight.mean()
-    mean = (weight * centred).mean((0, 1))
-    return _Average(origin + mean, weight * (centred - mean), history, scalar)
-
-
-def _linearised(
-    function: Callable[..., Any], averages: list[_Average]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The function at the averages, and its gradient (components, outputs) with respect to each.
-
-    The gradient is taken by symmetric differences over a tenth of the naive error of the component.
-    """
-    means = [average.mean for average in averages]
-
-    def evaluate(argument: int, component: int, shift: float) -> np.ndarray:
-        moved = [mean.copy() for mean in means]
-        moved[argument][component] += shift
-        arguments = [average.argument(mean) for average, mean in zip(averages, moved, strict=True)]
-        return np.atleast_1d(np.asarray(function(*arguments), dtype=np.float64))
-
-    with np.errstate(all="ignore"):
-        values, gradients = evaluate(0, 0, 0.0), []
-        for i, (mean, fluctuation, *_) in enumerate(averages):
-            error = np.linalg.norm(fluctuation, axis=(0, 1)) / math.prod(fluctuation.shape[:2])
-            step = np.maximum(error / 10, 1e-7 * np.abs(mean))
-            gradient = np.zeros((len(mean), len(values)))
-            for j in np.flatnonzero(error).tolist():
-                gradient[j] = (evaluate(i, j, +step[j]) - evaluate(i, j, -step[j])) / (2 * step[j])
-            gradients.append(gradient)
-    return values, gradients
-
-
 @cache
-def _pyerrors() -> ModuleType:
+def load_pyerrors() -> ModuleType:
     """pyerrors, imported at first use: it takes seconds, warns of others, and changes how numpy prints."""
     with np.printoptions(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -303,7 +205,7 @@ def _gamma_method(fluctuation: np.ndarray, tau_exp: float = 0.0) -> Any:
     chains = fluctuation.shape[1]
     names = [f"{_ENSEMBLE}|{i:08d}" for i in range(chains)]
     # with `means`, pyerrors takes the samples for fluctuations and does not subtract the mean of each chain
-    observable = _pyerrors().Obs(list(np.ascontiguousarray(fluctuation.T)), names, means=[0.0] * chains)
+    observable = load_pyerrors().Obs(list(np.ascontiguousarray(fluctuation.T)), names, means=[0.0] * chains)
     observable.gamma_method(S=2.0, tau_exp=tau_exp)
     return observable
 
@@ -325,7 +227,7 @@ def _error(fluctuation: np.ndarray, tau_exp: float) -> _Error:
     if share:
         taken = fluctuation[1:] + share * fluctuation[:-1]
         observable = _gamma_method(taken)
-    if tau_exp > 0 and len(taken) >= _LEAST_STEPS_WITH_TAIL:
+    if tau_exp > 0 and len(taken) >= LEAST_STEPS_WITH_TAIL:
         observable = max(observable, _gamma_method(taken, tau_exp), key=lambda one: one.dvalue)
     variance = float(np.mean(fluctuation**2))
     # of τ that of the filtered mean, 1 + b times too large, in units of the variance of the series

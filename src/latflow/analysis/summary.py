@@ -93,6 +93,7 @@ def summary(
     observables: Sequence["Observable"],
     log_weight: ArrayLike | None = None,
     factor: ArrayLike | None = None,
+    kind: type[Sample] = Sample,
 ) -> dict[str, Measurement]:
     """The observables of a theory that have a label, as far as what they are made of was recorded.
 
@@ -109,6 +110,7 @@ def summary(
         log_weight: given when the series are independent draws to be weighted, as in `measure`.
         factor: with which averages are reweighted, as in `measure`: the sign of the determinant for an odd
             number of flavours.
+        kind: of sample, which makes the measurements.
 
     Returns:
         The measurements, by the names of the observables and in their order.
@@ -118,18 +120,18 @@ def summary(
     """
     axes = {observable.name: len(observable.axes) for observable in observables}
     arrays = {name: _with_chains(values, axes.get(name, 0)) for name, values in series.items()}
-    sample = Sample(arrays, log_weight, factor)
+    sample = kind(arrays, log_weight, factor)
     found: dict[str, Measurement] = {}
     rows = [one for one in observables if one.label and all(name in arrays for name in _needed(one))]
     slow = [one for one in rows if one.slow]
-    times = [made.tau_int or 0.0 for one in slow if (made := _made(one, sample)) is not None]
+    times = [made.tau_int or 0.0 for one in slow if (made := average_of(one, sample)) is not None]
     touched = {name for one in slow for name in _needed(one)}
     tailed = replace(sample, tau_exp=max(times, default=0.0))
-    first = _made(slow[0], tailed) if slow else None
+    first = average_of(slow[0], tailed) if slow else None
     for observable in rows:
         mine = tailed if touched.intersection(_needed(observable)) else sample
         mine = mine if observable.reweighted else replace(mine, factor=None)
-        made = _made(observable, mine)
+        made = average_of(observable, mine)
         if made is not None and observable.quantum is not None:
             tau_int = (first or made).tau_int
             made = _no_finer(made, observable.quantum * mine.one_count(tau_int))
@@ -149,8 +151,12 @@ def _with_chains(values: ArrayLike, components: int) -> np.ndarray:
     return history[:, None] if components and history.ndim == 1 + components else history
 
 
-def _made(observable: "Observable", sample: Sample) -> Measurement | None:
-    """The measurement by the record of an observable; None where this sample has none."""
+def average_of(observable: "Observable", sample: Sample) -> Measurement | None:
+    """The average by the record of an observable, with its error; None where this sample has none.
+
+    Raises:
+        ValueError: as `measure`.
+    """
     if observable.estimate is not None:
         return observable.estimate(sample)
     arrays = [np.asarray(sample.series[name], dtype=np.float64) for name in _needed(observable)]

@@ -1,18 +1,19 @@
 """The command line. Nothing heavy is imported before a command needs it, so that `--help` answers at once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from latflow.cli.arguments import Existing, Out, Overrides, Source, Sources, user_path
+from latflow.cli.arguments import Existing, Jobs, Out, Overrides, Quiet, Source, Sources, user_path
+from latflow.cli.conclude import conclude
 from latflow.cli.explain import exit_by, explained
+from latflow.cli.export import export
+from latflow.cli.index import index
 from latflow.cli.judge import judge
+from latflow.cli.plan import plan
 from latflow.errors import ConfigError
 from latflow.version import __version__
-
-if TYPE_CHECKING:
-    from latflow.runs import Run
 
 app = typer.Typer(
     name="latflow",
@@ -46,33 +47,45 @@ def _options(
 
 @app.command()
 @explained
-def run(source: Source, override: Overrides = None, out: Out = None) -> None:
-    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped."""
-    from latflow.cli import stages
+def run(
+    source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False, jobs: Jobs = 1
+) -> None:
+    """Train, sample with the model and beside it, validate, report; go on where an earlier call stopped.
 
-    opened = stages.trained(source, override or (), out)
-    stages.sample(opened)
-    _conclude(opened)
+    Lists of values, such as action.beta=[0.40, 0.44, 0.48], make a scan: a folder of runs, scans/NAME if no
+    other is given.
+    """
+    from latflow.cli import stages
+    from latflow.workflow import judged
+
+    found = stages.run_or_scan(source, override or (), out)
+    if not isinstance(found, stages.Opening):
+        from latflow.cli.scanning import carry_out
+
+        raise typer.Exit(carry_out(found, jobs, quiet))
+    opened = stages.trained(found, quiet=quiet)
+    stages.sample(opened, quiet)
+    conclude(opened, judged(opened), quiet)
 
 
 @app.command()
 @explained
-def train(source: Source, override: Overrides = None, out: Out = None) -> None:
+def train(source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False) -> None:
     """Train the model to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out, to_train=True)
+    opened = stages.trained(stages.opening(source, override or (), out), to_train=True, quiet=quiet)
     typer.echo(opened.path)
 
 
 @app.command()
 @explained
-def sample(source: Source, override: Overrides = None, out: Out = None) -> None:
+def sample(source: Source, override: Overrides = None, out: Out = None, quiet: Quiet = False) -> None:
     """Sample with the model and beside it; train first where that is not done."""
     from latflow.cli import stages
 
-    opened = stages.trained(source, override or (), out)
-    stages.sample(opened)
+    opened = stages.trained(stages.opening(source, override or (), out), quiet=quiet)
+    stages.sample(opened, quiet)
     typer.echo(opened.path)
 
 
@@ -139,31 +152,7 @@ def theta(
     print_theta(*stages.at_angles(opened, angles))
 
 
-@app.command()
-@explained
-def export(
-    source: Existing,
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A path that ends in .nc (NetCDF) or .h5 (HDF5), or in .npz (configurations alone).",
-            parser=user_path,
-        ),
-    ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
-) -> None:
-    """Write the chains to one file for other tools."""
-    from latflow.cli import stages
-
-    opened = stages.open_run(source)
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} is there already: choose another file, or add --overwrite")
-    try:
-        opened.export(target)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    typer.echo(target)
+app.command()(explained(export))
 
 
 @app.command()
@@ -201,14 +190,5 @@ def reproduce(
         perform(experiment, quick, seed, out)
 
 
-def _conclude(run: "Run") -> None:
-    """Validate, report, print, and exit by the verdict."""
-    from latflow.cli import stages
-    from latflow.workflow import judged, keep
-
-    validation = judged(run)
-    keep(run, validation)
-    page = stages.report(run, validation)
-    stages.show(run, validation)
-    typer.echo(page)
-    exit_by(validation.verdict)
+app.command()(explained(index))
+app.command()(explained(plan))

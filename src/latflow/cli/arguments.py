@@ -36,6 +36,11 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="The folder of the run; runs/NAME if none.", parser=user_path),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table: the last lines alone.")]
 Sources = Annotated[
     list[str], typer.Argument(metavar="RUN…", help="The folders of two or more runs.", parser=_source)
+]
+Jobs = Annotated[
+    int,
+    typer.Option("-j", "--jobs", min=1, max=1000, help="How many runs of a scan at once, on shared threads."),
 ]

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import functools
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +20,8 @@ EXIT_DISK = 74
 """EX_IOERR."""
 EXIT_SIGNAL = 128
 """To which shells add the number of the signal."""
+SIGPIPE = 13
+"""Its number, also where the system has no such signal."""
 
 EXIT_VERDICT = {"passed": 0, "failed": 1, "inconclusive": 3}
 """Of a verdict."""
@@ -58,7 +59,7 @@ def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]
         except BrokenPipeError:
             # who read the output has closed it; what Python still holds of it goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(EXIT_SIGNAL + signal.SIGPIPE) from None
+            raise typer.Exit(EXIT_SIGNAL + SIGPIPE) from None
         except OSError as error:
             if _in_foreign(error) is not None:
                 _give_up(_in_foreign(error), EXIT_WRONG_INPUT)

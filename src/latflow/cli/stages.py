@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latflow.cli.progress import progress
-from latflow.config import RunConfig, load_config, preset_names
+from latflow.config import RunConfig, load_config, load_tables, parse_config, preset_names, scan_of
 from latflow.errors import ConfigError
 
 if TYPE_CHECKING:
     from latflow.runs import BlockReport, Run
+    from latflow.scans import ScanFolder
     from latflow.training import Record
     from latflow.validation import Validation
     from latflow.validation.theta import ThetaTable
@@ -37,17 +38,46 @@ def opening(source: str, overrides: Sequence[str], out: Path | None) -> Opening:
     """The run in a folder, or that of a preset or a file.
 
     Raises:
+        ConfigError: for a configuration that is not legal, or that of a scan.
+        RunFolderError: for a folder that is no run.
+    """
+    found = run_or_scan(source, overrides, out)
+    if not isinstance(found, Opening):
+        raise ConfigError(
+            f"{source}: expected the configuration of one run, got a scan of {', '.join(found.scan.keys)}, "
+            "which `latflow run` carries out"
+        )
+    return found
+
+
+def run_or_scan(source: str, overrides: Sequence[str], out: Path | None) -> "Opening | ScanFolder":
+    """The run in a folder, or that of a preset or a file; or the scan, where lists of values make it one.
+
+    Raises:
         ConfigError: for a configuration that is not legal.
         RunFolderError: for a folder that is no run.
     """
+    there = None
     if _is_folder(source):
-        from latflow.runs import Run
+        from latflow.scans import SCAN, is_scan
 
-        opened = Run.open(source)
-        changed = load_config(opened.path / "config.toml", overrides) if overrides else opened.config
-        return Opening(out or opened.path, changed)
-    config = load_config(source, overrides)
-    return Opening(out or _default_folder(config.name), config)
+        there = Path(source)
+        if not is_scan(there):
+            from latflow.runs import Run
+
+            opened = Run.open(source)
+            if not overrides:
+                return Opening(out or there, opened.config)
+        tables = load_tables(there / (SCAN if is_scan(there) else "config.toml"), overrides)
+    else:
+        tables = load_tables(source, overrides)
+    if (scan := scan_of(tables, source)) is not None:
+        from latflow.scans import ScanFolder, is_scan
+
+        mine = there if there is not None and is_scan(there) else None
+        return ScanFolder(out or mine or Path("scans") / scan.name, scan)
+    config = parse_config(tables, source)
+    return Opening(out or there or _default_folder(config.name), config)
 
 
 def open_run(source: str) -> "Run":
@@ -57,13 +87,12 @@ def open_run(source: str) -> "Run":
     return Run.open(source if _is_folder(source) else _default_folder(load_config(source).name))
 
 
-def trained(source: str, overrides: Sequence[str], out: Path | None, *, to_train: bool = False) -> "Run":
-    """The run in a folder, or that of a preset or a file, trained to the end where it has a model.
+def trained(found: Opening, *, to_train: bool = False, quiet: bool = False) -> "Run":
+    """A run, trained to the end where it has a model.
 
     Of several processes that torchrun started the first alone comes back with it. The others have no part in
     what follows, and end here: a stage that they waited for might last longer than they may wait.
     """
-    found = opening(source, overrides, out)
     if to_train and found.config.model is None:
         raise ConfigError("expected a [model] to train, got none: `latflow run` samples without")
     from latflow.training import joined
@@ -71,7 +100,7 @@ def trained(source: str, overrides: Sequence[str], out: Path | None, *, to_train
     with joined() as world:
         run = found.run()
         if world.rank == 0:
-            train(run)
+            train(run, quiet)
         else:
             run.train()
     if world.rank:
@@ -79,11 +108,11 @@ def trained(source: str, overrides: Sequence[str], out: Path | None, *, to_train
     return run
 
 
-def train(run: "Run") -> None:
+def train(run: "Run", quiet: bool = False) -> None:
     """Train to the end, where there is a model."""
     if run.config.training is None:
         return
-    with progress("train", run.config.training.steps) as advance:
+    with progress("train", run.config.training.steps, quiet) as advance:
 
         def show(record: "Record") -> None:
             skipped = "  skipped" if record.skipped else ""
@@ -92,19 +121,19 @@ def train(run: "Run") -> None:
         run.train(on_record=show)
 
 
-def sample(run: "Run") -> None:
+def sample(run: "Run", quiet: bool = False) -> None:
     """Grow the chain of the model and the one beside it to their lengths."""
     if run.config.sampling is not None:
-        _sample(run, "model", "sample", run.sample)
+        _sample(run, "model", "sample", run.sample, quiet)
     if run.config.beside is not None:
         titles = [sampler.title for sampler in run.samplers("beside").values()]
-        _sample(run, "beside", " + ".join(titles), run.sample_beside)
+        _sample(run, "beside", " + ".join(titles), run.sample_beside, quiet)
 
 
-def _sample(run: "Run", name: Any, what: str, stage: Callable[..., None]) -> None:
+def _sample(run: "Run", name: Any, what: str, stage: Callable[..., None], quiet: bool) -> None:
     plan = run.settings(name)
     assert plan is not None
-    with progress(what, plan.steps) as advance:
+    with progress(what, plan.steps, quiet) as advance:
 
         def show(report: "BlockReport") -> None:
             advance(report.step, _note(report))
@@ -135,12 +164,12 @@ def at_angles(run: "Run", number: int) -> "tuple[str, ThetaTable, Path]":
     return theory(run.action)[0], table, page
 
 
-def show(run: "Run", validation: "Validation") -> None:
-    """The verdict as a table on stdout."""
+def show(run: "Run", validation: "Validation", quiet: bool = False) -> None:
+    """The verdict as a table on stdout, or its last line."""
     from latflow.cli.verdict import print_verdict
     from latflow.report.circumstances import theory
 
-    print_verdict(run.config.description or theory(run.action)[0], validation)
+    print_verdict(run.config.description or theory(run.action)[0], validation, quiet)
 
 
 def _note(report: "BlockReport") -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latflow.cli.console import results_console
 from latflow.validation import AtCouplings, Comparison, Row, Validation
 from latflow.validation.theta import ThetaTable
 
@@ -17,17 +18,23 @@ _LAST = {
     "failed": "validation FAILED",
     "inconclusive": "validation INCONCLUSIVE: too little to tell",
 }
-_WIDTH = 120  # where there is no terminal to ask
 
 
-def print_verdict(title: str, validation: Validation) -> None:
+def print_verdict(title: str, validation: Validation, quiet: bool = False) -> None:
     """A table on stdout with a column for each way to know a number, and the checks and words below it.
 
     Args:
         title: of the table.
         validation: the verdict.
+        quiet: whether it is told in one line instead.
     """
-    console = _console()
+    console = results_console()
+    if not quiet:
+        _print_table(console, title, validation)
+    console.print(_LAST[validation.verdict], style="bold")
+
+
+def _print_table(console: Console, title: str, validation: Validation) -> None:
     ways = validation.ways
     headings = (way.heading for way in ways)
     table = Table(title=Text(title), box=SIMPLE_HEAD)
@@ -48,14 +55,13 @@ def print_verdict(title: str, validation: Validation) -> None:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     for doubt in validation.doubts:
         console.print(f"doubt: {doubt}", style="yellow", markup=False)
-    console.print(_LAST[validation.verdict], style="bold")
 
 
 def print_reweighted(found: Sequence[AtCouplings]) -> None:
     """A table on stdout with a column for each other coupling, and a warning where there is no overlap."""
     if not found:
         return
-    console = _console()
+    console = results_console()
     table = Table(title=Text("reweighted"), box=SIMPLE_HEAD)
     for heading in ("observable", *(one.title for one in found)):
         table.add_column(Text(heading))
@@ -81,7 +87,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
         found: the theory at several θ.
         page: with all observables.
     """
-    console = _console()
+    console = results_console()
     shown = [one for one in found.observables if one.odd or one.slow or one.shown]
     for column in found.columns:
         table = Table(title=Text(f"{title}, {column.heading}"), box=SIMPLE_HEAD)
@@ -108,7 +114,7 @@ def print_theta(title: str, found: ThetaTable, page: Path) -> None:
 
 def print_comparison(found: Comparison) -> None:
     """Three tables on stdout: the settings that differ, the numbers, and what they have cost."""
-    console = _console()
+    console = results_console()
     settings = Table(title=Text("settings that differ"), box=SIMPLE_HEAD)
     for heading in ("key", *found.names):
         settings.add_column(Text(heading))
@@ -139,11 +145,6 @@ def print_comparison(found: Comparison) -> None:
             *map(Text, (one.run, one.chain, training, ess, f"{one.acceptance:.3f}", label, str(tau), price))
         )
     console.print(costs)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def _largest(row: Row, short: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ def explained(invalid: ValidationError, place: str = "") -> str:
         names = [str(part) for part in error["loc"] if _is_key(part)]
         key = ".".join([*([place] if place else []), *names])
         # a union reports one error for each of its branches: the first of a field says enough
-        messages.setdefault(key, _message(error))
+        messages.setdefault(key, message(error))
     lines = [f"{key}: {message}" if key else message for key, message in messages.items()]
     more = len(lines) - _MOST_LINES
     return "\n".join(lines if more <= 0 else [*lines[:_MOST_LINES], f"and {more} more"])
@@ -59,7 +59,8 @@ def _is_key(part: int | str) -> bool:
     return isinstance(part, str) and part.isidentifier() and part not in ("int", "float", "str", "bool")
 
 
-def _message(error: ErrorDetails) -> str:
+def message(error: ErrorDetails) -> str:
+    """What was expected and what came."""
     match error["type"]:
         case "extra_forbidden":
             return _UNKNOWN

@@ -116,7 +116,7 @@ def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collectio
     if not callable(constructor):
         raise ConfigError(f"{place}.type: expected a class or a function, got {constructor!r}")
     try:
-        section = section_of(constructor, _SUPPLIED[group])
+        section = arguments_section(group, name)
     except UnsettableError as error:
         raise ConfigError(f"{place}: {error}") from error
     if taken := [key for key in ("type", *reserved) if key in section.model_fields]:
@@ -128,6 +128,16 @@ def part(group: Group, place: str, table: Mapping[str, Any], reserved: Collectio
         return Part(place, name, section.model_validate(arguments), constructor)
     except ValidationError as invalid:
         raise ConfigError(with_hints(invalid, section, place)) from invalid
+
+
+def arguments_section(group: Group, name: str) -> type[Section]:
+    """The keys that a table may hold beside its `type`.
+
+    Raises:
+        ConfigError: for a name that nothing has.
+        UnsettableError: for what no configuration can build.
+    """
+    return section_of(load(group, name), _SUPPLIED[group])
 
 
 def where_in_foreign(error: BaseException) -> str:

@@ -4,7 +4,7 @@ import copy
 import difflib
 import logging
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ _LOG = logging.getLogger(__name__)
 
 _DEEPEST = 32
 """Levels of tables and lists: what follows walks through them by recursion."""
+PREVIOUS = "previous"
+"""As `training.init_from`: the run before in a scan."""
 _LARGEST_FILE = 1_000_000
 """In bytes: a configuration is written by people."""
 
@@ -53,8 +55,12 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         >>> load_config("phi4-8x8", ["training.batch=512"]).training.batch
         512
     """
-    path = _path_of(source)
-    return parse_config(table_of(path, overrides), source)
+    return parse_config(load_tables(source, overrides), source)
+
+
+def load_tables(source: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tables of a configuration with all changes made, and not checked yet; as `load_config`."""
+    return table_of(_path_of(source), overrides)
 
 
 def table_of(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -214,17 +220,20 @@ def _leave_behind(before: dict[str, Any], table: dict[str, Any]) -> None:
         _LOG.warning("the reference numbers of the file are of another action: they are left out")
 
 
-def _located(table: Any, folder: Path) -> Any:
-    """The same tables, in which the paths of Python files and of other runs are absolute."""
+def _located(table: Any, folder: Path, path: Callable[[str, Path], str] | None = None) -> Any:
+    """The same tables, in which the paths of Python files and of other runs are absolute.
+
+    Args:
+        table: or a value in it.
+        folder: from which paths are seen.
+        path: makes the strings of this value absolute, where these are paths.
+    """
     of_paths = {"type": located, "init_from": _beside}
     if isinstance(table, dict):
-        return {
-            key: of_paths[key](value, folder)
-            if key in of_paths and isinstance(value, str)
-            else _located(value, folder)
-            for key, value in table.items()
-        }
-    return [_located(entry, folder) for entry in table] if isinstance(table, list) else table
+        return {key: _located(value, folder, of_paths.get(key)) for key, value in table.items()}
+    if isinstance(table, list):
+        return [_located(entry, folder, path) for entry in table]
+    return path(table, folder) if path is not None and isinstance(table, str) else table
 
 
 _FILES = (("training", "estimator_options", "configurations"), ("beside", "start"))
@@ -244,6 +253,8 @@ def _with_files(table: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _beside(path: str, folder: Path) -> str:
     """A path as seen from a folder where it is there, and else from the present one."""
+    if path == PREVIOUS:
+        return path
     return str((folder / path if (folder / path).exists() else Path(path)).resolve())
 
 

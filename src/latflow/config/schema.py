@@ -141,13 +141,15 @@ def training_section() -> type[Section]:
     from latflow.training import Trainer
 
     base = section_of(Trainer, frozenset({"density", "action", "estimator", "generator"}))
+    options = Field(default_factory=dict, description="arguments of the estimator")
+    start = Field(None, description="the folder of a run, whose best weights count, or a checkpoint")
     own: dict[str, Any] = {
-        "estimator": (str, "reinforce"),
-        "estimator_options": (dict[str, int | float | str], Field(default_factory=dict)),
-        "init_from": (str | None, None),
+        "estimator": (str, Field("reinforce", description="a name in `estimators.ESTIMATORS`")),
+        "estimator_options": (dict[str, int | float | str], options),
+        "init_from": (str | None, start),
         "steps": (Annotated[int, Field(ge=0, le=MOST)], 1000),
         "batch": (Annotated[int, Field(ge=1, le=MOST)], 1024),
-        "checkpoint_every": (Annotated[int, Field(ge=1, le=MOST)], 100),
+        "checkpoint_every": (Annotated[int, Field(ge=1, le=MOST)], Field(100, description="in steps")),
     }
     return create_model("Training", __base__=base, **own)
 

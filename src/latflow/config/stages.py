@@ -90,7 +90,13 @@ class BesideConfig(ChainConfig):
 
 
 class ComputeConfig(Section):
-    """Where and how precisely: the one place that names device, precision and threads."""
+    """Where and how precisely: the one place that names device, precision and threads.
+
+    Attributes:
+        device: "auto" for CUDA where there is one, "cpu", "cuda", or "cuda:1" for the second.
+        dtype: of fields and weights; what decides is summed in float64 in any case.
+        threads: of a process; as many as PyTorch takes by itself if None.
+    """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,4})?)$")] = "auto"
     dtype: Literal["float32", "float64"] = "float32"

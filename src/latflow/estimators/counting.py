@@ -38,10 +38,12 @@ class Counting(Populated):
     density moved, keep the weight `memory` beside all that come later. The loss is zero: it has no gradient.
 
     Args:
-        chains, proposals, sweeps: as of `Populated`.
+        chains: of each process, as of `Populated`.
+        proposals: the share of them for which the density proposes in each call.
+        sweeps: of the heat bath in each call.
         first: calls before the first time.
-        growth: above 1.
-        memory: from 0 to 1.
+        growth: by which factor their number grows until the next time, above 1.
+        memory: the weight of old counts, from 0 to 1.
 
     Raises:
         ValueError: as `Populated`.

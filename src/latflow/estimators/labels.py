@@ -144,7 +144,9 @@ class SoftLabels(Populated):
     those of the population.
 
     Args:
-        chains, proposals, sweeps: as of `Populated`.
+        chains: of each process, as of `Populated`.
+        proposals: the share of them for which the density proposes in each call.
+        sweeps: of the heat bath in each call.
         columns: of how many sites, over all chains of a call, each class of sites is judged.
 
     Raises:

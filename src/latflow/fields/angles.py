@@ -72,14 +72,14 @@ class SiteAngles(FieldKind):
             ),
             Observable(
                 "binder_cumulant", "Binder cumulant", of=of, each=lambda m: (m**2, m**4),
-                average=binder_cumulant_of_vectors,
+                average=binder_cumulant_of_vectors, scaling=0, tex="$U$",
             ),
             Observable("lowest_mode", function=lowest_mode_of_vectors),
             Observable(
                 "correlation_length", "ξ (second moment)", of=(*of, "lowest_mode"),
                 each=lambda m, mode: (volume * m**2, mode),
                 average=lambda zero, lowest: correlation_length(zero, lowest, longest),
-                may_be_undefined=True,
+                may_be_undefined=True, scaling=1, symbol="ξ", tex=r"$\xi$",
             ),
             Observable(
                 "two_point", function=two_point_of_vectors, axes=("time",), symbol="C(t)", meaning=_CORRELATOR

@@ -91,7 +91,13 @@ def magnetic(lattice: Lattice) -> list[Observable]:
             average=lambda m_squared, m_abs: susceptibility(m_squared, m_abs, volume),
         ),
         Observable(
-            "binder_cumulant", "Binder cumulant", of=of, each=lambda m: (m**2, m**4), average=binder_cumulant
+            "binder_cumulant",
+            "Binder cumulant",
+            of=of,
+            each=lambda m: (m**2, m**4),
+            average=binder_cumulant,
+            scaling=0,
+            tex="$U$",
         ),
         Observable("lowest_mode", function=lowest_mode),
     ]
@@ -104,6 +110,9 @@ def magnetic(lattice: Lattice) -> list[Observable]:
                 each=lambda m, mode: (volume * m**2, mode),
                 average=lambda zero, lowest: correlation_length(zero, lowest, longest),
                 may_be_undefined=True,
+                scaling=1,
+                symbol="ξ",
+                tex=r"$\xi$",
             )
         )
     return found

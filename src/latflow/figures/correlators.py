@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from latflow.figures.style import GREY, INK, WIDTH, Look, label, look_of, new_figure, styled
+from latflow.figures.style import GREY, INK, WIDTH, Look, label, legend_below, look_of, new_figure, styled
 from latflow.formulas import effective_mass
 from latflow.measurement import Measurement
 
@@ -32,7 +32,7 @@ def two_point_function(
         what: the name of C(t).
     """
     known = None if exact is None else np.asarray(exact, dtype=np.float64)
-    figure = new_figure(WIDTH, 3.6)
+    figure = new_figure(WIDTH, 3.9)
     grid = figure.add_gridspec(2, 2, height_ratios=[2.6, 1])
     compared = known is not None or len(correlators) > 1
     looks = look_of([*correlators, *masses])
@@ -55,6 +55,7 @@ def two_point_function(
     right.xaxis.set_major_locator(MaxNLocator(integer=True) if last > 2 else FixedLocator([1, 2]))
     right.set_xlim(0.5, last + 0.5)
     _limit_to_sound(right, [m for values in masses.values() for m in values])
+    legend_below(figure)
     return figure
 
 
@@ -96,7 +97,6 @@ def _draw_correlators(
         axes.yaxis.set_minor_formatter(NullFormatter())
     label(axes, f"{what} at zero momentum", r"$t$", r"$C(t)$")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best")
 
 
 def _draw_pulls(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from latflow.figures.style import GREY, INK, WIDTH, label, look_of, new_figure, styled
+from latflow.figures.style import GREY, INK, WIDTH, label, legend_below, look_of, new_figure, styled
 from latflow.measurement import Measurement
 
 
@@ -38,7 +38,7 @@ def histogram(
     values = {source: np.asarray(x, dtype=np.float64).ravel() for source, x in samples.items()}
     looks, notes = look_of(values), notes or {}
     bins = _bins(values, exact, spacing, odd)
-    figure = new_figure(WIDTH, 2.9)
+    figure = new_figure(WIDTH, 3.2)
     axes = figure.subplots()
     for source, x in values.items():
         density, _ = np.histogram(x, bins, density=True)
@@ -55,11 +55,9 @@ def histogram(
         axes.axvline(average, color=INK, linestyle="--", linewidth=1, label=text)
     if odd:
         axes.axvline(0, color=GREY, linewidth=0.7)
-    entries = len(values) + (exact is not None) + (average is not None)
-    lines = 1 if odd else math.ceil(entries / 2)
-    axes.set_ylim(0, (1.15 + 0.12 * lines) * axes.dataLim.ymax)
-    axes.legend(loc="upper center" if odd else "upper left", ncols=entries if odd else 2)
+    axes.set_ylim(bottom=0)
     label(axes, f"Distribution of {symbol}", f"{symbol} of a configuration", "density")
+    legend_below(figure, columns=2)
     return figure
 
 
@@ -98,7 +96,7 @@ def probabilities(
         exact: the exact probabilities, where they are known; those far below all shares are left out.
         symbol: of what takes these values, such as the topological charge Q.
     """
-    figure = new_figure(WIDTH, 3.2)
+    figure = new_figure(WIDTH, 3.4)
     axes = figure.subplots()
     looks = look_of(shares)
     positions = sorted({value for of_value in shares.values() for value in of_value} | set(exact or {}))
@@ -130,8 +128,8 @@ def probabilities(
             label="exact",
         )
     axes.set_yscale("log")
-    axes.set_ylim(lowest, 4.0)
+    axes.set_ylim(lowest, 2.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=all(float(x).is_integer() for x in positions)))
-    axes.legend(loc="upper right", ncols=len(shares) + bool(exact))
     label(axes, f"Distribution of {symbol}", symbol, f"$P$({symbol}) (log scale)")
+    legend_below(figure)
     return figure

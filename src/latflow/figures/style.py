@@ -158,6 +158,17 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_ylabel(y)
 
 
+def legend_below(figure: Figure, columns: int = 4) -> None:
+    """One legend of all panels under them, where no curve can lie behind it; each label once."""
+    entries = {}
+    for axes in figure.axes:
+        for handle, text in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(text, handle)
+    if entries:
+        place = {"loc": "outside lower center", "ncols": min(columns, len(entries))}
+        figure.legend(entries.values(), entries.keys(), **place)
+
+
 def sentence_case(text: str) -> str:
     """A title with a capital at its beginning, whatever follows."""
     return text[:1].upper() + text[1:]

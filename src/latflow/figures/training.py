@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from latflow.figures.style import BLUE, GREY, INK, WIDTH, envelope, label, new_figure, running_mean, styled
+from latflow.figures.style import (
+    BLUE,
+    GREY,
+    INK,
+    WIDTH,
+    envelope,
+    label,
+    legend_below,
+    new_figure,
+    running_mean,
+    styled,
+)
 
 
 @styled
@@ -34,7 +45,7 @@ def training_history(
         (u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if seconds[-1] >= 3 * s or s == 1
     )
     window = max(1, min(len(step) // 25, 500))
-    figure = new_figure(WIDTH, 4.4)
+    figure = new_figure(WIDTH, 4.6)
     panels = figure.subplots(2, 2, sharex="col", sharey="row")
     for column, time in zip(panels.T, (step, seconds / scale), strict=True):
         for axes, values in zip(column, (ess, f_q), strict=True):
@@ -42,7 +53,6 @@ def training_history(
             axes.plot(time, running_mean(values, window), color=BLUE, label=f"mean of {window} steps")
         if exact_free_energy is not None:
             column[1].axhline(exact_free_energy, color=INK, linestyle="--", linewidth=1, label=r"$F=-\log Z$")
-        column[1].legend(loc="upper right")
         column[0].set_ylim(0, 1)
         if preliminary:
             for axes in column:
@@ -56,6 +66,7 @@ def training_history(
     label(panels[0, 1], "… against wall time", "", "")
     label(panels[1, 0], "Variational free energy", "training step", r"$F_q$")
     label(panels[1, 1], "… against wall time", f"wall time [{unit}]", "")
+    legend_below(figure)
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from latflow.analysis import effective_sample_size, free_energy, scaled_weight
-from latflow.figures.style import BLUE, INK, ORANGE, WIDTH, label, new_figure, styled
+from latflow.figures.style import BLUE, INK, ORANGE, WIDTH, label, legend_below, new_figure, styled
 
 _LEAST_DRAWS = 10
 
@@ -55,7 +55,7 @@ def log_weight_histogram(log_weight: ArrayLike, source: str = "proposals") -> Fi
     panels[0].text(0.03, 0.95, text, transform=panels[0].transAxes, va="top", linespacing=1.5)
     label(panels[0], "Log-weights: the bulk", r"$\log w = -S - \log q$", "density")
     label(panels[1], "All of them, logarithmic", r"$\log w = -S - \log q$", "density (log scale)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(figure)
     return figure
 
 

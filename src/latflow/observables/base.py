@@ -67,6 +67,8 @@ class Observable:
             as those must be of which a logarithm is taken. What noise makes of smaller ones lies far from the
             truth in units of its own error.
         reweighted: whether averages are reweighted with the sign of the action, where it has one.
+        scaling: the power of L with which it grows at a critical point, where units alone say so: 0 for a
+            Binder cumulant, 1 for a correlation length. Divided by it, curves of several lattices cross.
         spacing: the distance of neighbouring values, where they are evenly spaced.
         shown: in which figures it stands: the Monte Carlo "history", the "histogram".
         symbol: in a sentence, "|M|"; the label if empty.
@@ -91,6 +93,7 @@ class Observable:
     may_be_undefined: bool = False
     positive: bool = False
     reweighted: bool = True
+    scaling: int | None = None
     spacing: float | None = None
     shown: tuple[Literal["history", "histogram"], ...] = ()
     symbol: str = ""

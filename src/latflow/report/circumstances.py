@@ -22,14 +22,14 @@ def timing_table(
     if history:
         seconds, steps = float(history[-1]["seconds"]), len(history)
         what = f"{steps} steps" + (f" of {batch} draws" if batch else "")
-        rows.append([Cell("training"), Cell(what), Cell(_duration(seconds)), _rate(seconds, steps, "step")])
+        rows.append([Cell("training"), Cell(what), Cell(duration(seconds)), _rate(seconds, steps, "step")])
     for name, chain in chains.items():
         seconds, steps = chain.get("seconds"), chain["steps"]
         what = f"{steps} steps of {chain['chains']} chain{'' if chain['chains'] == 1 else 's'}"
         what += "".join(f", {_tuned(found)}" for found in chain.get("found", {}).values() if found)
         known = [Cell("–"), Cell("–")]
         if seconds is not None:
-            known = [Cell(_duration(seconds)), _rate(seconds, steps, "step")]
+            known = [Cell(duration(seconds)), _rate(seconds, steps, "step")]
         rows.append([Cell(name), Cell(what), *known])
     return Table("What each stage did.", ["stage", "work", "wall time", "rate"], rows) if rows else None
 
@@ -59,7 +59,8 @@ def _tuned(found: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, hours = seconds / 60, seconds / 3600

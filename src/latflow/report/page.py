@@ -32,7 +32,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
     """A plate as the page has it: its image as text, and the size at which it is shown."""
 
     plate: Plate
@@ -99,9 +99,9 @@ def _write(folder: Path, material: Material, validation: Validation | None, abou
     """The page, with what is said `about` the subject of it alone."""
     observables, kernels = material.action.observables, material.kernels
     heading, formula = circumstances.theory(material.action)
-    pictures = [_picture(plate, folder / "figures") for plate in plates(material)]
+    pictures = [picture(plate, folder / "figures") for plate in plates(material)]
     page = folder / "report.html"
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     text = template.render(
         theory=heading,
         formula=formula,
@@ -131,22 +131,23 @@ def _chains(material: Material) -> dict[str, dict[str, Any]]:
     }
 
 
-def _picture(plate: Plate, folder: Path) -> _Picture:
+def picture(plate: Plate, folder: Path) -> Picture:
     """The plate as an image within the page; the same goes to files."""
     files = [folder / f"{plate.name}{suffix}" for suffix in _FORMATS]
     if plate.figure is None:
         for file in files:  # what an earlier report left would contradict this one
             file.unlink(missing_ok=True)
-        return _Picture(plate, "", 0, 0)
+        return Picture(plate, "", 0, 0)
     for file in files:
         save(plate.figure, file)
     image = base64.b64encode(files[0].read_bytes()).decode("ascii")
     width, height = (round(96 * inches * 1.37) for inches in plate.figure.get_size_inches())
-    return _Picture(plate, f"data:image/png;base64,{image}", width, height)
+    return Picture(plate, f"data:image/png;base64,{image}", width, height)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of pages."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

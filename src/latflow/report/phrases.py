@@ -21,8 +21,8 @@ def listed(parts: Iterable[str]) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with a capital at its beginning."""
-    return text[:1].upper() + text[1:]
+    """The text with a capital at its beginning; a symbol such as ξ stays what it is."""
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text
 
 
 def minus(number: float, form: str) -> str:

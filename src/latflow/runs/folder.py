@@ -23,8 +23,10 @@ from latflow.config.parts import Buildable
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
+from latflow.runs.commit import commit
 from latflow.runs.ensembles import check_files
 from latflow.runs.interrupts import StopRequest, deferred_signals
+from latflow.runs.lock import locked
 from latflow.runs.place import (
     CODE,
     CONFIG,
@@ -36,10 +38,9 @@ from latflow.runs.place import (
     copies,
     file_digest,
     info_in,
-    locked,
     table_in,
 )
-from latflow.runs.provenance import Stage, depends, extension, in_words
+from latflow.runs.provenance import Differing, Stage, depends, extension, in_words
 from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
@@ -163,8 +164,12 @@ class RunFolder:
         return cls(Path(path), config)
 
     @classmethod
-    def _reconfigure(cls, path: Path, config: RunConfig) -> None:
-        """Take over what may differ in another configuration of the run at `path`."""
+    def check_resumable(cls, path: Path, config: RunConfig) -> tuple[Differing, list[str]]:
+        """The keys in which the run at `path` would take over another configuration, and what that means.
+
+        Raises:
+            RunFolderError: when it cannot, naming the keys.
+        """
         given = {part.place: part for part in (config.action, config.model) if isinstance(part, Given)}
         table = table_in(path)
         folder = cls._opened(path, table, given)
@@ -189,6 +194,12 @@ class RunFolder:
                 )
                 + ", or choose another folder"
             )
+        return new, news
+
+    @classmethod
+    def _reconfigure(cls, path: Path, config: RunConfig) -> None:
+        """Take over what may differ in another configuration of the run at `path`."""
+        new, news = cls.check_resumable(path, config)
         if new:
             write_text(path / CONFIG, to_toml(config))
             write_text(path / INFO, json.dumps(info_in(path) | cls(path, config)._configuration(), indent=2))
@@ -387,6 +398,7 @@ class RunFolder:
         device = self.device
         return {
             "latflow": __version__,
+            **({} if (source := commit()) is None else {"commit": source}),
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
             "seed": self.config.seed,

@@ -1,18 +1,14 @@
-"""What lies in the folder of a run by name, whether it is whole, and which process holds it."""
+"""What lies in the folder of a run by name, and whether it is whole."""
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from latflow.errors import RunFolderError
 
-CONFIG, INFO, CODE, _LOCK = "config.toml", "run.json", "code", ".lock"
+CONFIG, INFO, CODE = "config.toml", "run.json", "code"
 
 FORMAT = 3
 """Of the folder, as `run.json` says it."""
@@ -32,29 +28,6 @@ def check_place(path: Path, resume: bool) -> None:
     if others and not (resume and CONFIG in others):
         what = "already holds a run" if CONFIG in others else f"is no run, but not empty ({others[0]})"
         raise RunFolderError(f"{path} {what}: choose another folder")
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a folder, which is made where it is missing.
-
-    Raises:
-        RunFolderError: when another process holds it, or its file system cannot say so.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / _LOCK).open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(f"{path} is in use by another process: wait until it has ended") from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            raise RunFolderError(
-                f"the file system of {path} locks no files ({error.strerror}), so that two processes could "
-                "write to one run: choose a folder on another one"
-            ) from error
-        yield  # the lock goes with the file handle, also when the process is killed
 
 
 def check_format(path: Path) -> None:

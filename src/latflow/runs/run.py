@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from latflow.config import ChainPlan, Given, parse_config
 from latflow.errors import RunFolderError
 from latflow.runs import growth, sampling, training
 from latflow.runs.chains import Written
-from latflow.runs.ensembles import export_configurations
 from latflow.runs.folder import RunFolder, plain
 from latflow.samplers import Sampler
 from latflow.storage import write_text
@@ -177,26 +176,25 @@ class Run(RunFolder):
         """
         return {group: there.steps for group, there in self._written().items()}
 
-    def export(self, target: Path | str) -> None:
-        """Write all chains to one file for other tools, in groups as in `samples.zarr`.
+    def export(self, target: Path | str, groups: Sequence[Group] | None = None) -> None:
+        """Write chains to one file for other tools, in groups as in `samples.zarr`.
+
+        `latflow.export` has other formats.
 
         Args:
-            target: a path that ends in .nc or .h5; the format is NetCDF-4, which is HDF5, in either case. In
-                .npz go configurations alone, with a side-car: see `runs.ensembles.export_configurations`.
+            target: a path that ends in .nc or .h5; the format is NetCDF-4, which is HDF5, in either case.
+            groups: those that are written; all that are there if None.
 
         Raises:
             ValueError: for another ending.
             RunFolderError: when there is no chain yet.
         """
         target = Path(target)
-        if target.suffix == ".npz":
-            export_configurations(self, target)
-            return
         if target.suffix not in (".nc", ".h5", ".hdf5"):
-            raise ValueError(
-                f"expected a file name that ends in .nc, .h5, .hdf5 or .npz, got {target.name!r}"
-            )
-        growth.chain_store(self).export(target, self._written())
+            raise ValueError(f"expected a file name that ends in .nc, .h5 or .hdf5, got {target.name!r}")
+        written = self._written()
+        taken = {group: there for group, there in written.items() if groups is None or group in groups}
+        growth.chain_store(self).export(target, taken)
 
     def save_results(self, results: dict[str, Any]) -> None:
         """Keep the verdict of a validation in `results.json`; null stands for what is not finite."""

@@ -1,8 +1,9 @@
 """The chains of a run: that of the model, moved by its kernels, and an established one beside it."""
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Generator, Tensor
 
 from latflow.config import ChainPlan
@@ -13,6 +14,7 @@ from latflow.runs.folder import RunFolder
 from latflow.runs.growth import ChainName, GrowingChain, OnBlock
 from latflow.runs.training import require_trained
 from latflow.samplers import Cycle, IndependenceMetropolis, Sampler
+from latflow.theories import Action
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,14 +48,15 @@ def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) 
             density = chain.model = folder.model("best")
         if chain.outdated:
             _LOG.warning("%s was drawn with other weights: it is computed anew", folder.checkpoint(name))
-        kernels: Kernels = plan.build(folder.action, density)
         if chain.stored:
+            kernels: Kernels = plan.build(folder.action, density)
             found = chain.stored["info"]["found"]
             kernels |= {key: kernels[key].adapted(told) for key, told in found.items()}
             sampler = joined(kernels, plan.repeats)
             state = chain.restore(sampler)
         else:
-            sampler, state, found = _begun(chain, kernels, density)
+            dtype = folder.config.compute.torch_dtype
+            sampler, state, found = begun(plan, folder.action, density, chain.generator, dtype)
             info = {"found": found, "proposes": name == "model" and sampler.proposes}
             state = chain.begin(sampler, state, info)
         chain.grow(sampler, state)
@@ -67,18 +70,44 @@ def joined(kernels: Kernels, repeats: dict[str, int]) -> Sampler[Any, Any]:
     return Cycle(list(kernels.values()), steps=steps, names=list(kernels))
 
 
-def _begun(
-    chain: GrowingChain, kernels: Kernels, density: Any
-) -> tuple[Sampler[Any, Any], Any, dict[str, dict[str, float]]]:
-    """The sampler of a chain that begins, its state, and what its kernels found as they tuned themselves."""
-    folder, plan, generator = chain.folder, chain.settings, chain.generator
+class Begun(NamedTuple):
+    """A chain that begins.
+
+    Attributes:
+        sampler: as it has tuned itself.
+        state: where its chains stand, before any thermalisation.
+        found: what each kernel found as it tuned itself, by its name.
+    """
+
+    sampler: Sampler[Any, Any]
+    state: Any
+    found: dict[str, dict[str, float]]
+
+
+def begun(plan: ChainPlan, action: Action, density: Any, generator: Generator, dtype: torch.dtype) -> Begun:
+    """The sampler of a chain, tuned, with chains that start at draws of its model or where the field does.
+
+    Args:
+        plan: of the chain.
+        action: the theory.
+        density: the model, None for a chain without.
+        generator: of all random numbers of the chain, on the device of its fields.
+        dtype: of fields that start without a model.
+
+    Raises:
+        RunFolderError: when the start of the kind of field does not fit the theory.
+        LatflowError: when a kernel finds no way to move.
+    """
+    kernels: Kernels = plan.build(action, density)
     only = joined(kernels, plan.repeats)
     if isinstance(only, IndependenceMetropolis):
-        return only, only.init_from_draws(plan.chains, generator), {}  # their weights are known already
+        return Begun(
+            only, only.init_from_draws(plan.chains, generator), {}
+        )  # their weights are known already
     if density is None:
-        x = _start(folder, plan, generator)
+        x = _start(plan, action, generator, dtype)
     else:
-        x = draws(density, plan.chains, folder.action, generator).x
+        x = draws(density, plan.chains, action, generator).x
     found = {}
     for name, kernel in kernels.items():
         kernels[name], state = kernel.adapt(kernel.init(x), generator, plan.thermalisation)
@@ -86,14 +115,13 @@ def _begun(
         if told := kernels[name].found():
             found[name] = told
     sampler = joined(kernels, plan.repeats)
-    return sampler, sampler.init(x), found
+    return Begun(sampler, sampler.init(x), found)
 
 
-def _start(folder: RunFolder, plan: ChainPlan, generator: Generator) -> Tensor:
-    action, dtype = folder.action, folder.config.compute.torch_dtype
+def _start(plan: ChainPlan, action: Action, generator: Generator, dtype: torch.dtype) -> Tensor:
     if plan.start is not None:
         x, _ = starting_fields(plan, action)
-        return x.to(folder.device, dtype if x.is_floating_point() else None)
+        return x.to(generator.device, dtype if x.is_floating_point() else None)
     x = action.kind.start(action.lattice, plan.chains, generator, dtype)
     try:
         action.check(x)

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -156,6 +156,13 @@ class Sampler(ABC, Generic[State, Info]):
     def adapted(self, found: Mapping[str, float]) -> "Sampler[State, Info]":  # noqa: ARG002 (nothing is found)
         """The sampler of which `found` told this."""
         return self
+
+    def alternatives(self) -> "Sequence[Mapping[str, Any]]":
+        """Settings of its section in a configuration that a plan tries beside the ones that it has.
+
+        They are what may serve better and cannot be found by `adapt`; none by default.
+        """
+        return ()
 
     @property
     def name(self) -> str:

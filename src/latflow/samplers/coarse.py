@@ -48,7 +48,7 @@ def coarse_to_fine(
     Args:
         lattice: side lengths, all even.
         coarse: the coarse theory without its lattice, as in [action]: `type` and its arguments.
-        fields: which of the above.
+        fields: of the coarse theory: "same", "one" or "all", as above.
         kernel: side of the kernels of the minimal flow, odd.
         layers: number of couplings.
         chains: that draw from the coarse theory; with 2^d and more the interleaved fields are independent.

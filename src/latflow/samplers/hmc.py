@@ -198,6 +198,24 @@ class HMC(Sampler[HMCState, HMCInfo]):
         """In names of series: "hmc", or "flowed_hmc" through a model."""
         return "flowed_hmc" if self.through else super().name
 
+    def alternatives(self) -> tuple[dict[str, Any], ...]:
+        """Trajectories of other lengths, and masses that bring all modes to one pace where there can be any.
+
+        A mode of mass m turns by a quarter in a time of about 1/m. The slowest that matters has a wavelength
+        of the lattice: lengths go up by twos to a quarter of the longest side, and a Fourier mass is tried
+        for correlation lengths of a quarter and an eighth of it. The latent variables of a flow move at the
+        pace of its prior, which is about one.
+        """
+        side = max(self.action.lattice)
+        longest = 2.0 if self.through else max(side / 4, 2.0)
+        lengths = [2.0**k for k in range(int(math.log2(longest)) + 1)]
+        flat = self.manifold.flat and self.action.field_shape == tuple(self.action.lattice)
+        masses = [(4 / side) ** 2, (8 / side) ** 2] if flat and not self.through else []
+        return (
+            *({"trajectory_length": length} for length in lengths),
+            *({"trajectory_length": length, "fourier_mass": m2} for m2 in masses for length in (1.0, 2.0)),
+        )
+
     @property
     def force_evaluations(self) -> int:
         """How often a trajectory evaluates the force, which is what it costs: the costly one, if any."""

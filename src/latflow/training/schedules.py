@@ -18,7 +18,7 @@ class Schedule:
         plateau    factor^(number of times that F_q, averaged over `patience` steps, did not improve)
 
     Args:
-        name: one of the above.
+        name: what comes after the warm-up, one of the above.
         warmup: steps in which the rate rises linearly from zero.
         floor: smallest factor of `cosine` and `plateau`.
         factor: of `step` and `plateau`.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from latflow.analysis import price
 from latflow.config import differing, flat
 from latflow.measurement import Measurement
 from latflow.validation.table import Row, comparable
@@ -138,12 +139,8 @@ def _costs(run: "Run", name: str, verdict: Validation) -> Iterator[Cost]:
             continue
         tau = _slowest(run, way)
         seconds = info["seconds"] / (info["steps"] * plan.chains)
-        price = None
-        if tau is not None:
-            price = Measurement(2 * tau[1].value * seconds, 2 * tau[1].error * seconds)
-        yield Cost(
-            name, words[chain].heading, *_of_model(run, chain, verdict), info["acceptance"], tau, price
-        )
+        each = None if tau is None else price(tau[1], seconds)
+        yield Cost(name, words[chain].heading, *_of_model(run, chain, verdict), info["acceptance"], tau, each)
 
 
 def _of_model(run: "Run", chain: Chain, verdict: Validation) -> tuple[float | None, float | None]:

@@ -18,8 +18,6 @@ from latflow.validation.table import MAX_PULL
 _MOST_OF_ONE_KIND = 24
 """Identities that are put together, of each title: with more, the noise of their covariance grows."""
 _SHIFT = 1e-3
-_LEAST_VARIANCE = 1e-3
-"""Of a combination of identities, as a share of the largest, from which it tells something."""
 
 
 def coupling_checks(action: Action, fields: Tensor, seed: int = 0) -> Iterator[Check]:
@@ -58,33 +56,47 @@ def fitted_couplings(
         step = _SHIFT * max(abs(value), 0.1)
         with suppress(ValueError):  # of a theory that has no neighbour there
             moved = _series(action.at(**{name: value + step}), fields, sites, seed)
-            slope = (moved - base).mean(0) / step
-            if (fit := _fitted(base, slope, fields.shape[:2])) is not None:
-                shift, deviation = fit
-                found[name] = value, Measurement(value + shift.value, shift.error), deviation
+            if (shifts := _shifts(base, (moved - base) / step, fields.shape[:2])) is not None:
+                shift = measure(shifts, name="the identities")
+                if shift.error > 0:
+                    degrees = shifts.size / (2 * (shift.window or 0) + 1)
+                    deviation = significance(shift.pull(0.0), 1, degrees)
+                    found[name] = value, Measurement(value + shift.value, shift.error), deviation
     return found
 
 
-def _fitted(
-    series: np.ndarray, slope: np.ndarray, shape: tuple[int, ...]
-) -> tuple[Measurement, float] | None:
-    """δ by the best combination, and how many standard deviations it is from zero."""
-    spread = series.std(0)
+def _shifts(series: np.ndarray, slopes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Numbers of each configuration whose mean is δ, (steps, chains); None where no identity tells it.
+
+    The configurations of each half of the steps are put together as is best for the other half: a combination
+    that is made of the noise that it is to weigh out is biased, and says too small an error.
+    """
+    steps, chains = shape
+    first = np.arange(len(series)) < steps // 2 * chains
+    found = np.empty(len(series))
+    for half in (first, ~first):
+        if (weight := _weights(series[~half], slopes[~half].mean(0))) is None:
+            return None
+        found[half] = -series[half] @ weight
+    return found.reshape(shape)
+
+
+def _weights(series: np.ndarray, slope: np.ndarray) -> np.ndarray | None:
+    """w = C⁻¹ ∂⟨I⟩/∂c of some configurations, of a length at which w · ∂⟨I⟩/∂c = 1.
+
+    C, in units of its diagonal, is drawn towards one by the number of identities over that of configurations.
+    """
+    spread, (number, identities) = series.std(0), series.shape
     used = (spread > 0) & (np.abs(slope) > 0)
     if not used.any():
         return None
-    scaled, direction = series[:, used] / spread[used], slope[used] / spread[used]
-    covariance = np.cov(scaled, rowvar=False).reshape(int(used.sum()), -1)
-    # combinations that hardly vary hold by themselves, whatever the coupling
-    strength, vectors = np.linalg.eigh(covariance)
-    kept = vectors[:, strength > _LEAST_VARIANCE * strength[-1]]
-    weight = kept @ np.linalg.solve(kept.T @ covariance @ kept, kept.T @ direction)
-    found = measure((scaled @ weight).reshape(shape), name="the identities")
-    size = float(weight @ direction)
-    if not size > 0 or not found.error > 0:
-        return None
-    degrees = len(series) / (2 * (found.window or 0) + 1)
-    return Measurement(-found.value / size, found.error / size), significance(found.pull(0.0), 1, degrees)
+    direction = slope[used] / spread[used]
+    correlation = np.corrcoef(series[:, used], rowvar=False).reshape(len(direction), -1)
+    shrunk = correlation + identities / number * np.eye(len(direction))
+    weight = np.linalg.solve(shrunk, direction)
+    full = np.zeros(identities)
+    full[used] = weight / spread[used] / float(weight @ direction)
+    return full
 
 
 def _series(action: Action, fields: Tensor, sites: Tensor, seed: int) -> np.ndarray:

@@ -78,7 +78,7 @@ class Evidence:
             bad_draws,
             run.config.reference,
             run.config.seed,
-            run.config.model is None or getattr(run.model(), "normalised", True),
+            normalised(run),
         )
 
     def chains(self) -> list[MarkovChain]:
@@ -98,6 +98,11 @@ def _chain(run: "Run", chain: OfRun, words: ChainWords) -> MarkovChain | None:
     if not series:
         return None
     return MarkovChain(words, series, settings.thermalisation if settings is not None else 0)
+
+
+def normalised(run: "Run") -> bool:
+    """Whether the model, where there is one, is a density whose integral is one."""
+    return run.config.model is None or getattr(run.model(), "normalised", True)
 
 
 def finite_draws(draws: Series) -> tuple[Series, int]:

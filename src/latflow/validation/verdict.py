@@ -64,7 +64,10 @@ class Validation:
     def as_dict(self) -> dict[str, Any]:
         """The verdict as plain numbers and strings, for a JSON file."""
         return {
-            "ways": [{"name": way.name, "heading": way.heading, "short": way.short} for way in self.ways],
+            "ways": [
+                {"name": way.name, "heading": way.heading, "short": way.short, "sampled": way.sampled}
+                for way in self.ways
+            ],
             "rows": [row.as_dict() for row in self.rows],
             "checks": [asdict(check) for check in self.checks],
             "diagnostics": self.diagnostics,

@@ -40,7 +40,7 @@ REWEIGHTED = "reweighted_share"
 """The name of the number that tells what reweighting leaves of the configurations of a way."""
 OF_WAY = {"model": "", "beside": "beside_", "ensemble": "ensemble_"}
 """What stands before the names of numbers of a chain."""
-_OF_LOG_Z = ("log_z", "free_energy_density", "entropy")
+OF_LOG_Z = ("log_z", "free_energy_density", "entropy")
 """What the weights of a density know only where its integral is one."""
 
 
@@ -97,7 +97,7 @@ def weighted_draws(evidence: Evidence) -> Way | None:
     log_weight = draws["log_weight"]
     numbers, notes = measured(evidence.action, draws, log_weight), []
     if not evidence.normalised:
-        numbers = {name: m for name, m in numbers.items() if name not in _OF_LOG_Z}
+        numbers = {name: m for name, m in numbers.items() if name not in OF_LOG_Z}
         notes.append(
             "The density of the model is known up to a constant alone, so log Z is left out, and F and F_q "
             "are relative to that constant."

@@ -128,6 +128,8 @@ def observables(lattice: Lattice, q: int, *, symmetric: bool) -> tuple[Observabl
             of=("order_squared",),
             each=lambda squared: (squared, squared**2),
             average=lambda squared, fourth: order_cumulant(squared, fourth, q),
+            scaling=0,
+            tex="$U$",
         ),
         Observable("lowest_mode", function=order),
         Observable(
@@ -137,6 +139,9 @@ def observables(lattice: Lattice, q: int, *, symmetric: bool) -> tuple[Observabl
             each=lambda squared, mode: (sites * squared, mode),
             average=lambda zero, lowest: correlation_length(zero, lowest, max(lattice)),
             may_be_undefined=True,
+            scaling=1,
+            symbol="ξ",
+            tex=r"$\xi$",
         ),
         Observable(
             "two_point", function=order, axes=("time",), symbol="C(t)",
