@@ -121,6 +121,12 @@ def test_places_are_told_by_coordinates():
     assert place((3, 4), every, 24, 13) == "component 2 at site (0, 1)"
 
 
+@pytest.mark.filterwarnings("ignore::latflow.errors.UnreliableErrorWarning")
+def test_numbers_that_overflow_obey_no_identity():
+    huge = phi4()[:100, None] * 1e150
+    assert not all(one.passed for one in identities(HOPPING, huge))
+
+
 def test_errors_of_fitted_couplings_cover():
     """Of 128 ensembles the pulls have mean 0 and spread 1 within five errors, 1/√128 and 1/√256 each.
 

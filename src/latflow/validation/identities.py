@@ -101,16 +101,10 @@ def identities(action: Action, fields: Tensor, seed: int = 0) -> list[Identity]:
     told = []
     for title, (number, columns) in farthest.items():
         values = torch.cat(series[title]).numpy().reshape(*fields.shape[:2], -1)
-        one = max(
-            (_measured(title, values[..., i], number, i) for i in range(values.shape[-1])),
-            key=lambda identity: identity[0],
-            default=None,
-        )
-        if one is None:
-            continue
-        significance, value, pull, i = one
+        measured = [_measured(title, values[..., i], number, i) for i in range(values.shape[-1])]
+        deviation, value, pull, i = max(measured, key=lambda one: one[0])
         where = "" if number == 1 else place(action.lattice, sites, number, int(columns[i]))
-        told.append(Identity(title, number, where, value, pull, significance))
+        told.append(Identity(title, number, where, value, pull, deviation))
     return told
 
 
@@ -164,8 +158,8 @@ def _farthest(evaluate: Evaluate, fields: Tensor, seed: int) -> dict[str, tuple[
     n, farthest = len(fields) * fields.shape[1], {}
     for title, (one, two) in sums.items():
         mean, variance = one / n, (two / n - (one / n) ** 2).clamp(min=0)
-        told = torch.nan_to_num(mean.abs() / variance.sqrt(), nan=0.0, posinf=math.inf)
-        if bool(two.max() > 1e-18 * n):  # 0 = 0 says nothing
+        told = torch.where(two == 0, 0.0, mean.abs() / variance.sqrt()).nan_to_num(math.inf, math.inf)
+        if not bool((two <= 1e-18 * n).all()):  # 0 = 0 says nothing
             farthest[title] = len(one), told.topk(min(_MEASURED, len(told))).indices
     return farthest
 
@@ -183,6 +177,8 @@ def evaluated(evaluate: Evaluate, fields: Tensor, seed: int) -> Iterator[Identit
 
 def _measured(title: str, values: np.ndarray, number: int, i: int) -> tuple[float, Measurement, float, int]:
     """How far one identity is from zero, what it is, its pull, and which it was."""
+    if not np.isfinite(values).all():
+        return math.inf, Measurement(math.nan, math.nan), math.inf, i
     found = measure(values, name=title)
     if math.isnan(found.error):  # a constant: right or wrong beyond doubt
         zero = abs(found.value) < 1e-9
