@@ -90,8 +90,8 @@ def break_even(training: float, price: float, other: float) -> float:
         other: what it takes without.
 
     Example:
-        >>> break_even(60.0, 0.01, 0.03)
-        3000.0
+        >>> round(break_even(60.0, 0.01, 0.03))
+        3000
     """
     return training / (other - price) if other > price else math.inf
 
@@ -109,7 +109,7 @@ def least_ess(training: float, draw: float, other: float, independent: float) ->
         Above 1 where no density is good enough, inf where the training alone costs more.
 
     Example:
-        >>> least_ess(60.0, 0.01, 0.03, 6000.0)
+        >>> round(least_ess(60.0, 0.01, 0.03, 6000.0), 3)
         0.5
     """
     left = independent * other - training

@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from latflow.cli.arguments import Out, Overrides, Source, user_path
-from latflow.cli.console import results_console
 from latflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -147,6 +143,11 @@ def _finish(run: "Run", prediction: "Prediction", observable: str) -> None:
 
 def _print(found: "Plan") -> None:
     """The table on stdout, and what it means below it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from latflow.cli.console import results_console
     from latflow.planning import in_words
 
     question = found.question
