@@ -233,7 +233,7 @@ def test_the_command_plans_runs_and_goes_on(tmp_path):
         "--error",
         "2%",
         "--budget",
-        "0.1",
+        "2",
         "--only",
         "hmc",
     )
