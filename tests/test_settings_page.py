@@ -1,10 +1,10 @@
 """The page of settings has every key of every section, what it says is legal, and each key has a meaning."""
 
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import settings
 
 from latflow.config import load_config, parse_config
 from latflow.config.parts import arguments_section
@@ -14,10 +14,6 @@ from latflow.estimators import ESTIMATORS
 from latflow.registry import names
 
 DOCS = Path(__file__).parents[1] / "docs"
-sys.path.insert(0, str(DOCS))
-
-import settings  # noqa: E402 (lies beside the pages)
-
 PAGE = settings.with_settings((DOCS / "configuration.md").read_text(encoding="utf-8"))
 
 
