@@ -130,15 +130,30 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
             figure = draw(*args, **kwargs)
             # ticks are made and panels laid out at the first drawing, which must not miss the style
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            if isinstance(figure, _Settling):
+                figure.settled = True
         return figure
 
     return drawn
 
 
+class _Settling(Figure):
+    """A figure whose panels stay where they are once it has `settled`.
+
+    Then it is drawn once for each file. With a layout engine, were it one that does nothing, matplotlib draws
+    a figure twice to write it.
+    """
+
+    settled = False
+
+    def get_layout_engine(self) -> Any:
+        """The one that lays panels out; None when that is done."""
+        return None if self.settled else super().get_layout_engine()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure that belongs to no window and to no global state; sizes in inches."""
-    figure = Figure(figsize=(width, height))
+    figure = _Settling(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
