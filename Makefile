@@ -47,7 +47,8 @@ docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # a worker for each core; tests of one file stay together, since they share what it made once
-test: lint docs
+test: $(VENV)/.installed-dev
+	$(MAKE) -j2 lint docs
 	$(BIN)/pytest -m "not slow" -n auto --dist loadfile
 
 slow: $(VENV)/.installed-dev

@@ -59,7 +59,7 @@ def entities(root):
     return {one["@id"]: one for one in graph}
 
 
-@pytest.mark.parametrize("options", [{}, {"with_chains": True}])
+@pytest.mark.parametrize("options", [pytest.param({}, marks=pytest.mark.slow), {"with_chains": True}])
 def test_the_same_run_makes_the_same_bytes(run, tmp_path, options):
     for name in ("one.zip", "other.zip"):
         lf.export(run, tmp_path / name, **options)

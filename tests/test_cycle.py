@@ -257,6 +257,7 @@ def test_draws_of_any_kernel_come_with_the_history() -> None:
         assert torch.equal(chain.series["phi_squared"], alone.series["phi_squared"])
 
 
+@pytest.mark.slow
 def test_kernels_that_adapt_do_so_in_turn() -> None:
     proposing = affine_flow(LATTICE, layers=0, fourier=True).double()
     latent = perturbed(affine_flow(LATTICE, layers=2, hidden=(4,), z2=True).double(), 0.1)

@@ -160,7 +160,7 @@ class _Wide(Prior):
         return each.flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("of_the_prior", [False, True])
+@pytest.mark.parametrize("of_the_prior", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_path_gradients_of_both_divergences(of_the_prior):
     """q and p are normal, of widths e^s and 1: ∂D(q|p)/∂s = V (e^2s − 1), ∂D_1(p|q)/∂s = V (1 − e^−2s), and
 

@@ -62,7 +62,9 @@ def test_mutual_information_between_none_and_one_bit(beta):
         assert found == pytest.approx(math.log(2) if abs(beta) >= 50 else 0, abs=1e-9)
 
 
-@pytest.mark.parametrize("lattice", LATTICES)
+@pytest.mark.parametrize(
+    "lattice", [pytest.param(one, marks=pytest.mark.slow) if one == (4, 6) else one for one in LATTICES]
+)
 def test_u1_over_all_couplings(lattice):
     """⟨cos P⟩ → β/2 and → 1 − (V − 1)/(2Vβ); ⟨Q²⟩ → V/12 of free plaquettes and → 0."""
     sites = math.prod(lattice)

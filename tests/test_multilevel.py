@@ -358,6 +358,7 @@ def test_spins_are_learned_from_nothing_and_weighted_without_bias():
     assert w.mean().item() == pytest.approx(1, abs=4 * error)
 
 
+@pytest.mark.slow
 def test_real_numbers_are_learned_from_nothing():
     q = multilevel((8, 8), action=PHI4, width=8)
     before = draws(q, 500, PHI4, seeded(1)).log_weight
@@ -386,6 +387,7 @@ def test_a_training_goes_on_as_if_it_had_not_stopped():
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_curriculum_hands_over_what_larger_lattices_have_in_addition():
     action = HoppingPhi4((16, 16), beta=0.62, lam=0.5)
     q = multilevel((16, 16), action=action, width=8)

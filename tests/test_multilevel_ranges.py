@@ -268,6 +268,7 @@ def test_the_estimator_says_what_it_needs():
     assert record.grad_norm > 0
 
 
+@pytest.mark.slow
 def test_binder_cumulants_cross_where_the_exact_ones_do():
     """Of 4² and 8², from draws at five couplings, against the transfer matrix between two of them."""
     couplings, own = torch.linspace(0.4, 0.5, 9).tolist(), [0, 2, 4, 6, 8]

@@ -264,7 +264,10 @@ def trainer(q, action, steps, **options):
     return Trainer(q, action, given.pop("estimator", None) or soft_labels(chains=128), **given)
 
 
-@pytest.mark.parametrize(("action", "steps"), [(Potts((8, 4), 3, 1.0), 150), (XY((4, 8), 1.0), 100)])
+@pytest.mark.parametrize(
+    ("action", "steps"),
+    [(Potts((8, 4), 3, 1.0), 150), pytest.param(XY((4, 8), 1.0), 100, marks=pytest.mark.slow)],
+)
 def test_it_is_learned_from_nothing_and_weighted_without_bias(action, steps):
     """log Z by the transfer matrix, from the mean weight."""
     q = multilevel(action.lattice, action=action, width=12)
@@ -296,7 +299,7 @@ SMALL = [*SMALL_CHAINS, "model.width=8", "training.steps=100"]
     ("preset", "changes"),
     [
         ("potts-critical-16x16", ["action.lattice=[4, 8]", "action.beta=0.9"]),
-        ("xy-16x16", ["action.lattice=[4, 4]", "action.beta=0.8"]),
+        pytest.param("xy-16x16", ["action.lattice=[4, 4]", "action.beta=0.8"], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_passes_its_validation(preset, changes, tmp_path):

@@ -55,7 +55,13 @@ def counting(fail_at: int | None = None) -> tuple[Experiment[CountSettings], lis
 
 
 @pytest.mark.filterwarnings("ignore::latflow.errors.UnreliableErrorWarning")  # as short as they can be
-@pytest.mark.parametrize("name", names("experiments"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("trivializing", "topology") else name
+        for name in names("experiments")
+    ],
+)
 def test_every_experiment_runs_and_fits_its_page(name, tmp_path):
     experiment, said = load("experiments", name), []
     assert experiment.name == name

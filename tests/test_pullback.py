@@ -256,7 +256,9 @@ FLOWS: dict[str, Callable[[tuple[int, ...]], Flow]] = {
 }
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "spline" else name for name in FLOWS]
+)
 def test_phi4_at_8x8_through_untrained_perturbed_flows(name: str) -> None:
     """m² = −4, λ = 8: ⟨φ²⟩ = 0.14345(4), V⟨M²⟩ = 0.7431(23)."""
     action = Phi4((8, 8), m2=-4.0, lam=8.0)
@@ -340,7 +342,14 @@ def links(x: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("scalar_map", "direction"), [("spline", "forward"), ("spline", "inverse"), ("projection", "forward")]
+    ("scalar_map", "direction"),
+    [
+        ("spline", "forward"),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in [("spline", "inverse"), ("projection", "forward")]
+        ),
+    ],
 )
 def test_u1_through_untrained_perturbed_gauge_flows(scalar_map: str, direction: str) -> None:
     lattice, beta = (4, 4), 1.0

@@ -266,6 +266,7 @@ def test_nothing_is_compared_where_nothing_runs_beside(tmp_path):
     assert found["autocorrelation"].caption.endswith(" A step is one proposal of the model.")
 
 
+@pytest.mark.slow
 def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
     run = copied(phi4(), tmp_path)
     write_report(run)
@@ -276,7 +277,11 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
     assert not list((tmp_path / "figures").glob("training.*"))
 
 
-@pytest.mark.parametrize("lattice", [(2,), (16,), (8, 3), (3, 8), (1, 1), (4, 6, 2), (1, 5, 5)])
+@pytest.mark.parametrize(
+    "lattice",
+    [(2,), (3, 8), (4, 6, 2)]
+    + [pytest.param(one, marks=pytest.mark.slow) for one in [(16,), (8, 3), (1, 1), (1, 5, 5)]],
+)
 def test_every_lattice_has_its_pictures(tmp_path, lattice):
     run = gaussian_run(tmp_path, Phi4(lattice, m2=0.5, lam=0.0), training={"steps": 2})
     run.train()
@@ -364,6 +369,7 @@ def test_a_run_with_fermions_shows_its_topology():
     assert re.fullmatch(r"\$Q\$ = ([+−]\d|0)", corner)
 
 
+@pytest.mark.slow
 def test_signs_that_averages_are_reweighted_with_are_not_counted_in_distributions():
     material = Material(fermions("action.flavours=1"))
     drawn = builders(material.action)

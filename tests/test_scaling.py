@@ -57,7 +57,9 @@ def test_crossings_cover_the_point_where_curves_cross():
     assert_covers(pulls([one.value for one in told], exact(1, BETA)))
 
 
-@pytest.mark.parametrize(("correction", "omega"), [(0.0, None), (2.0, 2.0)])
+@pytest.mark.parametrize(
+    ("correction", "omega"), [(0.0, None), pytest.param(2.0, 2.0, marks=pytest.mark.slow)]
+)
 def test_fits_cover_the_critical_point_and_nu(correction, omega):
     sizes = (8.0, 16.0, 32.0, 64.0)
     found = [collapse(curves(seed, sizes, correction=correction), omega) for seed in range(SETS // 3)]
@@ -147,6 +149,7 @@ def test_an_average_over_fits_has_their_spread():
     assert told([*fits, Fit(0.0, 3, 1, 0)])[1] == []  # the best one cannot tell
 
 
+@pytest.mark.slow
 def test_clusters_find_the_critical_point_of_the_ising_model():
     """β_c = ln(1 + √2)/2 and ν = 1; what lattices of 8×8 lack is less than a few of these errors."""
     betas, measured = np.array([0.42, 0.43, 0.44, 0.45, 0.46]), []
