@@ -49,7 +49,7 @@ docs: $(VENV)/.installed-dev
 # a worker for each core; tests of one file stay together, since they share what it made once
 test: $(VENV)/.installed-dev
 	$(MAKE) -j2 lint docs
-	$(BIN)/pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow -n auto --dist loadfile

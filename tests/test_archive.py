@@ -59,7 +59,7 @@ def entities(root):
     return {one["@id"]: one for one in graph}
 
 
-@pytest.mark.parametrize("options", [pytest.param({}, marks=pytest.mark.slow), {"with_chains": True}])
+@pytest.mark.parametrize("options", [{}, pytest.param({"with_chains": True}, marks=pytest.mark.slow)])
 def test_the_same_run_makes_the_same_bytes(run, tmp_path, options):
     for name in ("one.zip", "other.zip"):
         lf.export(run, tmp_path / name, **options)
@@ -128,6 +128,7 @@ def test_the_metadata_say_what_made_what(run, tmp_path):
     assert referred - set(found) == {"https://w3id.org/ro/crate/1.1"}
 
 
+@pytest.mark.slow
 def test_results_of_an_earlier_length_are_brought_up_to_date(tmp_path):
     changes = ["model=null", "beside.steps=40", "beside.block=20"]
     path = tmp_path / "run"

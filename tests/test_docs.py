@@ -99,7 +99,15 @@ def run_examples(text: str, names: dict, page: Path) -> None:
     assert not told, "\n".join(told)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+LONG = ("howto-hmc", "howto-transfer")
+"""Pages whose commands are those that other tests run, too."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page.stem in LONG else page for page in PAGES],
+    ids=[page.stem for page in PAGES],
+)
 def test_the_page_runs(page, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
     write_files(page, tmp_path)

@@ -206,6 +206,7 @@ def trainer(q, action, steps, **options):
     return Trainer(q, action, estimator, **given)
 
 
+@pytest.mark.slow
 def test_one_training_weights_spins_without_bias_at_every_coupling():
     """log Z on 8² against Kaufman's solution, from the mean weight: at an end, critical, and between."""
     action = Ising((8, 8), beta=0.42)

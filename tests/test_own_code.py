@@ -226,6 +226,7 @@ def test_a_sampler_and_a_model_of_ones_own(mine, tmp_path):
     assert told in refused(mine, *changes, "beside.mine.stepp=1")
 
 
+@pytest.mark.slow
 def test_the_example_has_a_run(tmp_path):
     example = Path(__file__).parents[1] / "examples" / "phi6.toml"
     short = [

@@ -58,7 +58,9 @@ def counting(fail_at: int | None = None) -> tuple[Experiment[CountSettings], lis
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("trivializing", "topology") else name
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in ("trivializing", "topology", "schwinger-spectrum")
+        else name
         for name in names("experiments")
     ],
 )

@@ -349,6 +349,7 @@ def fermions(*changes: str) -> Run:
     return finished("schwinger-16x16-published", *SMALL_LINKS, *SCHWINGER, *short, *changes)
 
 
+@pytest.mark.slow
 def test_a_run_with_fermions_shows_its_topology():
     run = fermions()
     found = made(run)
@@ -820,7 +821,11 @@ addEventListener("load", () => {{
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize(
     ("which", "figures"),
-    [("full_report", len(FIGURES)), ("real_report", len(FIGURES)), ("gauge_report", len(OF_FERMIONS))],
+    [
+        ("full_report", len(FIGURES)),
+        ("real_report", len(FIGURES)),
+        pytest.param("gauge_report", len(OF_FERMIONS), marks=pytest.mark.slow),
+    ],
 )
 def test_browser_shows_every_figure_without_an_error(request, tmp_path, which, figures, width):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -84,6 +84,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert (tmp_path / "~nobody-of-this-name/x/config.toml").is_file()
 
 
+@pytest.mark.slow
 def test_the_working_folder_may_change(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -213,6 +214,7 @@ def test_a_verdict_is_printed_where_it_cannot_be_kept(tmp_path, monkeypatch):
     assert latflow("report", tmp_path / "run").exit_code == explain.EXIT_DISK
 
 
+@pytest.mark.slow
 def test_an_export_replaces_no_file(tmp_path):
     path, target = tmp_path / "run", tmp_path / "chains.nc"
     assert latflow("run", "phi4-quick", *SHORT, "--out", path).exit_code in (0, 3)

@@ -77,7 +77,12 @@ def test_a_run_is_judged_by_all_that_is_known_of_it():
     names = {check.name for check in found.checks}
     assert {"the model's chain has lost its start", "the HMC chain has lost its start"} <= names
     stored = json.loads(json.dumps(found.as_dict()))
-    assert stored["ways"][0] == {"name": "model", "heading": "model + Metropolis", "short": "model"}
+    assert stored["ways"][0] == {
+        "name": "model",
+        "heading": "model + Metropolis",
+        "short": "model",
+        "sampled": True,
+    }
     (written,) = (row for row in stored["rows"] if row["name"] == "phi_squared")
     assert written["pulls"].keys() == {"-".join(pair) for pair in pairs}
     assert written["values"]["exact"]["value"] == row.values["exact"].value
