@@ -346,6 +346,7 @@ class Wrong(PlaquetteField):
         return [of(velocity) for velocity in super().stages(x)]
 
 
+@pytest.mark.slow
 def test_validation_of_a_flow_in_steps():
     """Sound as it is; wrong divergences fail by the Jacobian, long steps by what halved ones change."""
     action = Schwinger((4, 6), 1.0, 0.2)

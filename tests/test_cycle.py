@@ -354,6 +354,7 @@ def test_a_cycle_with_proposals_of_a_gauge_flow() -> None:
     assert deviation(chain.series["plaquette"], exact.u1_plaquette(lattice, beta)) < 5
 
 
+@pytest.mark.slow
 def test_hops_carry_hmc_across_zeros_of_the_determinant() -> None:
     """Alone HMC keeps the sign of det D; with hops 48 to 88 of 3136 trajectories changed it (8 seeds)."""
     action, generator = Schwinger((8, 8), beta=2.0, kappa=0.276), torch.Generator().manual_seed(1)

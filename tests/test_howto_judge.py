@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from ensembles import phi4
@@ -13,6 +14,7 @@ from latflow.cli import app
 PAGE = Path(__file__).parents[1] / "docs" / "howto-judge.md"
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("published.npy", phi4().numpy())

@@ -446,6 +446,7 @@ def test_the_population_has_the_energy_of_the_theory():
     assert np.mean(energies) == pytest.approx(expected, abs=0.12)
 
 
+@pytest.mark.slow
 def test_every_chain_is_proposed_to():
     """In the ordered phase proposals alone change the sign of M: half of all chains must end with each."""
     action = Ising((4, 4), beta=0.8)

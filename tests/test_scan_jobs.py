@@ -78,6 +78,7 @@ def assert_whole(folder, whole):
             np.testing.assert_array_equal(found[key], values)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_that_run_at_once_and_the_same_command_goes_on(tmp_path, whole):
     first = begun(tmp_path, "--jobs", "2")
     wait_for(*(tmp_path / "scan" / name / "checkpoints" / "beside.safetensors" for name in RUNS))

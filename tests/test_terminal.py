@@ -65,6 +65,7 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
     assert not list((tmp_path / "home").rglob("*.zarr"))
 
 
+@pytest.mark.slow
 def test_a_report_may_lie_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert latflow("run", "phi4-quick", *SHORT, "--out", "~ -ü%20[a]#{b}?:$x").exit_code in (0, 3)
@@ -200,6 +201,7 @@ def test_a_lack_of_memory_is_told(monkeypatch, tmp_path):
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_verdict_is_printed_where_it_cannot_be_kept(tmp_path, monkeypatch):
     assert latflow("run", "phi4-quick", *SHORT, "--out", tmp_path / "run").exit_code in (0, 3)
 
