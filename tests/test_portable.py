@@ -12,11 +12,16 @@ from latflow.errors import RunFolderError
 from latflow.runs import lock
 
 ELSEWHERE = """
-import signal, sys
-sys.modules["fcntl"] = None
+import os, signal, sys
+for name in ("fcntl", "resource"):
+    sys.modules[name] = None
+del os.sysconf
 for name in ("SIGHUP", "SIGPIPE"):
     delattr(signal, name)
-import latflow.__main__, latflow.cli.explain, latflow.exports, latflow.report, latflow.runs.interrupts
+import latflow.__main__, latflow.cli.scanning, latflow.ensembles, latflow.exports, latflow.planning
+import latflow.report, latflow.runs.interrupts, latflow.scans
+from latflow.config import load_config
+load_config("phi4-quick")  # which compares with the memory of the machine, where that is known
 from latflow.terminal import SIGNALS, end_on_signals
 end_on_signals()
 print(*(signal.Signals(one).name for one in SIGNALS))

@@ -1,7 +1,6 @@
 """What must fit together in a configuration: its parts are built before anything is computed."""
 
 import math
-import os
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from latflow.config.schema import ChainPlan, RunConfig, Tables, length_of
 from latflow.config.sections import Section, arguments_of
 from latflow.config.stages import BesideConfig, ChainConfig
 from latflow.errors import ConfigError
+from latflow.memory import installed_memory
 
 if TYPE_CHECKING:
     from latflow.theories import Action
@@ -133,7 +133,8 @@ def _built_model(described: Buildable, action: "Action") -> Any:
 
 def _check_memory(config: RunConfig, action: "Action") -> None:
     """The fields of a step fit into the memory of this machine, which at least holds their numbers."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if (memory := installed_memory()) is None:
+        return
     size = math.prod(action.field_shape) * (8 if config.compute.dtype == "float64" else 4)
     counts = {}
     if config.training is not None:

@@ -1,7 +1,6 @@
 """Configurations from a file, held against its checksums, its side-car and the theory that they are of."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Generator, Tensor
 from latflow.ensembles.files import Stored, stored_arrays, telling
 from latflow.ensembles.sidecar import SideCar, array_digest, side_car_of
 from latflow.errors import EnsembleError
+from latflow.memory import installed_memory
 from latflow.theories import Action
 
 OWN_NAME = "configurations"
@@ -68,8 +68,8 @@ def read_ensemble(path: Path | str, action: Action, name: str | None = None) -> 
     side_car = side_car_of(path)
     stored = chosen(path, stored_arrays(path), action.field_shape, name or (side_car and side_car.array))
     _check_side_car(path, stored, side_car)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if stored.size > _SHARE_OF_MEMORY * memory:
+    memory = installed_memory()
+    if memory is not None and stored.size > _SHARE_OF_MEMORY * memory:
         raise EnsembleError(
             f"{path}: {stored} takes {stored.size / 2**30:.3g} GiB, and this machine has "
             f"{memory / 2**30:.3g}: take fewer configurations, or every second one"

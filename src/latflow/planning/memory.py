@@ -1,7 +1,6 @@
 """How much memory a computation takes at its peak."""
 
 import contextlib
-import resource
 import sys
 from pathlib import Path
 
@@ -31,5 +30,7 @@ def peak_memory(device: torch.device) -> float:
     if _STATUS.exists():
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
+    import resource  # which Windows has not
+
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest / (2**20 if sys.platform == "darwin" else 2**10)

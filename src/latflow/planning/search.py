@@ -124,7 +124,7 @@ def _plan(
     follow = len(models) > 0 or bool(found.within)
     expected = len(first) + 3 * bool(found.within) + 4 * len(models)
     then = ", and some that follow from them," if follow else ""
-    say(f"{len(first)} pilots{then} in at most {minutes:g} minutes: {_listed(first)}")
+    say(f"{len(first)} pilots{then} in at most {minutes:g} min: {_listed(first)}")
     pilots.look(first, expected, say)
     pilots.improve(_EARLY if follow else 1.0, say)
     leader = pilots.leader()
