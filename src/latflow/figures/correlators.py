@@ -127,8 +127,7 @@ def _draw_pulls(
     )
     axes.set_ylim(-reach, reach)
     label(axes, "", r"$t$", "pull")
-    backed = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
-    axes.text(0.02, 0.93, f"from {name}", transform=axes.transAxes, va="top", fontsize=8, bbox=backed)
+    axes.set_title(f"Pulls from {name}", fontsize=8)
 
 
 def _limit_to_sound(axes: Axes, values: Sequence[Measurement]) -> None:
