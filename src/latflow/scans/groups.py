@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from latflow.measurement import Measurement
+from latflow.report.linked import MARKS
 from latflow.report.overview import Overview, State, best_of
 from latflow.scans.folder import ScannedRun
 
@@ -17,7 +18,7 @@ _FIVE_SIGMA = 5.7e-7
 Settings = tuple[tuple[str, Any], ...]
 """Keys with their values, in the order of the scan; lists are tuples."""
 
-STATES: tuple[State, ...] = ("passed", "inconclusive", "failed", "unfinished", "damaged")
+STATES: tuple[State, ...] = tuple(MARKS)
 """From the best to the worst."""
 
 
