@@ -20,6 +20,7 @@ from latflow.exact import spin_states
 from latflow.fields import SCALAR
 from latflow.lattice import checkerboard
 from latflow.theories import Action, HoppingPhi4, Ising, LineWeight, NearestNeighbours, Phi4
+from latflow.theories.potts import Potts
 from latflow.training import Anneal, Curriculum, Trainer
 
 
@@ -325,8 +326,8 @@ def test_tables_made_in_inference_mode_serve_gradients():
 def test_what_it_cannot_be_made_of_is_refused():
     with pytest.raises(ValueError, match=r"expected even sides of at least 4 .* got \(6, 5\)"):
         multilevel((6, 5), action=HoppingPhi4((6, 5), 0.5, 0.5))
-    glass = Ising((4, 4), beta=1.0, couplings=np.ones((2, 4, 4)).tolist())
-    with pytest.raises(ValueError, match=r"coupled to nearest neighbours.*got Ising model on \(4, 4\)"):
+    glass = Potts((4, 4), 3, beta=1.0, couplings=np.ones((2, 4, 4)).tolist())
+    with pytest.raises(ValueError, match=r"coupled to nearest neighbours.*got Potts model on \(4, 4\)"):
         multilevel((4, 4), action=glass)
     with pytest.raises(ValueError, match=r"on \(8, 8\).* got Ising model on \(4, 4\)"):
         multilevel((8, 8), action=ISING)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from latflow.densities.base import Density, log_weight
 from latflow.estimators.base import Estimate, Estimator
 from latflow.theories.base import Action
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.neighbours import CoupledSites, NearestNeighbours
 from latflow.types import Count, Lattice, SiteField
 
 
@@ -22,7 +22,7 @@ class SiteDensity(Density, Protocol):
         theory: by which these are known.
     """
 
-    theory: NearestNeighbours
+    theory: CoupledSites
 
 
 class Populated(Estimator):
@@ -71,7 +71,7 @@ class Populated(Estimator):
                 f"{type(density).__name__}"
             )
         assert isinstance(density, SiteDensity)
-        if density.theory != action.nearest_neighbours():
+        if density.theory != action.coupled_sites():
             raise ValueError(
                 f"expected the theory for which the density was built, for the estimator {self.name}, got "
                 f"{action.words.name} with {action.words.parameters}: it cannot be annealed either"
@@ -166,7 +166,9 @@ class SoftLabels(Populated):
         self.columns = columns
 
     def _learn(self, density: LabelledDensity, x: SiteField, generator: Generator) -> Tensor:
-        return density.cross_entropy(_turned(x, generator), self.columns, generator)
+        # where all places are alike, a network that serves them all sees each field from anywhere
+        seen = _turned(x, generator) if isinstance(density.theory, NearestNeighbours) else x
+        return density.cross_entropy(seen, self.columns, generator)
 
 
 def _turned(x: SiteField, generator: Generator) -> SiteField:

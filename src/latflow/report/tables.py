@@ -52,7 +52,12 @@ class Banner:
 
 
 def printed(m: Measurement) -> str:
-    """As the field prints it; a number without error as it is, whether it is exact or nothing moved."""
+    """As the field prints it; a number without error as it is, whether it is exact or nothing moved.
+
+    What noise made not a number, such as the root of a difference below zero, is undefined.
+    """
+    if math.isnan(m.value) or (math.isnan(m.error) and not m.warning):
+        return "undefined"
     without = m.error == 0 or (m.warning and math.isnan(m.error))
     return (f"{m.value:.8g}" if without else str(m)).replace("-", "−")
 

@@ -12,7 +12,7 @@ from latflow.lattice import check_even
 from latflow.samplers.base import Sampler
 from latflow.samplers.spins import connected_components
 from latflow.theories.base import Action
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.neighbours import NearestNeighbours
 from latflow.types import Count, Field
 
 

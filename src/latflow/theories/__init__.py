@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latflow.theories.base import Action, Evaluation, ExactSampler, Scaled, Sum, Words
-from latflow.theories.sites import LineWeight, NearestNeighbours, SpinWeight
+from latflow.theories.bonds import RandomCouplings
+from latflow.theories.neighbours import NearestNeighbours
+from latflow.theories.sites import LineWeight, SpinWeight
 from latflow.theories.vectors import AngleWeight, StateWeight
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = [
     "ExactSampler",
     "LineWeight",
     "NearestNeighbours",
+    "RandomCouplings",
     "Scaled",
     "SpinWeight",
     "StateWeight",

@@ -17,7 +17,7 @@ from latflow.fields.base import FieldKind
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.theories.growth import Growth
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.neighbours import CoupledSites, NearestNeighbours
 from latflow.types import Lattice, LogProb
 
 
@@ -182,8 +182,12 @@ class Action(ABC):
         return None
 
     def nearest_neighbours(self) -> NearestNeighbours | None:
-        """The theory as weights of single sites that are coupled to their neighbours, where it is one."""
+        """The theory as weights of single sites with the same coupling to all neighbours, where it is one."""
         return None
+
+    def coupled_sites(self) -> CoupledSites | None:
+        """The theory as weights of single sites that are coupled to their neighbours, where it is one."""
+        return self.nearest_neighbours()
 
     def holonomy_density(self, links: Tensor, angles: Tensor) -> Tensor | None:  # noqa: ARG002
         """exp(−S) of links whose loops around the lattice are turned, where a theory of links can tell it.
@@ -460,6 +464,10 @@ class Scaled(Action):
 
     def nearest_neighbours(self) -> NearestNeighbours | None:
         inner = self.inner.nearest_neighbours()
+        return None if inner is None else inner.scaled(self.factor)
+
+    def coupled_sites(self) -> CoupledSites | None:
+        inner = self.inner.coupled_sites()
         return None if inner is None else inner.scaled(self.factor)
 
     def growth(self) -> Growth | None:

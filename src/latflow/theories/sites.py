@@ -1,21 +1,18 @@
-"""Theories of single sites that are coupled to nearest neighbours: the weight of one site in a field."""
+"""Weights of single sites in the fields of their neighbours: spins and real numbers."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, reduce
-from operator import add
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Float, Num
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from latflow.lattice import check_even, checkerboard, summed
 from latflow.theories.line import Grid
 from latflow.theories.staircase import Staircases
-from latflow.types import Lattice, LogProb, Mask, SiteField
 
 Numbers = Float[Tensor, "*any"]
 """One number a site, in any shape."""
@@ -221,65 +218,3 @@ def staircases(weight: LineWeight) -> Staircases:
     return Staircases(
         weight.potential, weight.cut, max(abs(weight.neighbours), 1e-6) * weight.cut, weight.typical
     )
-
-
-@dataclass(frozen=True)
-class NearestNeighbours:
-    """A theory S(x) = Σ_n V(x_n) − J Σ_bonds e(x_n)·e(x_m), the same at all sites and in all directions.
-
-    The vector e of a number is the number, see `SiteWeight`.
-
-    On even sides the sites of one colour of the checkerboard are independent given those of the other. They
-    can be integrated out,
-
-        S_eff(even) = Σ_even V(x_n) − Σ_odd log z(J Σ_{m ~ n} e(x_m))
-
-    and drawn afterwards, each from its weight in the field of its neighbours.
-
-    Args:
-        lattice: side lengths.
-        site: V and what follows from it.
-        coupling: J.
-    """
-
-    lattice: Lattice
-    site: SiteWeight
-    coupling: float
-
-    def scaled(self, factor: float) -> "NearestNeighbours":
-        """The theory with factor · S."""
-        coupling = factor * self.coupling
-        site = self.site.scaled(factor, 2 * len(self.lattice) * coupling)
-        return replace(self, site=site, coupling=coupling)
-
-    def fields(self, x: SiteField) -> Tensor:
-        """h_n = J Σ_{m ~ n} e(x_m), (*shape, batch, *lattice)."""
-        return self._fields(self.site.vector(x))
-
-    def _fields(self, vectors: Tensor) -> Tensor:
-        rolled = [vectors.roll(shift, axis) for axis in range(-len(self.lattice), 0) for shift in (-1, 1)]
-        return self.coupling * reduce(add, rolled)
-
-    def effective_action(self, x: SiteField) -> LogProb:
-        """S_eff of the even sites, whatever the odd ones are; exp(−S_eff) is the sum over these.
-
-        Raises:
-            ValueError: for an odd side.
-        """
-        even = self._colour(0, x.device)
-        own = torch.where(even, self.site.potential(x).double(), 0.0)
-        known = torch.where(even, self.site.vector(x), 0.0).double()
-        return summed(own - torch.where(even, 0.0, self.site.log_partition(self._fields(known))))
-
-    @torch.no_grad()
-    def redrawn(self, x: SiteField, parity: int, generator: Generator) -> SiteField:
-        """The same field with the sites of one colour drawn anew, given the others. Raises as above."""
-        colour = self._colour(parity, x.device)
-        fields = self.fields(x)[..., colour]
-        drawn = x.clone()
-        drawn[:, colour] = self.site.draw(fields, generator)
-        return drawn
-
-    def _colour(self, parity: int, device: torch.device) -> Mask:
-        check_even(self.lattice)
-        return checkerboard(self.lattice, parity).to(device)

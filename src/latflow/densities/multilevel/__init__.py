@@ -1,6 +1,7 @@
 """Multilevel densities: fields that are drawn from the coarsest scale to the finest."""
 
 from latflow.densities.multilevel.angles import AngleConditional
+from latflow.densities.multilevel.bonded import BondedMultilevel
 from latflow.densities.multilevel.conditionals import (
     Conditional,
     LineConditional,
@@ -19,6 +20,7 @@ from latflow.densities.multilevel.symmetric import AngleNetwork, StateNetwork
 __all__ = [
     "AngleConditional",
     "AngleNetwork",
+    "BondedMultilevel",
     "Conditional",
     "CountedMultilevel",
     "CoupledNetwork",

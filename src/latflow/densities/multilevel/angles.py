@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from latflow.densities.multilevel.conditionals import Columns, Conditional, Each, Others, Tables
 from latflow.densities.multilevel.symmetric import AngleNetwork
 from latflow.theories.line import Circle
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.neighbours import NearestNeighbours
 from latflow.theories.vectors import AngleWeight
 
 

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from latflow.densities.multilevel.networks import SiteNetwork, WindowNetwork
 from latflow.theories.line import Grid
-from latflow.theories.sites import LineWeight, NearestNeighbours, SpinWeight
+from latflow.theories.neighbours import NearestNeighbours
+from latflow.theories.sites import LineWeight, SpinWeight
 
 Columns = Float[Tensor, "_ columns"]
 """Numbers of many sites and configurations, one in a column."""

@@ -15,7 +15,8 @@ from latflow.densities.multilevel.tables import Counts, Table
 from latflow.densities.multilevel.windows import Seen, windows
 from latflow.fields import SPINS
 from latflow.lattice import volume
-from latflow.theories.sites import NearestNeighbours, SpinWeight
+from latflow.theories.neighbours import NearestNeighbours
+from latflow.theories.sites import SpinWeight
 from latflow.types import Field, Lattice, LogProb
 
 Rows = Float[Tensor, "_ batch"]

@@ -25,7 +25,7 @@ from latflow.densities.multilevel.networks import CoupledNetwork, SiteNetwork
 from latflow.densities.multilevel.spans import Span
 from latflow.fields import FieldKind
 from latflow.lattice import volume
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.neighbours import NearestNeighbours
 from latflow.types import Lattice, LogProb, SiteField
 
 Rows = Float[Tensor, "*components _ batch"]

@@ -3,7 +3,8 @@
 from latflow.densities.multilevel.angles import AngleConditional
 from latflow.densities.multilevel.conditionals import Conditional, LineConditional, SpinConditional
 from latflow.densities.multilevel.states import StateConditional
-from latflow.theories.sites import LineWeight, NearestNeighbours, SpinWeight
+from latflow.theories.neighbours import NearestNeighbours
+from latflow.theories.sites import LineWeight, SpinWeight
 from latflow.theories.vectors import AngleWeight, StateWeight
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from latflow.theories.base import Action
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.neighbours import NearestNeighbours
 
 
 @dataclass(frozen=True)

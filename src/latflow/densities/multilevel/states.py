@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from latflow.densities.multilevel.conditionals import Columns, Conditional, Each, Others
 from latflow.densities.multilevel.symmetric import StateNetwork
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.neighbours import NearestNeighbours
 from latflow.theories.vectors import StateWeight, drawn_state
 
 

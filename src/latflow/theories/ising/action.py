@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,13 +12,12 @@ from latflow.formulas import binder_cumulant, susceptibility
 from latflow.lattice import summed, volume
 from latflow.measurement import Measurement
 from latflow.theories.base import Action, Scaled, Sum, Words, check_finite
-from latflow.theories.bonds import Bonded, total
-from latflow.theories.sites import NearestNeighbours, SpinWeight
+from latflow.theories.bonds import Bonded, Couplings, total
+from latflow.theories.neighbours import BondedSpins, CoupledSites, NearestNeighbours, nested
+from latflow.theories.sites import SpinWeight
 from latflow.types import Lattice, LogProb, Spins
 
 _MOST_SITES_ENUMERATED = 16
-_LONGEST_ROW = 8
-"""The transfer matrix has 2 to this power states: about a second."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Ising(Bonded):
         beta: the inverse temperature β.
         field: the external field h.
         couplings: J_μ(x), the coupling of the bond from x to x+μ, of shape (d, *lattice), a tensor, an array
-            or nested sequences: a spin glass. Kept as nested tuples, which compare and hash. None: J = 1.
+            or nested sequences: a spin glass, or how they are drawn, `RandomCouplings`.
+            Kept as nested tuples, which compare and hash. None: J = 1.
 
     Raises:
         ValueError: for a lattice with a side below 2, numbers that are not finite, or couplings of another
@@ -50,7 +51,7 @@ class Ising(Bonded):
     lattice: Lattice
     beta: float
     field: float = 0.0
-    couplings: Any = None
+    couplings: Couplings = None
     kind: ClassVar[FieldKind] = SPINS
 
     def __post_init__(self) -> None:
@@ -79,10 +80,26 @@ class Ising(Bonded):
             return None
         return NearestNeighbours(self.lattice, SpinWeight(self.field), self.beta)
 
+    def coupled_sites(self) -> CoupledSites:
+        """Whatever the couplings are."""
+        uniform = self.nearest_neighbours()
+        if uniform is not None:
+            return uniform
+        return BondedSpins(self.lattice, SpinWeight(self.field), nested(self.bond_strengths().tolist()))
+
     @property
     def established(self) -> tuple[str, ...]:
-        """Clusters by Wolff's algorithm."""
-        return ("wolff",)
+        """Clusters by Wolff's algorithm; the heat bath where couplings are frustrated, and sides even."""
+        return ("heat_bath",) if self.frustrated and not any(n % 2 for n in self.lattice) else ("wolff",)
+
+    @property
+    def frustrated(self) -> bool:
+        """Whether around some plaquette the product of the four J is negative, so that no spins suit all."""
+        signs, axes = self.bond_strengths().sign(), range(len(self.lattice))
+        return any(
+            bool((signs[a] * signs[b].roll(-1, a) * signs[a].roll(-1, b) * signs[b] < 0).any())
+            for a, b in combinations(axes, 2)
+        )
 
     @property
     def words(self) -> Words:
@@ -91,24 +108,27 @@ class Ising(Bonded):
         formula = f"S = −β Σₓ Σ_μ {bonds}" + (" − h Σₓ s(x)" if self.field else "")
         return Words("Ising model", numbers.replace("-", "−"), formula)
 
+    @property
+    def _narrow(self) -> bool:
+        """Whether transfer matrices are small."""
+        from latflow.theories.ising.rows import LONGEST_ROW
+
+        return len(self.lattice) == 1 or (len(self.lattice) == 2 and min(self.lattice) <= LONGEST_ROW)
+
     @cached_property
     def _uniform(self) -> bool:
         """Whether it is the ferromagnet that is solved."""
         return self.couplings is None and self.beta > 0 and len(self.lattice) <= 2
 
     def known(self) -> dict[str, Measurement]:
-        """Kaufman's solution and the transfer matrix; small lattices by the sum over all configurations."""
+        """Kaufman's solution and transfer matrices; small lattices by the sum over all configurations."""
         from latflow.theories.ising import exact
 
         sites, numbers = volume(self.lattice), {}
         if sites <= _MOST_SITES_ENUMERATED:
             found = exact.spins_enumerated(self)
             numbers = {
-                "log_z": found.log_z,
-                "free_energy_density": -found.log_z / sites,
-                "entropy": found.log_z + found.action,
-                "action_density": found.action / sites,
-                "specific_heat": found.action_variance / sites,
+                **_of_energies(sites, found.log_z, found.action, found.action_variance),
                 **_of_moments(sites, found.m, found.m_abs, found.m_squared, found.m_fourth),
             }
         elif self._uniform and self.field == 0:
@@ -120,6 +140,8 @@ class Ising(Bonded):
                 "action_density": self.beta * exact.ising_energy(self.lattice, self.beta),
                 "specific_heat": exact.ising_specific_heat(self.lattice, self.beta),
             }
+        elif self._narrow:
+            numbers = _of_energies(sites, *exact.ising_by_rows(self))
         if self._uniform and self.field == 0:
             numbers["energy"] = exact.ising_energy(self.lattice, self.beta)
         if sites > _MOST_SITES_ENUMERATED and (distribution := self._magnetization) is not None:
@@ -140,7 +162,7 @@ class Ising(Bonded):
         """The distribution of M on a ring or a torus narrow enough for the transfer matrix."""
         from latflow.theories.ising import exact
 
-        if not self._uniform or (len(self.lattice) == 2 and min(self.lattice) > _LONGEST_ROW):
+        if not self._uniform or not self._narrow:
             return None
         return exact.ising_magnetization(self.lattice, self.beta, self.field)
 
@@ -163,6 +185,17 @@ def ising_of(action: Action) -> Ising:
             return Ising(a.lattice, beta=1.0, field=a.field + b.field, couplings=couplings)
         case _:
             raise ValueError(f"expected an Ising model, got {action}")
+
+
+def _of_energies(sites: int, log_z: float, action: float, variance: float) -> dict[str, float]:
+    """What follows from log Z, ⟨S⟩ and ⟨S²⟩ − ⟨S⟩²."""
+    return {
+        "log_z": log_z,
+        "free_energy_density": -log_z / sites,
+        "entropy": log_z + action,
+        "action_density": action / sites,
+        "specific_heat": variance / sites,
+    }
 
 
 def _of_moments(sites: int, *moments: float) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Exact results of the Ising model: Kaufman's solution, the transfer matrix, sums over small lattices."""
 
 from latflow.theories.ising.information import ising_mutual_information, ising_strip_entropy
+from latflow.theories.ising.rows import ByRows, ising_by_rows
 from latflow.theories.ising.solution import (
     Enumerated,
     MagnetizationDistribution,
@@ -14,8 +15,10 @@ from latflow.theories.ising.solution import (
 )
 
 __all__ = [
+    "ByRows",
     "Enumerated",
     "MagnetizationDistribution",
+    "ising_by_rows",
     "ising_energy",
     "ising_entropy",
     "ising_log_z",

@@ -16,8 +16,9 @@ from latflow.lattice import checked_lattice, summed, volume
 from latflow.measurement import Measurement
 from latflow.theories.base import Action, Words, check_finite
 from latflow.theories.growth import Growth
+from latflow.theories.neighbours import NearestNeighbours
 from latflow.theories.phi4 import exact
-from latflow.theories.sites import LineWeight, NearestNeighbours
+from latflow.theories.sites import LineWeight
 from latflow.types import Field, Lattice, LogProb
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from latflow.lattice import check_even, volume
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.theories.base import Action, Scaled, Sum, Words
-from latflow.theories.bonds import Bonded, nested
+from latflow.theories.bonds import Bonded, Couplings
+from latflow.theories.neighbours import NearestNeighbours, nested
 from latflow.theories.potts.order import observables
-from latflow.theories.sites import NearestNeighbours
 from latflow.theories.vectors import StateWeight
 from latflow.types import Lattice, LogProb, States
 
@@ -47,7 +47,8 @@ class Potts(Bonded):
         beta: the inverse temperature β, of either sign.
         field: h, the field of each of the q states, or a number for state 0 alone; β does not multiply it.
         couplings: J_μ(x), the coupling of the bond from x to x+μ, of shape (d, *lattice), a tensor, an array
-            or nested sequences. Kept as nested tuples, which compare and hash. None: J = 1.
+            or nested sequences, or how they are drawn, `RandomCouplings`.
+            Kept as nested tuples, which compare and hash. None: J = 1.
 
     Raises:
         ValueError: for a side below 2, fewer than two states, numbers that are not finite, or a field or
@@ -62,7 +63,7 @@ class Potts(Bonded):
     q: Annotated[int, Ge(2)]
     beta: float
     field: float | Sequence[float] = 0.0
-    couplings: Any = None
+    couplings: Couplings = None
 
     def __post_init__(self) -> None:
         self._check_bonds()

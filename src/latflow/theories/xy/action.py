@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -16,8 +16,8 @@ from latflow.lattice import summed, volume, wrapped
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.theories.base import Action, Scaled, Sum, Words, check_finite
-from latflow.theories.bonds import Bonded, total
-from latflow.theories.sites import NearestNeighbours
+from latflow.theories.bonds import Bonded, Couplings, total
+from latflow.theories.neighbours import NearestNeighbours
 from latflow.theories.vectors import AngleWeight
 from latflow.types import Field, Lattice, LogProb
 
@@ -43,7 +43,8 @@ class XY(Bonded):
         beta: the inverse temperature β.
         field: the external field h, along θ = 0.
         couplings: J_μ(x), the coupling of the bond from x to x+μ, of shape (d, *lattice), a tensor, an array
-            or nested sequences. Kept as nested tuples, which compare and hash. None: J = 1.
+            or nested sequences, or how they are drawn, `RandomCouplings`.
+            Kept as nested tuples, which compare and hash. None: J = 1.
 
     Raises:
         ValueError: for a lattice with a side below 2, numbers that are not finite, or couplings of another
@@ -58,7 +59,7 @@ class XY(Bonded):
     lattice: Lattice
     beta: float
     field: float = 0.0
-    couplings: Any = None
+    couplings: Couplings = None
     kind: ClassVar[FieldKind] = SITE_ANGLES
 
     def __post_init__(self) -> None:
