@@ -12,6 +12,7 @@ from latflow.cli.export import export
 from latflow.cli.index import index
 from latflow.cli.judge import judge
 from latflow.cli.plan import plan
+from latflow.cli.profile import profile
 from latflow.errors import ConfigError
 from latflow.version import __version__
 
@@ -192,3 +193,4 @@ def reproduce(
 
 app.command()(explained(index))
 app.command()(explained(plan))
+app.command()(explained(profile))

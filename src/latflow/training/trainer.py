@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,13 +18,10 @@ from latflow.theories.base import Action
 from latflow.training.annealing import Anneal
 from latflow.training.curriculum import Curriculum, Heir
 from latflow.training.optimizers import OptimizerFactory, grouped, make_optimizer
+from latflow.training.precision import PrecisionName, check_precision, lowered
 from latflow.training.schedules import Plateau, Schedule
 from latflow.training.world import World
 from latflow.types import Count, Positive, Whole
-
-PrecisionName = Literal["full", "bfloat16", "float16"]
-
-_AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,7 @@ class Trainer(Iterator[Record]):
         if steps < 0:
             raise ValueError(f"expected steps ≥ 0, got {steps}")
         _check_positive(batch=batch, learning_rate=learning_rate, sub_batch=sub_batch, clip=clip)
-        if precision not in ("full", *_AUTOCAST):
-            raise ValueError(f"expected precision full, {' or '.join(_AUTOCAST)}, got {precision!r}")
+        check_precision(precision)
         if max_skipped < 0:
             raise ValueError(f"expected max_skipped ≥ 0, got {max_skipped}")
         action.check_proper()
@@ -224,13 +220,7 @@ class Trainer(Iterator[Record]):
             density, action, self.share, self.generator, self.sub_batch, self.world.gather
         )
         while True:
-            # older PyTorch would reuse weights that were lowered while drawing, where they had no graph
-            with torch.autocast(
-                device,
-                dtype=_AUTOCAST.get(self.precision),
-                enabled=self.precision in _AUTOCAST,
-                cache_enabled=False,
-            ):
+            with lowered(self.precision, device):
                 piece = next(pieces, None)
             if piece is None:
                 break
