@@ -1,11 +1,13 @@
-"""Training by several processes: the gradient of the whole batch, one history, and a common end."""
+"""Several processes: the gradient of the whole batch, one history, chains of each, and a common end."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
@@ -15,7 +17,10 @@ from typer.testing import CliRunner
 from cases import GENERAL_ESTIMATORS
 from latflow.cli import app
 from latflow.errors import CheckpointError, ProcessError
+from latflow.observables import recorded
 from latflow.runs import Run
+from latflow.runs.sampling import begun
+from latflow.samplers import run_blocks, thermalise
 from latflow.storage import load_tree
 from latflow.training import World, joined
 from small_runs import SMALL, assert_same, outcome, visible_steps
@@ -157,8 +162,51 @@ def test_a_stopped_run_goes_on_to_the_last_bit(both, folder):
     assert_same(outcome(folder / "stopped", groups=()), whole)
 
 
-def test_the_first_process_samples_alone(both, folder):
-    assert visible_steps(folder / "whole", "model") == 25
+def test_each_process_moves_chains_of_its_own(folder):
+    """Two of the four chains each, with the random numbers of its rank: once more by hand, one by one."""
+    run = Run.open(folder / "whole")
+    plan, model = run.settings("model"), run.model()
+    columns = []
+    for rank in (0, 1):
+        generator = run.generator("model")
+        World(2, rank).separate(generator)
+        half = dataclasses.replace(plan, chains=2)
+        sampler, state, _ = begun(half, run.action, model, generator, torch.float32)
+        state = thermalise(sampler, state, plan.thermalisation, generator, plan.block)
+        blocks = run_blocks(sampler, state, plan.steps, recorded(run.action), generator, block=plan.block)
+        columns.append([part for _, part in blocks])
+    for group, part in (("model", "series"), ("proposals", "proposals")):
+        for name, values in run.series(group).items():
+            halves = [torch.cat([getattr(one, part)[name] for one in half]).numpy() for half in columns]
+            np.testing.assert_array_equal(values, np.concatenate(halves, 1), err_msg=name)
+            assert len(values) == 25
+    # of HMC the first process has tuned the trajectories of both
+    assert run.series("beside")["action"].shape == (25, 4)
+    assert len(np.unique(run.series("beside")["action"][-1])) == 4
+
+
+def test_stopped_chains_go_on_to_the_last_bit(both, folder):
+    for one in both:
+        assert one["runs"]["halted"] == [10, 10]
+    assert_same(outcome(folder / "halted"), outcome(folder / "whole"))
+
+
+def test_chains_that_do_not_divide_are_refused(both):
+    for one in both:
+        assert one["runs"]["chains"] == (
+            "ConfigError: expected a number of chains that 2 processes share out evenly, got 3"
+        )
+
+
+def test_chains_of_another_number_of_processes_are_refused(folder):
+    with pytest.raises(
+        CheckpointError,
+        match=r"model\.safetensors: expected chains of 1 processes, got those of 2: go on with as many",
+    ):
+        Run.open(folder / "half").sample()
+    trained = Run.open(folder / "trained")
+    trained.sample()  # any number may sample what several have trained
+    assert visible_steps(folder / "trained", "model") == 25
 
 
 def test_threads_are_those_of_the_configuration(both):
@@ -189,10 +237,7 @@ def test_another_number_of_processes_is_refused(both, folder):
     result = CliRunner().invoke(app, ["sample", str(folder / "left")])
     assert result.exit_code == 2
     assert "expected a training state of world size 1, got one of world size 2" in result.stderr
-    done = Run.open(folder / "whole")
-    done.train()
-    done.sample_beside()
-    assert done.sampling_info("beside")["steps"] == 25
+    Run.open(folder / "whole").train()  # there is nothing left to do
 
 
 # a world of one
@@ -237,12 +282,15 @@ def test_an_environment_that_lacks_something(monkeypatch):
 # torchrun
 
 
-def torchrun(path, *changes, command="train"):
+def torchrun(path, *changes, command="train", restarts=0):
     options = [part for change in (*SMALL, *changes) for part in ("-o", change)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch += ["--max-restarts", str(restarts)]
+    # as the documentation has it: those who are started again must not meet where the dead ones did
+    fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"} if restarts else {}
     return subprocess.Popen(
         [*launch, "-m", "latflow", command, "phi4-quick", *options, "--out", str(path)],
-        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | fresh,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -310,6 +358,26 @@ def test_a_process_that_is_killed_ends_all_and_the_run_goes_on(tmp_path, both, f
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_killed_is_started_again_and_ends_the_same(tmp_path, folder, rank):
+    """Once while it trains and once while it samples: torchrun starts all of them again."""
+    path, deadline = tmp_path / "run", time.monotonic() + LIMIT
+    with torchrun(path, command="sample", restarts=2) as process:
+        try:
+            for sign in (lambda: lines(path) >= 7, lambda: (path / "samples.zarr" / "model").exists()):
+                while not sign():
+                    assert process.poll() is None, process.communicate()[1]
+                    assert time.monotonic() < deadline, "nothing came of it"
+                    time.sleep(0.01)
+                os.kill(children(process)[rank], signal.SIGKILL)
+            _, errors = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert_same(outcome(path), outcome(folder / "whole"))
+
+
+@pytest.mark.slow
 def test_the_command_line_gives_the_same_run(tmp_path, both, folder):
     path = tmp_path / "run"
     with torchrun(path, command="sample") as process:
@@ -318,8 +386,7 @@ def test_the_command_line_gives_the_same_run(tmp_path, both, folder):
     assert said == f"{path}\n"
     assert errors.count("train  20/20") == 1
     assert errors.count("sample  25/25") == 1
-    numbers = outcome(path, groups=("model",))
-    assert_same(numbers, outcome(folder / "whole", groups=("model",)))
+    assert_same(outcome(path), outcome(folder / "whole"))
 
 
 @pytest.mark.gpu

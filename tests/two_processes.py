@@ -1,5 +1,6 @@
 """What two processes do together for tests/test_distributed.py: each writes down what it saw."""
 
+import contextlib
 import math
 import os
 import shutil
@@ -131,7 +132,11 @@ def runs(rank: int, folder: Path) -> dict[str, Any]:
     whole = Run.create_or_resume(folder / "whole", config())
     whole.train()
     whole.train()  # done: nothing happens
+    if rank == 0:
+        shutil.copytree(whole.path, folder / "trained")
+    dist.barrier()
     whole.sample()
+    whole.sample_beside()
 
     stopped = Run.create(folder / "stopped", config())
     caught = 0
@@ -159,9 +164,36 @@ def runs(rank: int, folder: Path) -> dict[str, Any]:
             found["locked"] = message(stopped.train)
     else:
         found["locked"] = message(stopped.train)
+    found["halted"] = halted(rank, folder)
+    found["chains"] = message(lambda: Run.create_or_resume(folder / "odd", config("beside.chains=3")))
     found["batch"] = message(lambda: Run.create_or_resume(folder / "odd", config("training.batch=15")))
     found["odd exists"] = (folder / "odd").exists()
     return found
+
+
+def halted(rank: int, folder: Path) -> list[int]:
+    """Chains of a trained run, stopped by a signal to one process after a block, which then go on.
+
+    Returns the steps that were written at each stop.
+    """
+    if rank == 0:
+        shutil.copytree(folder / "trained", folder / "halted")
+    dist.barrier()
+    steps = []
+    for stage in ("sample", "sample_beside"):
+        with contextlib.suppress(Interrupted):
+            # the first process alone hears of blocks
+            getattr(Run.open(folder / "halted"), stage)(
+                lambda block: os.kill(os.getpid(), signal.SIGTERM) if block.step else None
+            )
+        dist.barrier()
+        run = Run.open(folder / "halted")
+        steps.append(run.sampling_info("model" if stage == "sample" else "beside")["steps"])
+        if rank == 0 and stage == "sample":
+            shutil.copytree(folder / "halted", folder / "half")
+        dist.barrier()
+        getattr(run, stage)()
+    return steps
 
 
 def message(act: Any) -> str:

@@ -64,8 +64,7 @@ def run(
         from latflow.cli.scanning import carry_out
 
         raise typer.Exit(carry_out(found, jobs, quiet))
-    opened = stages.trained(found, quiet=quiet)
-    stages.sample(opened, quiet)
+    opened = stages.advanced(found, to_sample=True, quiet=quiet)
     conclude(opened, judged(opened), quiet)
 
 
@@ -75,7 +74,7 @@ def train(source: Source, override: Overrides = None, out: Out = None, quiet: Qu
     """Train the model to the end of its steps."""
     from latflow.cli import stages
 
-    opened = stages.trained(stages.opening(source, override or (), out), to_train=True, quiet=quiet)
+    opened = stages.advanced(stages.opening(source, override or (), out), to_train=True, quiet=quiet)
     typer.echo(opened.path)
 
 
@@ -85,8 +84,7 @@ def sample(source: Source, override: Overrides = None, out: Out = None, quiet: Q
     """Sample with the model and beside it; train first where that is not done."""
     from latflow.cli import stages
 
-    opened = stages.trained(stages.opening(source, override or (), out), quiet=quiet)
-    stages.sample(opened, quiet)
+    opened = stages.advanced(stages.opening(source, override or (), out), to_sample=True, quiet=quiet)
     typer.echo(opened.path)
 
 

@@ -87,22 +87,29 @@ def open_run(source: str) -> "Run":
     return Run.open(source if _is_folder(source) else _default_folder(load_config(source).name))
 
 
-def trained(found: Opening, *, to_train: bool = False, quiet: bool = False) -> "Run":
-    """A run, trained to the end where it has a model.
+def advanced(
+    found: Opening, *, to_train: bool = False, to_sample: bool = False, quiet: bool = False
+) -> "Run":
+    """A run, trained to the end where it has a model, and sampled if so wished.
 
     Of several processes that torchrun started the first alone comes back with it. The others have no part in
     what follows, and end here: a stage that they waited for might last longer than they may wait.
+
+    Args:
+        found: the run.
+        to_train: whether nothing but a training is wished, so that there must be one.
+        to_sample: whether its chains are to grow to their lengths.
+        quiet: whether no progress is shown.
     """
     if to_train and found.config.model is None:
         raise ConfigError("expected a [model] to train, got none: `latflow run` samples without")
     from latflow.training import joined
 
     with joined() as world:
-        run = found.run()
-        if world.rank == 0:
-            train(run, quiet)
-        else:
-            run.train()
+        run, silent = found.run(), quiet or world.rank > 0
+        train(run, silent)
+        if to_sample:
+            sample(run, silent)
     if world.rank:
         raise typer.Exit
     return run

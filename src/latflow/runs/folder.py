@@ -345,7 +345,7 @@ class RunFolder:
         return found
 
     def check_processes(self) -> None:
-        """The processes that train together must be able to share out the batch and the devices.
+        """The processes that work together must be able to share out the batch, the chains and the devices.
 
         Raises:
             ConfigError: when they cannot.
@@ -354,6 +354,9 @@ class RunFolder:
         try:
             if training is not None:
                 world.share(training.batch)
+            for plan in (self.config.sampling, self.config.beside):
+                if plan is not None:
+                    world.share(plan.chains, "a number of chains")
             world.require_device(self.device)
         except ValueError as error:
             raise ConfigError(str(error)) from error

@@ -18,6 +18,7 @@ from latflow.runs.folder import RunFolder
 from latflow.runs.interrupts import StopRequest
 from latflow.samplers import Block, Observe, Sampler, run_blocks, thermalise
 from latflow.storage import digest_of, save_tree
+from latflow.training.world import World
 
 State = TypeVar("State")
 
@@ -78,12 +79,13 @@ class GrowingChain:
         on_block: OnBlock | None,
         stop: StopRequest,
     ) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.world = folder, settings, World.here()
         self.name: ChainName = name
         self.on_block, self.stop = on_block, stop
         self.generator = folder.generator(name)
         self.store = chain_store(folder)
-        self.stored = stored_chain(folder, name)
+        # all go on from what the first has read
+        self.stored = self.world.from_first(lambda: stored_chain(folder, name))
         self.model: nn.Module | None = None
         self.steps: int = 0
         self.arrays: dict[str, Written] = {}
@@ -120,12 +122,20 @@ class GrowingChain:
         """The state of the checkpoint; generator and arrays go back to it, too."""
         tree, path = self.stored or {}, self.folder.checkpoint(self.name)
         self.folder.require_device(tree["device"], path)
-        self.generator.set_state(tree["generator"])
+        if (processes := tree.get("processes", 1)) != self.world.size:  # earlier versions did not say
+            raise CheckpointError(
+                f"{path}: expected chains of {self.world.size} processes, got those of {processes}: go on "
+                f"with as many as before, or remove {path.name}, and they are sampled anew"
+            )
+        self.generator.set_state(self.world.own(tree["generator"]))
         self.steps, self.info, self.seconds = tree["steps"], tree["info"], tree["seconds"]
         self.arrays = _written(tree)
         if self.steps:
-            self.store.cut(self.arrays)
-        state = {name: values.to(self.folder.device) for name, values in tree["state"].items()}
+            self.world.from_first(lambda: self.store.cut(self.arrays))
+        state = {
+            name: (self.world.own(values) if values.ndim else values).to(self.folder.device)
+            for name, values in tree["state"].items()
+        }
         try:
             self._restore_buffers(tree.get("buffers", {}))
             return sampler.state_from_dict(state)
@@ -136,24 +146,43 @@ class GrowingChain:
         """Write block after block until the chain has its length."""
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
-        for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
-            groups = _alike(_arrays(self.name, part), self.arrays)
-            self.store.append(groups, self.steps)
-            self.arrays = {
-                group: self.arrays.get(group, Written()).grown(series) for group, series in groups.items()
-            }
+        for state, own in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
+            part = self._of_all(own)
+            if self.world.rank == 0:
+                groups = _alike(_arrays(self.name, part), self.arrays)
+                self.store.append(groups, self.steps)
+                self.arrays = {
+                    group: self.arrays.get(group, Written()).grown(series) for group, series in groups.items()
+                }
             self.steps += len(part.series["accepted"])
             self._save(sampler, state)
             self._report(_block_report(self.steps, self.settings.steps, part))
             self.stop.heed()
 
+    def _of_all(self, own: Block) -> Block:
+        """The same of the chains of all processes."""
+        if self.world.size == 1:
+            return own
+
+        def gathered(series: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {k: self.world.gather(v.transpose(0, 1)).transpose(0, 1) for k, v in series.items()}
+
+        return Block(gathered(own.series), None if own.proposals is None else gathered(own.proposals))
+
     def _save(self, sampler: Sampler[State, Any], state: State) -> None:
         now = time.perf_counter()
         self.seconds, self.since = self.seconds + now - self.since, now
+        # all processes exchange what they have, and the first one writes it
+        of_chains, gather = sampler.state_dict(state), self.world.gather
         tree = {
-            "buffers": _moving_buffers(self.model),
-            "state": sampler.state_dict(state),
-            "generator": self.generator.get_state(),
+            "buffers": self._buffers(),
+            "state": {name: gather(values) if values.ndim else values for name, values in of_chains.items()},
+            "generator": gather(self.generator.get_state()),
+            "processes": self.world.size,
+        }
+        if self.world.rank:
+            return
+        tree |= {
             "steps": self.steps,
             "arrays": {group: asdict(there) for group, there in self.arrays.items()},
             "info": self.info,
@@ -164,13 +193,22 @@ class GrowingChain:
         }
         save_tree(self.folder.checkpoint(self.name), tree)
 
+    def _buffers(self) -> dict[str, Tensor]:
+        """What the model of each process keeps, one after the other where there are several."""
+        moving = _moving_buffers(self.model)
+        if self.world.size == 1:
+            return moving
+        return {name: self.world.gather(values[None]) for name, values in moving.items()}
+
     def _restore_buffers(self, buffers: dict[str, Tensor]) -> None:
         """Put the model back to where its own chains were, if it has some."""
         if self.model is not None and buffers:
-            self.model.load_state_dict(buffers, strict=False)
+            several = self.world.size > 1
+            own = {name: values[self.world.rank] if several else values for name, values in buffers.items()}
+            self.model.load_state_dict(own, strict=False)
 
     def _report(self, report: BlockReport) -> None:
-        if self.on_block is not None:
+        if self.on_block is not None and self.world.rank == 0:
             self.on_block(report)
 
 

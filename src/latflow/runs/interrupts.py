@@ -51,12 +51,13 @@ class StopRequest:
         return signum > 0
 
     def heed(self) -> None:
-        """Stop here if that was asked for; call this where everything is saved.
+        """Stop here if that was asked for; all processes call this together, where everything is saved.
 
         Raises:
-            Interrupted: when a signal came.
+            Interrupted: when a signal came to any of them.
         """
-        if self.signum is not None:
+        if self.agreed():
+            assert self.signum is not None
             raise Interrupted(self.signum)
 
     def _handle(self, signum: int, _: FrameType | None) -> None:

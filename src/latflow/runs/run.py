@@ -21,7 +21,6 @@ from latflow.runs.folder import RunFolder, plain
 from latflow.samplers import Sampler
 from latflow.storage import write_text
 from latflow.theories import Action
-from latflow.training.world import World
 
 Group = growth.Group
 
@@ -31,9 +30,8 @@ _GROUPS: tuple[Group, ...] = ("model", "proposals", "beside")
 class Run(RunFolder):
     """A run in its folder, and its stages.
 
-    Each stage goes on where it stopped, with the same numbers as if it had not. Several processes train
-    together where they are joined, see `latflow.training.joined`; the first alone samples, and for the others
-    those stages return at once.
+    Each stage goes on where it stopped, with the same numbers as if it had not. Several processes train and
+    sample together where they are joined, see `latflow.training.joined`: each stage is called by all of them.
 
     Example:
         >>> import latflow as lf, tempfile
@@ -117,13 +115,11 @@ class Run(RunFolder):
 
     def sample(self, on_block: growth.OnBlock | None = None) -> None:
         """Grow the chain of the model to its length; see `latflow.runs.sampling.sample`."""
-        if World.here().rank == 0:
-            sampling.sample(self, "model", on_block)
+        sampling.sample(self, "model", on_block)
 
     def sample_beside(self, on_block: growth.OnBlock | None = None) -> None:
         """Grow the chain beside the model to its length, where the run has one; see `sample`."""
-        if World.here().rank == 0:
-            sampling.sample(self, "beside", on_block)
+        sampling.sample(self, "beside", on_block)
 
     def settings(self, name: growth.ChainName) -> ChainPlan | None:
         """How long a chain is, and what moves it; None where it is switched off."""

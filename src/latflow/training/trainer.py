@@ -282,11 +282,9 @@ class Trainer(Iterator[Record]):
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.plateau.load_state_dict(state["plateau"])
-        self.generator.set_state(state["generator"].chunk(processes)[self.world.rank].clone())
+        self.generator.set_state(self.world.own(state["generator"]))
         kept = state.get("estimator", {})
-        self.estimator.load_state_dict(
-            {name: whole.chunk(processes)[self.world.rank].clone() for name, whole in kept.items()}
-        )
+        self.estimator.load_state_dict({name: self.world.own(whole) for name, whole in kept.items()})
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
         self.seconds = state["seconds"]
         if state.get("smaller") and (smaller := self._smaller()) is not None:

@@ -1,4 +1,4 @@
-"""The processes that train one density together: who they are, and what they exchange."""
+"""The processes that train one density and sample together: who they are, and what they exchange."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train one density together, each with its share of every batch.
+    """The processes that do one work together, each with its share of every batch, or of all chains.
 
     `here` finds them. What they exchange they exchange in turn: each method that says "all processes" must be
     called by all of them, in the same order. In a world of one nothing is exchanged.
@@ -37,15 +37,19 @@ class World:
         """The processes of `torch.distributed` where that is initialised, else this process alone."""
         return cls(dist.get_world_size(), dist.get_rank()) if _is_joined() else cls()
 
-    def share(self, batch: int) -> int:
-        """How many draws out of `batch` each process makes.
+    def share(self, number: int, what: str = "a batch") -> int:
+        """How many out of so many draws, or chains, each process has.
 
         Raises:
             ValueError: when they cannot be shared out evenly.
         """
-        if batch % self.size:
-            raise ValueError(f"expected a batch that {self.size} processes share out evenly, got {batch}")
-        return batch // self.size
+        if number % self.size:
+            raise ValueError(f"expected {what} that {self.size} processes share out evenly, got {number}")
+        return number // self.size
+
+    def own(self, whole: Tensor) -> Tensor:
+        """What this process has of a tensor that is shared out along its first dimension: undoes `gather`."""
+        return whole.chunk(self.size)[self.rank].clone() if self.size > 1 else whole
 
     def separate(self, generator: Generator) -> None:
         """Let no two processes draw the same: all but the first seed anew, from state and rank."""
@@ -59,10 +63,12 @@ class World:
         if self.size == 1:
             return tensor
         own = _reachable(tensor).contiguous()
+        if own.dtype == torch.bool:  # which not every backend exchanges
+            own = own.to(torch.uint8)
         parts = [torch.empty_like(own) for _ in range(self.size)]
         with self._exchange():
             dist.all_gather(parts, own)
-        return torch.cat(parts).to(tensor.device)
+        return torch.cat(parts).to(tensor)
 
     @torch.no_grad()
     def sum(self, tensors: Sequence[Tensor]) -> None:
@@ -148,7 +154,7 @@ class World:
 
 
 ALONE = World()
-"""A process that trains by itself."""
+"""A process that works by itself."""
 
 
 def launched() -> World:
