@@ -15,16 +15,18 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.pages import Page
 from settings import with_settings
 
+from latflow_papers.documents import page
 from latflow_papers.results import filled
 
 MARKER = "<!-- commands -->"
+DOCUMENTS = "<!-- documents -->"
 BENCHMARK = re.compile(r"<!-- benchmark (\w+)(?: (\w+))? -->")
 """The first table of a section of benchmarks/RESULTS.md, or its rows that begin with a word."""
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Put commands, settings and benchmarks in place of markers, and results where {{ … }} asks for them."""
-    written = _with_benchmarks(with_settings(_with_commands(markdown)))
+    written = _with_benchmarks(with_settings(_with_commands(markdown))).replace(DOCUMENTS, page())
     return filled(written, Path(__file__).parent / "experiments")
 
 

@@ -2,8 +2,10 @@
 
 import ast
 import dataclasses
+import itertools
 import json
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from typer.testing import CliRunner
 import latflow_papers
 from latflow.analysis import Measurement
 from latflow.cli import app
+from latflow.config import load_config
 from latflow.errors import CheckpointError, RunFolderError
 from latflow.registry import load, names
 from latflow_papers import publish
 from latflow_papers.bench import Bench, Experiment, Findings
+from latflow_papers.documents import documents, page
 from latflow_papers.results import RESULTS, Number, Results, Table, filled, number
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -191,6 +195,28 @@ def test_the_documentation_types_no_numbers():
     assert not re.search(r"^\|", PAGE, re.MULTILINE)
     typed = re.sub(r"\{\{.*?\}\}|`[^`]*`|\(.*?\)|\[.*?\]|arXiv:[\d.]+|equation \d+|U\(1\)", "", PAGE)
     assert re.findall(r"\d", typed) == []
+
+
+def test_every_command_of_the_documents_can_be_typed():
+    """Experiments and presets are there, options too, and no table or figure of a document is there twice."""
+    for document in documents():
+        assert len({part.name for part in document.parts}) == len(document.parts) > 1
+        for command in filter(None, (part.command for part in document.parts)):
+            program, verb, name, *options = shlex.split(command)
+            assert program == "latflow"
+            if verb == "reproduce":
+                assert (name in names("experiments"), options) == (True, [])
+                continue
+            changes = [value for key, value in itertools.pairwise(options) if key == "-o"]
+            config = load_config(name, changes)
+            assert verb == "run" or config.model is not None
+    listed = CliRunner().invoke(app, ["reproduce", "--list"])
+    assert listed.exit_code == 0
+    written = re.sub(r"\s+", " ", listed.stdout)
+    for part in (part for one in documents() for part in one.parts):
+        assert f"{part.name}: {part.what}" in written
+        assert part.command in written
+        assert f"| {part.name} | {part.what} |" in page()
 
 
 def test_results_are_published(tmp_path):

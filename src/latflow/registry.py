@@ -2,7 +2,8 @@
 
 A name stands for an object in a module. Names come from `registry.toml` files, one in each folder of this
 package that adds some; from the entry points of other packages (`latflow.theories`, `latflow.densities`,
-`latflow.samplers`, `latflow.experiments`); and without any registration as "module:Name" or "file.py:Name".
+`latflow.samplers`, `latflow.experiments`, `latflow.documents`); and without any registration as "module:Name"
+or "file.py:Name".
 """
 
 import difflib
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 from latflow.errors import ConfigError
 
-Group = Literal["theories", "densities", "samplers", "experiments", "networks", "bijections"]
+Group = Literal["theories", "densities", "samplers", "experiments", "documents", "networks", "bijections"]
 """What can be registered."""
 
 _NOUNS: dict[Group, str] = {
@@ -29,6 +30,7 @@ _NOUNS: dict[Group, str] = {
     "densities": "a density",
     "samplers": "a sampler",
     "experiments": "an experiment",
+    "documents": "a list of documents",
     "networks": "a network",
     "bijections": "a bijection",
 }

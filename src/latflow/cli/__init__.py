@@ -179,11 +179,17 @@ def reproduce(
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder; reproduced/NAME if none.", parser=user_path),
     ] = None,
+    documents: Annotated[
+        bool,
+        typer.Option("--list", help="List the tables and figures of the papers, and what makes each again."),
+    ] = False,
 ) -> None:
     """Do an experiment of a paper again, with its table and figure; go on where an earlier call stopped."""
-    from latflow.cli.experiments import perform, print_experiments
+    from latflow.cli.experiments import perform, print_documents, print_experiments
 
-    if experiment is None:
+    if documents:
+        print_documents()
+    elif experiment is None:
         print_experiments()
     else:
         perform(experiment, quick, seed, out)

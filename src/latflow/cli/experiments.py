@@ -20,6 +20,13 @@ def print_experiments() -> None:
         typer.echo(f"{'':<{width}}  {experiment.source}")
 
 
+def print_documents() -> None:
+    """The tables and figures of documents that packages announce by the entry point `latflow.documents`."""
+    for name in names("documents"):
+        for line in load("documents", name)():
+            typer.echo(line)
+
+
 def perform(name: str, quick: bool, seed: int, out: Path | None) -> None:
     """Do an experiment, and print its findings and where they lie.
 
