@@ -107,10 +107,11 @@ def overview(path: Path) -> Overview:
         known |= _results(found)
         return Overview(path, found["verdict"], **known)
     except _OutdatedError as error:
-        why = f"{RESULTS} is of another version of latflow ({error}): {_anew(path)}"
-        return Overview(path, "outdated", **known | {"why": why})
+        known["why"] = f"{RESULTS} is of another version of latflow ({error}): {_anew(path)}"
+        return Overview(path, "outdated", **known)
     except _DamagedError as error:
-        return Overview(path, "damaged", **known | {"why": str(error)})
+        known["why"] = str(error)
+        return Overview(path, "damaged", **known)
 
 
 def is_run(path: Path) -> bool:
