@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from latflow.analysis import effective_sample_size
 from latflow.config import ChainPlan, to_toml
@@ -78,12 +78,14 @@ class GrowingChain:
         on_block: OnBlock | None,
         stop: StopRequest,
     ) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder: RunFolder = folder
+        self.settings: ChainPlan = settings
         self.name: ChainName = name
-        self.on_block, self.stop = on_block, stop
-        self.generator = folder.generator(name)
-        self.store = chain_store(folder)
-        self.stored = stored_chain(folder, name)
+        self.on_block: OnBlock | None = on_block
+        self.stop: StopRequest = stop
+        self.generator: Generator = folder.generator(name)
+        self.store: ChainStore = chain_store(folder)
+        self.stored: dict[str, Any] | None = stored_chain(folder, name)
         self.model: nn.Module | None = None
         self.steps: int = 0
         self.arrays: dict[str, Written] = {}

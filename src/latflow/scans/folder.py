@@ -84,8 +84,9 @@ class ScanFolder:
     """
 
     def __init__(self, path: Path, scan: Scan) -> None:
-        self.path, self.scan = path, scan
-        self.runs = tuple(
+        self.path: Path = path
+        self.scan: Scan = scan
+        self.runs: tuple[ScannedRun, ...] = tuple(
             ScannedRun(point, path / point.folder, self._config(point)) for point in scan.points
         )
 
