@@ -24,7 +24,7 @@ from latflow.samplers import run_blocks, thermalise
 from latflow.storage import load_tree
 from latflow.training import World, joined
 from small_runs import SMALL, assert_same, outcome, visible_steps
-from two_processes import ACTION, BATCH, SUB_BATCHES, build, work
+from two_processes import ACTION, BATCH, SUB_BATCHES, build, configurations, work
 
 LIMIT = 180
 """Seconds for what takes ten on an idle machine."""
@@ -143,6 +143,31 @@ def test_state_goes_on_to_the_last_bit(both):
         assert one["states"]["refused"] == (
             "CheckpointError: expected a training state of world size 2, got one of world size 1"
         )
+
+
+def test_configurations_of_a_file_are_those_that_both_draw(both):
+    """Each process draws its share of the whole file by its own random numbers, in pieces of 6 and 2 here."""
+    found = [one["of file"] for one in both]
+    chosen = []
+    for one in found:
+        generator = Generator()
+        generator.set_state(one["generator"])
+        chosen += [torch.randint(40, (piece,), generator=generator) for piece in (6, 2)]
+    assert not torch.equal(torch.cat(chosen[:2]), torch.cat(chosen[2:]))
+    x = torch.from_numpy(configurations())[torch.cat(chosen)]
+    flow = build(seed=0)
+    log_q = flow.log_prob(x)
+    (-log_q.mean()).backward()
+    gradient = torch.cat([p.grad.flatten() for p in flow.parameters() if p.grad is not None])
+    atol = 1e-11 * gradient.abs().max().item()
+    f_q = (ACTION(x) + log_q.detach()).mean().item()
+    for one in found:
+        torch.testing.assert_close(one["gradient"], gradient, rtol=0, atol=atol)
+        assert one["record"]["f_q"] == pytest.approx(f_q, rel=1e-11)
+        assert one["record"]["loss"] == pytest.approx(-log_q.mean().item(), rel=1e-11)
+        assert torch.equal(one["whole"], found[0]["whole"])
+        assert torch.equal(one["resumed"], one["whole"])
+        assert "has changed since the training began" in one["refused"]
 
 
 def test_a_batch_that_does_not_divide_is_refused(both, folder):

@@ -140,6 +140,23 @@ def test_pyerrors_finds_the_results_of_the_table(which, tmp_path, request):
     assert len(listed) > counted
 
 
+def test_a_count_that_never_varied_keeps_its_error(tmp_path):
+    """Of U(1) links so stiff that no charge but zero occurs: one count of 2τ/N, in what is made of it."""
+    action = lf.actions.U1Gauge((4, 4), beta=40.0)
+    opened = Run.of(action, None, tmp_path / "frozen", beside={"steps": 50, "chains": 2, "kernels": "hmc"})
+    opened.sample_beside()
+    assert not opened.series("beside")["topological_charge"].any()
+    lf.export(opened, tmp_path / "chains.json.gz")
+    results = loaded(tmp_path / "chains.json.gz")[0]["beside"]["results"]
+    charge, squared = analysed(results["charge"]), analysed(results["charge_squared"])
+    error = charge.tag["error"]
+    assert error >= 1 / 100
+    assert (charge.value, charge.dvalue) == (0.0, pytest.approx(error, rel=1e-12))
+    twice = 2 * charge + squared  # two inputs, whose errors are independent
+    twice.gamma_method()
+    assert twice.dvalue == pytest.approx(math.hypot(2 * error, squared.tag["error"]), rel=1e-12)
+
+
 def test_pyerrors_finds_the_series_of_one_chain(alone, tmp_path):
     lf.export(alone, tmp_path / "chains.json.gz")
     found, _ = loaded(tmp_path / "chains.json.gz")

@@ -13,7 +13,7 @@ from latflow.fields.identities import of_changes, place
 from latflow.theories.potts import Potts
 from latflow.theories.xy import XY
 from latflow.validation.couplings import fitted_couplings
-from latflow.validation.identities import identities, significance
+from latflow.validation.identities import identities, in_words, significance
 
 
 def averages(action, x, sites=None):
@@ -94,6 +94,12 @@ def test_significance_is_that_of_the_largest_of_so_many():
     assert significance(5.0, 1, np.inf) == pytest.approx(5.0)
     assert significance(6.0, 1, 10.0) < 4.0  # an error from ten numbers is hardly one
     assert significance(60.0, 100, np.inf) == 60.0
+
+
+def test_words_say_why_a_large_pull_is_no_failure():
+    assert in_words(-3.0, 2.5) == "-3.0 σ"
+    assert in_words(-5.9, 4.9) == "-5.9 σ, which of so few configurations counts as 4.9 σ"
+    assert in_words(6.0, 5.5) == "+6.0 σ"
 
 
 @pytest.mark.parametrize(("action", "name"), [(ISING, "ising"), (ANGLES, "angles"), (LINKS, "links")])

@@ -209,6 +209,9 @@ def test_the_command_fails_by_the_verdict_and_by_wrong_words(published, tmp_path
         result = command(published, *arguments, "--out", tmp_path / "y")
         assert result.exit_code == 2, (arguments, result.output)
         assert expected in result.output.replace("\n", " "), (arguments, result.output)
+    missing = command(tmp_path / "nothing.npy")  # the file is at fault before the theory is
+    assert missing.exit_code == 2
+    assert "expected a file of configurations" in missing.output
 
 
 def test_the_folder_of_a_run_is_left_alone(published, tmp_path):

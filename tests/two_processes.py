@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
@@ -19,6 +20,7 @@ from cases import GENERAL_ESTIMATORS
 from latflow.config import load_config
 from latflow.densities.flows import Flow, affine_flow
 from latflow.errors import LatflowError
+from latflow.estimators import ForwardKLOfFile
 from latflow.fields import SCALAR
 from latflow.runs import Interrupted, Run
 from latflow.runs.lock import locked
@@ -100,6 +102,51 @@ def steps(rank: int) -> dict[str, Any]:
     faulty = trainer(flow, action=Faulty((1, 3), []))
     found["faulty"] = {"records": [record.as_dict() for record in faulty], "weights": weights(flow)}
     return found
+
+
+def of_file(rank: int, folder: Path) -> dict[str, Any]:
+    """The first step by maximum likelihood on a file, a training that goes on, and one with another file."""
+    file = folder / "configurations.npy"
+    if rank == 0:
+        np.save(file, configurations())
+    dist.barrier()
+
+    def training_of(flow: Flow) -> Trainer:
+        options = {"steps": 4, "batch": BATCH, "learning_rate": 0.01, "sub_batch": 6}
+        generator = Generator().manual_seed(5)
+        return Trainer(flow, ACTION, ForwardKLOfFile(str(file)), generator=generator, **options)
+
+    whole, first, second = (build(rank) for _ in range(3))
+    training = training_of(whole)
+    before = training.generator.get_state()
+    record = next(training).as_dict()
+    gradient = torch.cat([p.grad.flatten() for p in whole.parameters() if p.grad is not None])
+    list(training)
+    stopped = training_of(first)
+    list(islice(stopped, 2))
+    state = stopped.state_dict()
+    second.load_state_dict(first.state_dict())
+    again = training_of(second)
+    again.load_state_dict(state)
+    list(again)
+    dist.barrier()  # before the file changes
+    if rank == 0:
+        np.save(file, 2 * configurations())
+    dist.barrier()
+    other = training_of(build(rank))
+    other.load_state_dict(state)
+    return {
+        "generator": before,
+        "gradient": gradient,
+        "record": record,
+        "whole": weights(whole),
+        "resumed": weights(second),
+        "refused": message(lambda: next(other)),
+    }
+
+
+def configurations() -> np.ndarray:
+    return np.random.default_rng(3).normal(size=(40, *LATTICE))
 
 
 def states(rank: int) -> dict[str, Any]:
@@ -218,6 +265,7 @@ def work(rank: int, folder: Path) -> None:
         "gradients": gradients(rank),
         "steps": steps(rank),
         "states": states(rank),
+        "of file": of_file(rank, folder),
         "runs": runs(rank, folder),
         "batch": message(lambda: trainer(build(rank), batch=15, sub_batch=5)),
     }

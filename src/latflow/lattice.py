@@ -90,7 +90,7 @@ class Checkerboard:
     """
 
     def __init__(self, parity: int) -> None:
-        self.parity = parity % 2
+        self.parity: int = parity % 2
 
     def active(self, x: Tensor, dimensions: int) -> Tensor:
         """The active sites of `x`, (*leading, *lattice) with `dimensions` lattice axes, as (*leading, V/2).

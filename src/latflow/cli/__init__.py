@@ -16,7 +16,7 @@ from latflow.cli.profile import profile
 from latflow.errors import ConfigError
 from latflow.version import __version__
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="latflow",
     help="Sample lattice field theories with normalizing flows, and prove that the numbers are right.",
     epilog="Exit codes: 0 all well; 1 a validation failed; 2 wrong input or a run that cannot go on; "

@@ -18,6 +18,7 @@ def index(
     from latflow.report.index import write_index
 
     page, runs = write_index(folder or Path("runs"))
-    if damaged := [str(run.path) for run in runs if run.state == "damaged"]:
-        typer.echo(f"latflow: damaged: {', '.join(damaged)}", err=True)
+    for run in runs:
+        if run.state in ("outdated", "damaged"):
+            typer.echo(f"latflow: {run.path}: {run.why}", err=True)
     typer.echo(page)

@@ -62,10 +62,10 @@ def judge(
     from latflow.workflow import keep_judgement
 
     couplings = [_couplings(one) for one in at or ()]
-    named = _theory(configurations, action, override or [])
     stored = [one for one in stored_arrays(configurations) if array in (None, one.name)]
     if not stored:
         raise EnsembleError(f"expected an array of numbers in {configurations}, found none{_called(array)}")
+    named = _theory(configurations, action, override or [])
     built = named.build([one.shape for one in stored])
     folder = out or Path("judged") / configurations.resolve().name
     found = judged(configurations, built, array=array, reference=named.reference, couplings=couplings)

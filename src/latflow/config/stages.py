@@ -1,7 +1,7 @@
 """The sections of a configuration that every theory shares: chains, and what all stages compute on."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -32,7 +32,7 @@ class ChainConfig(Section):
         block: steps that are written at a time.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     kernels: Annotated[tuple[str, ...], Field(strict=False)] = ()
     steps: Annotated[int, Field(ge=FEWEST_STEPS, le=MOST)] = 1000

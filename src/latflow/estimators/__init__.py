@@ -48,22 +48,22 @@ __all__ = [
     "soft_labels_in_ranges",
 ]
 
-score = ScoreFunction("none")
+score: ScoreFunction = ScoreFunction("none")
 """g1 = ⟨δ s⟩."""
 
-reinforce = ScoreFunction("mean")
+reinforce: ScoreFunction = ScoreFunction("mean")
 """g2 = ⟨δ (s − s̄)⟩."""
 
-reinforce_leave_one_out = ScoreFunction("leave_one_out")
+reinforce_leave_one_out: ScoreFunction = ScoreFunction("leave_one_out")
 """g2 made unbiased: the baseline of each draw is the mean of the others."""
 
-reparametrization = Reparametrization()
+reparametrization: Reparametrization = Reparametrization()
 """g3, through the draws and the action."""
 
-path_gradient = PathGradient()
+path_gradient: PathGradient = PathGradient()
 """The path gradient of arXiv:2207.08219."""
 
-forward_path = ForwardPath()
+forward_path: ForwardPath = ForwardPath()
 """The path gradient of the forward divergence, with its settings as they are."""
 
 

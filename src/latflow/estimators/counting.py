@@ -68,7 +68,9 @@ class Counting(Populated):
             raise ValueError(
                 f"expected first ≥ 1, growth > 1 and 0 ≤ memory ≤ 1, got {first=}, {growth=} and {memory=}"
             )
-        self.first, self.growth, self.memory = first, growth, memory
+        self.first: Count = first
+        self.growth: float = growth
+        self.memory: float = memory
         self._counts: Tensor | None = None
         self._lattice: Lattice = ()
         self._since = 0

@@ -34,7 +34,8 @@ class ForwardKLOfFile(ForwardKL):
     stateful = True
 
     def __init__(self, configurations: str = "", array: str | None = None) -> None:
-        self.path, self.array = configurations, array
+        self.path: str = configurations
+        self.array: str | None = array
         self._flat: Tensor | None = None
         self.digest, self._expected = "", ""
 
@@ -62,7 +63,8 @@ class ForwardKLOfFile(ForwardKL):
                 f"{self.path} has changed since the training began: expected the checksum "
                 f"{self._expected[:16]}…, found {ensemble.digest[:16]}…: put it back, or begin another run"
             )
-        self._flat, self.digest = ensemble.flat(), ensemble.digest
+        self._flat = ensemble.flat()
+        self.digest: str = ensemble.digest
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         self.prepare(action)
@@ -71,7 +73,7 @@ class ForwardKLOfFile(ForwardKL):
             numbers = [*density.parameters()] if isinstance(density, nn.Module) else []
             dtype = next((p.dtype for p in numbers if p.is_floating_point()), torch.get_default_dtype())
             precise = self._flat.to(dtype) if self._flat.is_floating_point() else self._flat
-            self.configurations = precise.to(generator.device)
+            self.configurations: Tensor = precise.to(generator.device)
         return super().__call__(density, action, n, generator)
 
     def state_dict(self) -> dict[str, Tensor]:

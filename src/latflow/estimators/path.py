@@ -101,8 +101,11 @@ class ForwardPath(Estimator):
                 f"expected {largest=} > 1, {reverse=} ≥ 0, {longest=} > 0, {order=} ≥ 1 and "
                 f"{effective=} from 0 to 1"
             )
-        self.largest, self.reverse, self.longest = largest, reverse, longest
-        self.order, self.effective = order, effective
+        self.largest: float = largest
+        self.reverse: float = reverse
+        self.longest: float = longest
+        self.order: float = order
+        self.effective: float = effective
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
         return next(self.pieces(density, action, n, generator, sub_batch=n))

@@ -59,8 +59,10 @@ class SoftLabelsInRanges(Estimator):
         if knots < 1:
             raise ValueError(f"expected at least one knot, got {knots}")
         options: dict[str, Any] = {"proposals": proposals, "sweeps": sweeps, "columns": max(1, columns // 2)}
-        self.own = SoftLabels(chains=max(1, chains // 2), **options)
-        self.others = [SoftLabels(chains=max(1, chains // (2 * knots)), **options) for _ in range(knots)]
+        self.own: SoftLabels = SoftLabels(chains=max(1, chains // 2), **options)
+        self.others: list[SoftLabels] = [
+            SoftLabels(chains=max(1, chains // (2 * knots)), **options) for _ in range(knots)
+        ]
         self._calls = 0
         self._parts: dict[Lattice, tuple[Density, list[tuple[Density, Action]]]] = {}
 

@@ -11,7 +11,9 @@ A result is linearised in what each configuration adds to it, O − ⟨O⟩ for 
 about the mean of all chains, pyerrors about that of each, which hides that chains disagree: its errors are
 too small by a share of about W/steps, W the window of the Γ-method. The fluctuations of a result are
 therefore scaled by its "scale", which is 1 for one chain, so that pyerrors finds the error of latflow, also
-where a chain alternates (τ < ½); those of a series are as they were recorded.
+where a chain alternates (τ < ½); those of a series are as they were recorded. A count that never varied has
+no fluctuations: the error of one count is a constant input beside the chain, `pyerrors.cov_Obs` of value zero
+with a name of its own, and goes along into whatever is made of the result.
 
 The draws of a model are independent of each other, and their series are averages over its density q. Averages
 over the theory are `pyerrors.reweight(weight, [obs])` with the series "weight", w = exp(−S)/q up to the
@@ -150,10 +152,12 @@ class _Sampled:
     def result(self, name: str, label: str, row: Fluctuating, reweighted: bool) -> Any:
         """A row of the table as an `Obs`."""
         found = self._obs(row.value + row.fluctuation)
-        how, scale = self._analysed(found, row.tau_exp), 1.0
-        if found.dvalue > 0 and row.error > 0:  # an error that is nan cannot be met
+        how, scale, varied = self._analysed(found, row.tau_exp), 1.0, bool(row.fluctuation.any())
+        if varied and found.dvalue > 0 and row.error > 0:  # an error that is nan cannot be met
             scale = row.error / found.dvalue
         obs = self._obs(row.value + scale * row.fluctuation)
+        if not varied and row.error > 0:
+            obs = obs + load_pyerrors().cov_Obs(0.0, row.error**2, f"{self.ensemble}-one-count-{name}")
         obs.reweighted = reweighted or not self.correlated
         obs.tag = _tag(name, label, row, how) | {"scale": scale}
         return obs

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Generator
 
 from latflow.analysis import Measurement, Sample, average_of, effective_sample_size, needed, summary
 from latflow.analysis.cost import Need
 from latflow.config.stages import FEWEST_STEPS
 from latflow.errors import UnreliableErrorWarning
-from latflow.observables import Observable, recorded
+from latflow.observables import Observable, Observe, recorded
 from latflow.planning.memory import forget_peak, peak_memory
 from latflow.planning.methods import Method
 from latflow.planning.models import seconds
@@ -103,15 +104,18 @@ class Pilot:
     """
 
     def __init__(self, method: Method, question: Question) -> None:
-        self.method, self.question = method, question
-        self.generator = generator_for(question.seed, f"plan {method.key}", question.device)
+        self.method: Method = method
+        self.question: Question = question
+        self.generator: Generator = generator_for(question.seed, f"plan {method.key}", question.device)
         every = question.action.observables
-        self.observables = [one for one in every if one.slow or one.name == question.observable.name]
+        self.observables: list[Observable] = [
+            one for one in every if one.slow or one.name == question.observable.name
+        ]
         kept = [*self.observables, *(one for one in every if one.sectors)]
         factor = question.action.reweighting
         self.names = {name for one in kept for name in one.needs} | {"accepted", "log_weight"}
         self.names |= set() if factor is None else {factor}
-        self.observe = recorded(question.action)
+        self.observe: Observe = recorded(question.action)
         self.series: list[dict[str, np.ndarray]] = []
         self.proposals: list[dict[str, np.ndarray]] = []
         self.taken: list[tuple[int, float, float]] = []
@@ -131,7 +135,7 @@ class Pilot:
         density = None if self.method.trained is None else self.method.trained.density
         self.sampler, self.state, _ = begun(plan, question.action, density, self.generator, question.dtype)
         self.state, _ = self.sampler.advance(self.state, 1, self.observe, self.generator)
-        self.setup = seconds() - start
+        self.setup: float = seconds() - start
 
     def look(self, limit: float) -> None:
         """The first steps, in stretches that tell how much their seconds vary."""

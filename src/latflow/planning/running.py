@@ -98,8 +98,12 @@ def begun(path: Path, config: RunConfig, question: Question) -> tuple[Run, Predi
         asked, prediction = told["asked"], told["run"]
         seconds = Measurement(prediction["seconds"]["value"], prediction["seconds"]["error"])
         found = Prediction(**prediction | {"seconds": seconds})
-    except (ValueError, LookupError, TypeError) as error:
+    except ValueError as error:
         raise RunFolderError(f"{file} is damaged ({error}): remove it, or choose another folder") from error
+    except (LookupError, TypeError) as error:
+        raise RunFolderError(
+            f"{file} is of another version of latflow ({error}): remove it, or choose another folder"
+        ) from error
     if asked != plain(_asked(config, question)):
         raise RunFolderError(f"{path} holds the run of another plan: choose another folder by --out")
     return Run.open(path), found

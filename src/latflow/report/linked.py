@@ -14,6 +14,7 @@ MARKS: Mapping[State, Mark] = {
     "inconclusive": "warn",
     "failed": "bad",
     "unfinished": "warn",
+    "outdated": "warn",
     "damaged": "bad",
 }
 """Of the state of a run, from the best to the worst."""

@@ -24,8 +24,8 @@ _LARGEST = 50_000_000
 _DEEPEST = 4
 """Levels of folders below the one in which runs are looked for."""
 
-State = Literal["passed", "failed", "inconclusive", "unfinished", "damaged"]
-"""The verdict on a run, or why there is none."""
+State = Literal["passed", "failed", "inconclusive", "unfinished", "outdated", "damaged"]
+"""The verdict on a run, or why there is none; outdated is one that another version of latflow has written."""
 
 Values = Mapping[str, Mapping[str, Measurement]]
 """By the names of observables and of the ways to know them."""
@@ -89,6 +89,10 @@ class _DamagedError(Exception):
     """What is wrong with a file."""
 
 
+class _OutdatedError(Exception):
+    """What is of another version in a file."""
+
+
 def overview(path: Path) -> Overview:
     """What is known of the run in a folder, whatever state that is in."""
     known: dict[str, Any] = {"name": path.name}
@@ -100,11 +104,11 @@ def overview(path: Path) -> Overview:
         if not (path / RESULTS).exists():
             return Overview(path, "unfinished", **known, why=_progress(path, config))
         found = _json(path / RESULTS)
-        known |= _results(found, path / RESULTS)
-        state = found.get("verdict")
-        if state not in ("passed", "failed", "inconclusive"):
-            raise _DamagedError(f"{path / RESULTS} holds no verdict")
-        return Overview(path, state, **known)
+        known |= _results(found)
+        return Overview(path, found["verdict"], **known)
+    except _OutdatedError as error:
+        known["why"] = f"{RESULTS} is of another version of latflow ({error}): {_anew(path)}"
+        return Overview(path, "outdated", **known)
     except _DamagedError as error:
         known["why"] = str(error)
         return Overview(path, "damaged", **known)
@@ -150,10 +154,18 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _DamagedError(f"{file.name} is damaged: {error}") from error
+        raise _DamagedError(_damage(file, str(error))) from error
     if not isinstance(found, dict):
-        raise _DamagedError(f"{file.name} is damaged: expected a table, found a {type(found).__name__}")
+        raise _DamagedError(_damage(file, f"expected a table, found a {type(found).__name__}"))
     return found
+
+
+def _damage(file: Path, what: str) -> str:
+    return f"{file.name} is damaged: {what}" + (f": {_anew(file.parent)}" if file.name == RESULTS else "")
+
+
+def _anew(path: Path) -> str:
+    return f"`latflow report {path}` writes it anew"
 
 
 def _theory(config: Mapping[str, Any]) -> str:
@@ -176,8 +188,11 @@ def _progress(path: Path, config: Mapping[str, Any]) -> str:
     return "no verdict yet"
 
 
-def _results(found: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def _results(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a verdict that is whole says, if it says it as this version of latflow does."""
     try:
+        if found["verdict"] not in ("passed", "failed", "inconclusive"):
+            raise ValueError(f"the verdict {found['verdict']!r}")
         rows = found["rows"]
         return {
             "theory": str(found["theory"]),
@@ -192,11 +207,10 @@ def _results(found: Mapping[str, Any], file: Path) -> dict[str, Any]:
             "diagnostics": {name: _number(one) for name, one in found["diagnostics"].items()},
             "seconds": {name: float(one) for name, one in found["seconds"].items()},
         }
+    except KeyError as error:
+        raise _OutdatedError(f"it has no {error}") from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _DamagedError(
-            f"{file.name} is damaged, or of another version ({type(error).__name__}: {error}): "
-            f"`latflow report {file.parent}` writes it anew"
-        ) from error
+        raise _OutdatedError(f"it has other values: {error}") from error
 
 
 def _number(value: float | None) -> float:

@@ -78,9 +78,11 @@ class ChainStore:
     def __init__(
         self, path: Path, attributes: dict[str, Any], axes: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        self.path, self.attributes, self.axes = path.absolute(), attributes, axes or {}
+        self.path: Path = path.absolute()
+        self.attributes: dict[str, Any] = attributes
+        self.axes: Mapping[str, tuple[str, ...]] = axes or {}
         # a path would be read as an address where it looks like one, or begins with a ~
-        self.store = LocalStore(self.path)
+        self.store: LocalStore = LocalStore(self.path)
 
     def append(self, groups: dict[str, dict[str, np.ndarray]], first: int) -> None:
         """Write a block of steps to several groups at once: they come into sight together, on the disk.

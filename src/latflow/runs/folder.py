@@ -75,7 +75,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path, self.config = path, config
+        self.path: Path = path
+        self.config: RunConfig = config
 
     @classmethod
     def open(cls: type[Folder], path: Path | str) -> Folder:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from latflow.analysis import effective_sample_size
 from latflow.config import ChainPlan, to_toml
@@ -79,13 +79,16 @@ class GrowingChain:
         on_block: OnBlock | None,
         stop: StopRequest,
     ) -> None:
-        self.folder, self.settings, self.world = folder, settings, World.here()
+        self.folder: RunFolder = folder
+        self.settings: ChainPlan = settings
+        self.world: World = World.here()
         self.name: ChainName = name
-        self.on_block, self.stop = on_block, stop
-        self.generator = folder.generator(name)
-        self.store = chain_store(folder)
+        self.on_block: OnBlock | None = on_block
+        self.stop: StopRequest = stop
+        self.generator: Generator = folder.generator(name)
+        self.store: ChainStore = chain_store(folder)
         # all go on from what the first has read
-        self.stored = self.world.from_first(lambda: stored_chain(folder, name))
+        self.stored: dict[str, Any] | None = self.world.from_first(lambda: stored_chain(folder, name))
         self.model: nn.Module | None = None
         self.steps: int = 0
         self.arrays: dict[str, Written] = {}

@@ -41,7 +41,8 @@ class RunningChains(nn.Module):
                 f"expected spacing ≥ 1 and thermalisation ≥ 0, got {spacing} and {thermalisation}"
             )
         self.sampler = sampler
-        self.spacing, self.thermalisation = spacing, thermalisation
+        self.spacing: int = spacing
+        self.thermalisation: int = thermalisation
         self.register_buffer("chains", start.detach().clone())
         self.register_buffer("thermalised", torch.zeros((), dtype=torch.bool))
 

@@ -76,9 +76,9 @@ class Cycle(Sampler[CycleState, CycleInfo]):
         steps: int | Sequence[int] = 1,
         names: Sequence[str] | None = None,
     ) -> None:
-        self.kernels = tuple(kernels)
-        self.steps = (steps,) * len(self.kernels) if isinstance(steps, int) else tuple(steps)
-        self.names = tuple(names) if names is not None else _names(self.kernels)
+        self.kernels: tuple[Sampler[Any, Any], ...] = tuple(kernels)
+        self.steps: tuple[int, ...] = (steps,) * len(self.kernels) if isinstance(steps, int) else tuple(steps)
+        self.names: tuple[str, ...] = tuple(names) if names is not None else _names(self.kernels)
         if not self.kernels:
             raise ValueError("expected at least one kernel in a cycle, got none")
         if len(self.steps) != len(self.kernels) or min(self.steps) < 1:

@@ -40,7 +40,7 @@ class ScannedRun:
     def finished(self) -> bool:
         """Whether all of its stages have their lengths, and its verdict is newer than their numbers."""
         verdict = self.path / RESULTS
-        if self.overview.state in ("unfinished", "damaged") or not (self.path / REPORT).exists():
+        if self.overview.state in ("unfinished", "outdated", "damaged") or not (self.path / REPORT).exists():
             return False
         run, planned = Run(self.path, self.config), {}
         if self.config.training is not None:
@@ -84,8 +84,9 @@ class ScanFolder:
     """
 
     def __init__(self, path: Path, scan: Scan) -> None:
-        self.path, self.scan = path, scan
-        self.runs = tuple(
+        self.path: Path = path
+        self.scan: Scan = scan
+        self.runs: tuple[ScannedRun, ...] = tuple(
             ScannedRun(point, path / point.folder, self._config(point)) for point in scan.points
         )
 

@@ -79,7 +79,7 @@ def headline(found: Findings) -> tuple[str, str]:
     title = (
         "All runs passed" if worst == "passed" else ", ".join(f"{n} {state}" for state, n in counts.items())
     )
-    return title, {"unfinished": "unknown", "damaged": "failed"}.get(worst, worst)
+    return title, {"unfinished": "unknown", "outdated": "unknown", "damaged": "failed"}.get(worst, worst)
 
 
 def as_dict(found: Findings) -> dict[str, Any]:

@@ -48,9 +48,11 @@ class Staircases:
     """
 
     def __init__(self, potential: Potential, cut: float, largest: float, typical: float) -> None:
-        self.potential, self.cut, self.largest = potential, cut, largest
-        self.cells = max(1, round(largest * typical / 0.04))
-        self.width = largest * (1 + 1e-6) / self.cells  # room for what rounding does to float32
+        self.potential: Potential = potential
+        self.cut: float = cut
+        self.largest: float = largest
+        self.cells: int = max(1, round(largest * typical / 0.04))
+        self.width: float = largest * (1 + 1e-6) / self.cells  # room for what rounding does to float32
         self._converted: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
     def draw(self, h: Float[Tensor, "columns"], generator: Generator) -> Float[Tensor, "columns"]:

@@ -80,5 +80,7 @@ class Plateau:
         return {"falls": self.falls, "seen": self.seen, "total": self.total, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.falls, self.seen = state["falls"], state["seen"]
-        self.total, self.best = state["total"], state["best"]
+        self.falls: int = state["falls"]
+        self.seen: int = state["seen"]
+        self.total: float = state["total"]
+        self.best: float = state["best"]

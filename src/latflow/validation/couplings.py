@@ -12,7 +12,7 @@ from latflow.fields.identities import Identities
 from latflow.measurement import Measurement
 from latflow.theories import Action
 from latflow.validation.checks import Check
-from latflow.validation.identities import asked_sites, evaluated, significance
+from latflow.validation.identities import asked_sites, evaluated, in_words, significance
 from latflow.validation.table import MAX_PULL
 
 _MOST_OF_ONE_KIND = 24
@@ -36,7 +36,8 @@ def coupling_checks(action: Action, fields: Tensor, seed: int = 0) -> Iterator[C
         seed: of what is random in identities.
     """
     for name, (said, found, deviation) in fitted_couplings(action, fields, seed).items():
-        detail = f"{found}, said to be {said:.8g}, {found.pull(said):+.1f} σ".replace("-", "−")
+        apart = in_words(found.pull(said), deviation)
+        detail = f"{found}, said to be {said:.8g}, {apart}".replace("-", "−")
         if deviation > MAX_PULL:
             detail += ": these configurations are of another coupling, or of another action"
         yield Check(f"Schwinger–Dyson identities fit {name}", deviation <= MAX_PULL, detail)

@@ -63,7 +63,7 @@ def identity_checks(action: Action, fields: Tensor, seed: int = 0) -> Iterator[C
     """A check of each kind of identity that the field's kind has, and of each symmetry of the lattice."""
     for one in identities(action, fields, seed):
         if one.number == 1:
-            detail = f"off by {one.value}, {one.pull:+.1f} σ"
+            detail = f"off by {one.value}, {in_words(one.pull, one.significance)}"
         else:
             detail = (
                 f"{one.place} is farthest off, by {one.value}, {one.pull:+.1f} σ, which as the largest of "
@@ -145,6 +145,14 @@ def significance(pull: float, number: int, degrees: float) -> float:
     probability = 2 * float(stats.t.sf(abs(pull), max(degrees, 1.0)))
     together = -math.expm1(number * math.log1p(-min(probability, 1 - 1e-16)))
     return float(stats.norm.isf(together / 2)) if together > 1e-300 else abs(pull)
+
+
+def in_words(pull: float, significance: float) -> str:
+    """How far a number is from what it should be; of too few configurations why that may be no failure."""
+    told = f"{pull:+.1f} σ"
+    if abs(pull) > MAX_PULL >= significance:
+        told += f", which of so few configurations counts as {significance:.1f} σ"
+    return told
 
 
 def _farthest(evaluate: Evaluate, fields: Tensor, seed: int) -> dict[str, tuple[int, Tensor]]:

@@ -177,12 +177,13 @@ class SpinNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.lattice: Lattice = checked_lattice(lattice)
-        self.kind, self.symmetries = kind, tuple(symmetries)
-        self.values = levels[0].conditional.values
+        self.kind: FieldKind = kind
+        self.symmetries: tuple[str, ...] = tuple(symmetries)
+        self.values: Values = levels[0].conditional.values
         covered = torch.cat([level.blocks.flatten() for level in levels]).sort().values
         if not torch.equal(covered.cpu(), torch.arange(volume(self.lattice))):
             raise ValueError(f"expected blocks that cover each of the {volume(self.lattice)} sites once")
-        self.levels = nn.ModuleList(levels)
+        self.levels: nn.ModuleList = nn.ModuleList(levels)
         self.recipe = recipe
         self.register_buffer("like", torch.empty(0), persistent=False)
 

@@ -55,8 +55,8 @@ class CausalConvolution(nn.Module):
         bound = math.sqrt(3 / (channels_in * half))
         shape = (channels_out, table.shape[1] * channels_in)
         unit = torch.rand(shape, generator=generator, device=generator.device)
-        self.weight = nn.Parameter(bound * (2 * unit - 1))
-        self.bias = nn.Parameter(torch.zeros(channels_out, 1)) if bias else None
+        self.weight: nn.Parameter = nn.Parameter(bound * (2 * unit - 1))
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(channels_out, 1)) if bias else None
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, x: Features) -> Features:
@@ -111,20 +111,24 @@ class ConvolutionalConditional(Conditional):
             raise ValueError(f"expected odd kernel sides, one for each convolution, got {tuple(kernels)}")
         if channels < 1:
             raise ValueError(f"expected at least one channel, got {channels}")
-        self.spins, self.context, self.channels = volume(sides), 0, channels
-        self.values = values or Signs()
+        self.spins: int = volume(sides)
+        self.context: int = 0
+        self.channels: int = channels
+        self.values: Values = values or Signs()
         n_in, n_out = self.values.features, self.values.outputs
         options = {"bias": not z2, "generator": generator}
-        self.first = CausalConvolution(sides, n_in, channels, kernels[0], inclusive=False, **options)
-        self.layers = nn.ModuleList(
+        self.first: CausalConvolution = CausalConvolution(
+            sides, n_in, channels, kernels[0], inclusive=False, **options
+        )
+        self.layers: nn.ModuleList = nn.ModuleList(
             CausalConvolution(sides, channels, channels, kernel, inclusive=True, **options)
             for kernel in kernels[1:]
         )
         # near zero at first, where all configurations are equally likely
         shape = (self.spins, n_out, 2 * channels, 1)
         unit = torch.rand(shape, generator=generator, device=generator.device)
-        self.readout = nn.Parameter(0.1 * (2 * unit - 1) / math.sqrt(2 * channels))
-        self.offset = None if z2 else nn.Parameter(torch.zeros(self.spins, n_out, 1))
+        self.readout: nn.Parameter = nn.Parameter(0.1 * (2 * unit - 1) / math.sqrt(2 * channels))
+        self.offset: nn.Parameter | None = None if z2 else nn.Parameter(torch.zeros(self.spins, n_out, 1))
 
     def logits(self, context: Rows, spins: Rows) -> Rows:  # noqa: ARG002 (it has none)
         linear = self.first(_with_unknown(spins.unflatten(0, (self.spins, -1))))

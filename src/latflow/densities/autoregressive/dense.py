@@ -44,13 +44,15 @@ class CausalLinear(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.channels_in, self.channels_out, self.ahead = channels_in, channels_out, ahead
+        self.channels_in: int = channels_in
+        self.channels_out: int = channels_out
+        self.ahead: int = ahead
         seen = torch.arange(positions) < ahead + torch.arange(spins)[:, None]
         mask = seen.repeat_interleave(channels_out, 0).repeat_interleave(channels_in, 1)
         bound = scale / mask.sum(1, keepdim=True).clamp(min=1).sqrt()
         unit = torch.rand(mask.shape, generator=generator, device=generator.device).cpu()
-        self.weight = nn.Parameter(bound * (2 * unit - 1) * mask)
-        self.bias = nn.Parameter(torch.zeros(len(mask), 1)) if bias else None
+        self.weight: nn.Parameter = nn.Parameter(bound * (2 * unit - 1) * mask)
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(len(mask), 1)) if bias else None
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Rows) -> Rows:
@@ -101,20 +103,24 @@ class DenseConditional(Conditional):
         super().__init__()
         if spins < 1 or context < 0 or any(width < 1 for width in hidden):
             raise ValueError(f"expected positive numbers, got {spins=}, {context=}, {hidden=}")
-        self.spins, self.context, self.widths = spins, context, tuple(hidden)
-        self.values = values or Signs()
+        self.spins: int = spins
+        self.context: int = context
+        self.widths: tuple[int, ...] = tuple(hidden)
+        self.values: Values = values or Signs()
         n_in, n_out = self.values.features, self.values.outputs
         early = {"ahead": context, "positions": context + spins, "bias": not z2, "generator": generator}
         late = {"ahead": 1, "positions": spins, "bias": not z2, "generator": generator}
         # near zero at first, where all configurations are equally likely
-        self.direct = CausalLinear(spins, n_in, n_out, scale=0.1, **early)
-        self.layers = nn.ModuleList(
+        self.direct: CausalLinear = CausalLinear(spins, n_in, n_out, scale=0.1, **early)
+        self.layers: nn.ModuleList = nn.ModuleList(
             CausalLinear(
                 spins, self.widths[i - 1] if i else n_in, width, scale=math.sqrt(3), **(late if i else early)
             )
             for i, width in enumerate(self.widths)
         )
-        self.output = CausalLinear(spins, self.widths[-1], n_out, scale=0.1, **late) if self.widths else None
+        self.output: CausalLinear | None = (
+            CausalLinear(spins, self.widths[-1], n_out, scale=0.1, **late) if self.widths else None
+        )
 
     def logits(self, context: Rows, spins: Rows) -> Rows:
         known = torch.cat((context, spins))

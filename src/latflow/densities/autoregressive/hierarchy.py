@@ -75,9 +75,11 @@ class NeighbourConditional(Conditional):
 
     def __init__(self, neighbours: int, coupling: float, *, z2: bool, values: Values | None = None) -> None:
         super().__init__()
-        self.spins, self.context, self.values = 1, neighbours, values or Signs()
-        self.coupling = nn.Parameter(torch.tensor(coupling))
-        self.field = None if z2 else nn.Parameter(torch.zeros(self.values.features, 1))
+        self.spins: int = 1
+        self.context: int = neighbours
+        self.values: Values = values or Signs()
+        self.coupling: nn.Parameter = nn.Parameter(torch.tensor(coupling))
+        self.field: nn.Parameter | None = None if z2 else nn.Parameter(torch.zeros(self.values.features, 1))
 
     def logits(self, context: Rows, spins: Rows) -> Rows:  # noqa: ARG002 (a single site has none before)
         local = self.coupling * context.unflatten(0, (self.context, -1)).sum(0)

@@ -99,7 +99,8 @@ class Categories(Values):
     signs = False
 
     def __init__(self, q: int) -> None:
-        self.features = self.outputs = q
+        self.features: int = q
+        self.outputs: int = q
 
     def dtype(self, like: Tensor) -> torch.dtype:  # noqa: ARG002
         return torch.int64

@@ -44,7 +44,9 @@ class AngleSums:
     def __init__(self, sites: int, harmonics: int, device: torch.device) -> None:
         if sites < 9:
             raise ValueError(f"expected at least 9 angles, got {sites}")
-        self.sites, self.harmonics, self.device = sites, harmonics, device
+        self.sites: int = sites
+        self.harmonics: int = harmonics
+        self.device: torch.device = device
 
     @cached_property
     def _rule(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -67,7 +67,7 @@ class Compose(Bijection):
 
     def __init__(self, *bijections: Bijection) -> None:
         super().__init__()
-        self.bijections = nn.ModuleList(bijections)
+        self.bijections: nn.ModuleList = nn.ModuleList(bijections)
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         log_det = x.new_zeros(len(x), dtype=torch.float64)
@@ -151,7 +151,7 @@ class Flow(nn.Module):
         self.prior = prior
         self.bijection = bijection
         self.recipe = recipe
-        self.symmetries = tuple(symmetries)
+        self.symmetries: tuple[str, ...] = tuple(symmetries)
 
     @property
     def lattice(self) -> Lattice:

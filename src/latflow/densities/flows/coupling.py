@@ -88,7 +88,7 @@ class Coupling(CouplingLayer):
 
     def __init__(self, parity: int, scalar_map: ScalarMap, network: nn.Module) -> None:
         super().__init__(scalar_map, network)
-        self.sites = Checkerboard(parity)
+        self.sites: Checkerboard = Checkerboard(parity)
 
     def split(self, x: Field) -> tuple[Sites, Sites]:
         """The active and the frozen sites."""
@@ -139,7 +139,7 @@ class SiteMap(Bijection):
         super().__init__()
         self.scalar_map = scalar_map
         n = scalar_map.n_even if z2 else scalar_map.n_parameters
-        self.values = nn.Parameter(torch.zeros(1, n, 1))
+        self.values: nn.Parameter = nn.Parameter(torch.zeros(1, n, 1))
         self.z2 = z2
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
@@ -166,7 +166,7 @@ class Scale(Bijection):
 
     def __init__(self, log_scale: float = 0.0) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(float(log_scale)))
+        self.log_scale: nn.Parameter = nn.Parameter(torch.tensor(float(log_scale)))
 
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         return torch.exp(self.log_scale) * x, (self.log_scale.double() * math.prod(x.shape[1:])).expand(

@@ -38,10 +38,10 @@ class FourierLayer(Bijection):
         super().__init__()
         if not mass > 0:
             raise ValueError(f"expected a positive mass, got {mass}")
-        self.log_mass_squared = nn.Parameter(torch.tensor(2 * math.log(mass)))
-        self.exponent = nn.Parameter(torch.tensor(float(exponent)))
-        self.log_scale = nn.Parameter(torch.tensor(float(log_scale)))
-        self.bend = nn.Parameter(torch.zeros(3))
+        self.log_mass_squared: nn.Parameter = nn.Parameter(torch.tensor(2 * math.log(mass)))
+        self.exponent: nn.Parameter = nn.Parameter(torch.tensor(float(exponent)))
+        self.log_scale: nn.Parameter = nn.Parameter(torch.tensor(float(log_scale)))
+        self.bend: nn.Parameter = nn.Parameter(torch.zeros(3))
 
     def log_width(self, lattice: Lattice) -> Tensor:
         """log σ(p), shape `lattice`, in the precision of the parameters."""

@@ -217,7 +217,9 @@ class TheoryPrior(Prior):
     def __init__(self, action: Action, source: Source, *, log_z: float | None = None) -> None:
         super().__init__(action.lattice)
         action.check_proper()
-        self.action, self.source, self.log_z = action, source, log_z
+        self.action: Action = action
+        self.source: Source = source
+        self.log_z: float | None = log_z
 
     @property
     def normalised(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -58,14 +58,18 @@ class PeriodicConvolution(nn.Module):
             raise ValueError(
                 f"expected positive channels and dilation, got {channels_in}, {channels_out} and {dilation}"
             )
-        self.kernel = (kernel,) * dimensions
+        self.kernel: tuple[int, ...] = (kernel,) * dimensions
         self.dilation = dilation
         orbits = _point_group_orbits(kernel, dimensions) if point_group else None
         self.register_buffer("orbits", orbits, persistent=False)
         taps = self.kernel if orbits is None else (int(orbits.max()) + 1,)
         bound = scale / math.sqrt(channels_in * kernel**dimensions)
-        self.weight = nn.Parameter(uniform((channels_out, channels_in, *taps), bound, generator))
-        self.bias = nn.Parameter(uniform((channels_out,), bound, generator)) if bias else None
+        self.weight: nn.Parameter = nn.Parameter(
+            uniform((channels_out, channels_in, *taps), bound, generator)
+        )
+        self.bias: nn.Parameter | None = (
+            nn.Parameter(uniform((channels_out,), bound, generator)) if bias else None
+        )
 
     def forward(self, x: Features, select: Select | None = None) -> Tensor:
         """The output at every site, (batch, out, *lattice), or at the active ones, (batch, out, active)."""

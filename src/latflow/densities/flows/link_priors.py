@@ -7,7 +7,7 @@ import torch
 from torch import Generator
 
 from latflow.densities.flows.priors import Prior
-from latflow.fields import LINKS
+from latflow.fields import LINKS, FieldKind
 from latflow.lattice import checked_plane
 from latflow.theories.u1.draws import PureGauge
 from latflow.types import Links, LogProb
@@ -22,7 +22,7 @@ class UniformLinks(Prior):
         ValueError: for a lattice that is not two-dimensional or has a side below 2.
     """
 
-    kind = LINKS
+    kind: FieldKind = LINKS
 
     def __init__(self, lattice: Sequence[int]) -> None:
         super().__init__(checked_plane(lattice))
@@ -53,12 +53,13 @@ class QuenchedLinks(Prior):
         ValueError: for a lattice that is not two-dimensional or has a side below 2, and for a negative β.
     """
 
-    kind = LINKS
+    kind: FieldKind = LINKS
 
     def __init__(self, lattice: Sequence[int], beta: float) -> None:
         super().__init__(checked_plane(lattice))
-        self.theory = PureGauge(self.lattice, beta)
-        self.beta, self.log_z = beta, self.theory.log_z
+        self.theory: PureGauge = PureGauge(self.lattice, beta)
+        self.beta: float = beta
+        self.log_z: float = self.theory.log_z
 
     def sample(self, n: int, generator: Generator) -> Links:
         """n independent draws, (n, 2, L0, L1)."""

@@ -38,8 +38,8 @@ class MinimalNetwork(ConvNet):
 
     def __init__(self, kernel: int, *, dimensions: int, generator: Generator) -> None:
         super().__init__((1, 2), kernel, dimensions=dimensions, bias=False, generator=generator)
-        self.offset = nn.Parameter(torch.zeros(()))
-        self.slope = nn.Parameter(torch.zeros(()))
+        self.offset: nn.Parameter = nn.Parameter(torch.zeros(()))
+        self.slope: nn.Parameter = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Features, select: Select | None = None) -> Tensor:
         """(s, t) at every site, (batch, 2, *lattice), or at the active ones, (batch, 2, active)."""

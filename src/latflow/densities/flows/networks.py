@@ -94,13 +94,13 @@ class ConvNet(nn.Module):
         final_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.activation = _named(activation, ACTIVATIONS, "activation")
-        self.final = _named(final, FINALS, "final")
+        self.activation: Callable[[Tensor], Tensor] = _named(activation, ACTIVATIONS, "activation")
+        self.final: Callable[[Tensor], Tensor] = _named(final, FINALS, "final")
         shapes = _layer_shapes(channels, kernel, dilation)
         common = {"dimensions": dimensions, "point_group": point_group, "generator": generator}
         scales = [*[1.0] * (len(shapes) - 1), final_scale]
-        self.layers = _layers(shapes, scales, [bias] * len(shapes), **common)
-        self.reach = max(1, _neighbourly(shapes))
+        self.layers: nn.ModuleList = _layers(shapes, scales, [bias] * len(shapes), **common)
+        self.reach: int = max(1, _neighbourly(shapes))
 
     def forward(self, x: Features, select: Select | None = None) -> Tensor:
         """The output at every site, (batch, out, *lattice), or at the active ones, (batch, out, active).
@@ -164,18 +164,23 @@ class Z2ConvNet(nn.Module):
         final_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.activation = _named(activation, ACTIVATIONS, "activation")
-        self.final = _named(final, FINALS, "final")
+        self.activation: Callable[[Tensor], Tensor] = _named(activation, ACTIVATIONS, "activation")
+        self.final: Callable[[Tensor], Tensor] = _named(final, FINALS, "final")
         shapes = _layer_shapes(channels, kernel, dilation)
         reach = max(1, _neighbourly(shapes))
         common = {"dimensions": dimensions, "point_group": point_group, "generator": generator}
         scales = [math.sqrt(6)] * len(shapes)  # He et al., arXiv:1502.01852: the variance stays
         layers = _layers(shapes, scales, [i >= reach for i in range(len(shapes))], **common)
-        self.odd_layers, self.site_layers = layers[:reach], layers[reach:]
+        self.odd_layers: nn.ModuleList = layers[:reach]
+        self.site_layers: nn.ModuleList = layers[reach:]
         width, last = shapes[reach - 1][1], shapes[-1][1]
-        self.offset = nn.Parameter(uniform((width,), 1.0, generator))
-        self.even = PeriodicConvolution(last, even, 1, scale=final_scale, generator=generator)
-        self.odd = PeriodicConvolution(last, odd, 1, bias=False, scale=final_scale, generator=generator)
+        self.offset: nn.Parameter = nn.Parameter(uniform((width,), 1.0, generator))
+        self.even: PeriodicConvolution = PeriodicConvolution(
+            last, even, 1, scale=final_scale, generator=generator
+        )
+        self.odd: PeriodicConvolution = PeriodicConvolution(
+            last, odd, 1, bias=False, scale=final_scale, generator=generator
+        )
 
     def forward(self, x: Features, select: Select | None = None) -> Tensor:
         """The even outputs, then the odd ones, (batch, even + odd, *lattice), or (batch, even + odd, active).

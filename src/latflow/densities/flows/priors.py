@@ -49,7 +49,7 @@ class Prior(nn.Module, ABC):
 class Normal(Prior):
     """Independent standard normal numbers: log r(z) = −½ Σ z² − (V/2) log 2π."""
 
-    kind = SCALAR
+    kind: FieldKind = SCALAR
 
     def sample(self, n: int, generator: Generator) -> Field:
         """n independent draws, (n, *lattice)."""

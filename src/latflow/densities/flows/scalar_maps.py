@@ -100,8 +100,8 @@ class Spline(RealMap):
         self.bins = bins
         self.bound = bound
         sizes = (bins, bins, bins - 1)
-        self.n_even = sum((size + 1) // 2 for size in sizes)
-        self.n_odd = sum(size // 2 for size in sizes)
+        self.n_even: int = sum((size + 1) // 2 for size in sizes)
+        self.n_odd: int = sum(size // 2 for size in sizes)
 
     def forward(self, x: Sites, parameters: Parameters) -> tuple[Sites, Sites]:
         """y and log y′."""

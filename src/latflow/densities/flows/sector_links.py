@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from latflow.densities.base import Strata
 from latflow.densities.flows.angle_sums import AngleSums
 from latflow.densities.flows.priors import Prior
-from latflow.fields import LINKS
+from latflow.fields import LINKS, FieldKind
 from latflow.lattice import checked_plane, volume, wrapped
 from latflow.links import axial_links, gauge_transformed, plaquette_angles
 from latflow.types import Links, LogProb
@@ -56,7 +56,7 @@ class SectorLinks(Prior):
             of range.
     """
 
-    kind = LINKS
+    kind: FieldKind = LINKS
 
     def __init__(self, lattice: Sequence[int], beta: float, terms: int = 3, harmonics: int = 6) -> None:
         super().__init__(checked_plane(lattice))
@@ -65,9 +65,9 @@ class SectorLinks(Prior):
         if not 0 <= beta < math.inf or terms < 1 or harmonics < 1:
             raise ValueError(f"expected {beta=} ≥ 0, {terms=} ≥ 1 and {harmonics=} ≥ 1")
         self.beta = beta
-        self.weights = nn.Parameter(torch.zeros(terms))
-        self.cosines = nn.Parameter(torch.zeros(terms, harmonics))
-        self.sines = nn.Parameter(torch.zeros(terms - 1, harmonics))
+        self.weights: nn.Parameter = nn.Parameter(torch.zeros(terms))
+        self.cosines: nn.Parameter = nn.Parameter(torch.zeros(terms, harmonics))
+        self.sines: nn.Parameter = nn.Parameter(torch.zeros(terms - 1, harmonics))
         self._set_pure_gauge()
 
     def _set_pure_gauge(self) -> None:

@@ -40,12 +40,12 @@ class LogLinear:
     def __init__(self, window: Window, *, z2: bool) -> None:
         spins = orbits(window, z2=z2).spins.double()
         u = 2 * torch.arange(window.summed + 1, dtype=torch.float64) - window.summed
-        self.u = u / math.sqrt(max(sum(h * h for h in window.heights), 1))
+        self.u: Tensor = u / math.sqrt(max(sum(h * h for h in window.heights), 1))
         by_power = (
             [(1, 3, 5), (0, 2, 4), (1, 3), (0, 2)] if z2 else [tuple(range(6)), (0, 1, 2), (0, 1), (0,)]
         )
         by_power = by_power if window.summed else by_power[:1]
-        self.features = [_products(spins, window, chosen) for chosen in by_power]
+        self.features: list[Tensor] = [_products(spins, window, chosen) for chosen in by_power]
 
     @property
     def size(self) -> int:

@@ -61,8 +61,10 @@ class WindowNetwork(SiteNetwork):
         self, window: int, odd: int, even: int, free: int, width: int, *, z2: bool, generator: Generator
     ) -> None:
         super().__init__()
-        self.odd, self.even, self.width = odd, even, width
-        self.formula = partial(coefficients, z2=z2)
+        self.odd: int = odd
+        self.even: int = even
+        self.width: int = width
+        self.formula: partial[Tensor] = partial(coefficients, z2=z2)
         seen = window if z2 else window + 1
 
         def weights(outputs: int, inputs: int, size: float = 1.0) -> nn.Parameter:
@@ -72,14 +74,19 @@ class WindowNetwork(SiteNetwork):
         def constant(value: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value, device=generator.device))
 
-        self.first_odd, self.first_even = weights(width, seen), weights(width, seen)
-        self.second_odd, self.second_even = weights(width, width), weights(width, width)
-        self.gate, self.gate_bias = weights(width, width), constant(1.0, width, 1)
-        self.even_bias = constant(0.0, width, 1)
+        self.first_odd: nn.Parameter = weights(width, seen)
+        self.first_even: nn.Parameter = weights(width, seen)
+        self.second_odd: nn.Parameter = weights(width, width)
+        self.second_even: nn.Parameter = weights(width, width)
+        self.gate: nn.Parameter = weights(width, width)
+        self.gate_bias: nn.Parameter = constant(1.0, width, 1)
+        self.even_bias: nn.Parameter = constant(0.0, width, 1)
         inputs = width if z2 else 2 * width
-        self.to_odd, self.to_even = weights(odd, inputs, 0.1), weights(even, inputs, 0.1)
-        self.linear, self.bias = constant(0.0, odd, seen), constant(0.0, even, 1)
-        self.free = constant(0.0, free)
+        self.to_odd: nn.Parameter = weights(odd, inputs, 0.1)
+        self.to_even: nn.Parameter = weights(even, inputs, 0.1)
+        self.linear: nn.Parameter = constant(0.0, odd, seen)
+        self.bias: nn.Parameter = constant(0.0, even, 1)
+        self.free: nn.Parameter = constant(0.0, free)
 
     @property
     def weights(self) -> "Weights":
@@ -102,16 +109,17 @@ class CoupledNetwork(SiteNetwork):
 
     def __init__(self, network: SiteNetwork, terms: Sequence[float]) -> None:
         super().__init__()
-        self.width, self.formula = network.width, network.formula
+        self.width: int = network.width
+        self.formula: Callable[..., Tensor] = network.formula
         if isinstance(network, CoupledNetwork):
             self.made, self.shapes, self.numbers = network.made, network.shapes, network.numbers
         else:
-            self.made = type(network.weights)
-            self.shapes = [one.shape for one in network.weights]
+            self.made: type = type(network.weights)
+            self.shapes: list[Any] = [one.shape for one in network.weights]
             first = torch.cat([one.detach().flatten() for one in network.weights])
             zeros = first.new_zeros(len(terms) - 1, len(first))
-            self.numbers = nn.Parameter(torch.cat((first[None], zeros)))
-        self.terms = tuple(terms)
+            self.numbers: nn.Parameter = nn.Parameter(torch.cat((first[None], zeros)))
+        self.terms: tuple[float, ...] = tuple(terms)
 
     @property
     def weights(self) -> Any:

@@ -1,6 +1,7 @@
 """Networks on windows of vectors that commute with what a theory's states or angles may be changed by."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -45,9 +46,10 @@ class StateNetwork(SiteNetwork):
 
     def __init__(self, window: int, width: int, generator: Generator) -> None:
         super().__init__()
-        self.width, self.formula = width, of_states
+        self.width: int = width
+        self.formula: Callable[..., Tensor] = of_states
         _layers(self, window, width, 1, generator)
-        self.linear = nn.Parameter(torch.zeros(1, window, device=generator.device))
+        self.linear: nn.Parameter = nn.Parameter(torch.zeros(1, window, device=generator.device))
 
     @property
     def weights(self) -> SetWeights:
@@ -96,14 +98,15 @@ class AngleNetwork(SiteNetwork):
 
     def __init__(self, window: int, harmonics: int, width: int, generator: Generator) -> None:
         super().__init__()
-        self.width, self.formula = width, of_angles
+        self.width: int = width
+        self.formula: Callable[..., Tensor] = of_angles
         channels = max(1, width // 2)
         sums = _normal(generator, 1 + channels, window)
         sums[0] = 0
         sums[0, :_NEAREST] = _NEAREST_WEIGHT
-        self.sums = nn.Parameter(sums)
+        self.sums: nn.Parameter = nn.Parameter(sums)
         _layers(self, 2 * channels + 1, width, 2 * harmonics, generator)
-        self.across = nn.Parameter(_normal(generator, width, channels))
+        self.across: nn.Parameter = nn.Parameter(_normal(generator, width, channels))
 
     @property
     def weights(self) -> AngleWeights:

@@ -32,7 +32,8 @@ class Table(nn.Module):
 
     def __init__(self, window: Window, *, z2: bool) -> None:
         super().__init__()
-        self.window, self.z2 = window, z2
+        self.window: Window = window
+        self.z2: bool = z2
         alike, sums = orbits(window, z2=z2), window.summed + 1
         self.register_buffer("values", torch.zeros(len(alike.even), sums))
         self.register_buffer("theta", torch.zeros(log_linear(window, z2=z2).size))

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from latflow.lattice import checked_plane, summed, wrapped
 from latflow.links import axial_links, gauge_transformed, plaquette_angles
 from latflow.theories.u1.exact import u1_log_z
-from latflow.types import Links, LogProb
+from latflow.types import Lattice, Links, LogProb
 
 _TURN = 2 * math.pi
 
@@ -36,11 +36,11 @@ class PureGauge:
     label = "quenched"
 
     def __init__(self, lattice: Sequence[int], beta: float) -> None:
-        self.lattice = checked_plane(lattice)
+        self.lattice: Lattice = checked_plane(lattice)
         if not 0 <= beta < math.inf:
             raise ValueError(f"expected a beta of at least 0, got {beta}")
         self.beta = beta
-        self.log_z = u1_log_z(self.lattice, beta) + 2 * math.prod(self.lattice) * math.log(_TURN)
+        self.log_z: float = u1_log_z(self.lattice, beta) + 2 * math.prod(self.lattice) * math.log(_TURN)
 
     def sample(self, n: int, generator: Generator) -> tuple[Links, LogProb]:
         """n independent draws, (n, 2, L0, L1), and log r of each."""

@@ -104,7 +104,8 @@ class HolonomyMap(Bijection):
         super().__init__()
         if grid < 2:
             raise ValueError(f"expected {grid=} ≥ 2")
-        self.theory, self.grid = theory, grid
+        self.theory: Action = theory
+        self.grid: int = grid
 
     def forward(self, x: Links) -> tuple[Links, LogProb]:
         by, log_density = self._moves(x, bilinear_from_uniform)

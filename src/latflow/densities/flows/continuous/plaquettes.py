@@ -74,13 +74,15 @@ class PlaquetteField(VectorField):
         super().__init__()
         if stages < 1 or degree < 0 or not mass > 0:
             raise ValueError(f"expected {stages=} ≥ 1, {degree=} ≥ 0 and {mass=} > 0")
-        self.degree, self.mass, self.mean_cosine = degree, mass, mean_cosine
+        self.degree: int = degree
+        self.mass: float = mass
+        self.mean_cosine: float = mean_cosine
         n = number_of_functions(2, degree, (mass,))
-        self.kernels = nn.Parameter(torch.zeros(stages, _MODULATORS, _SINES + len(_LOOPS), n))
-        self.by_charge = nn.Parameter(torch.zeros(stages, _BY_CHARGE, _SINES, n))
-        self.outer = nn.Parameter(torch.zeros(stages, _OF_PRODUCTS, 2 * _PRODUCTS, n))
+        self.kernels: nn.Parameter = nn.Parameter(torch.zeros(stages, _MODULATORS, _SINES + len(_LOOPS), n))
+        self.by_charge: nn.Parameter = nn.Parameter(torch.zeros(stages, _BY_CHARGE, _SINES, n))
+        self.outer: nn.Parameter = nn.Parameter(torch.zeros(stages, _OF_PRODUCTS, 2 * _PRODUCTS, n))
         first = torch.randn(stages, 2 * _PRODUCTS, n, generator=seeded(generator))
-        self.inner = nn.Parameter(0.01 * first)
+        self.inner: nn.Parameter = nn.Parameter(0.01 * first)
 
     def stages(self, x: BatchLast) -> Sequence[Velocity]:
         lattice = tuple(x.shape[:-1])

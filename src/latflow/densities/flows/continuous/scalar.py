@@ -46,10 +46,11 @@ class KernelField(VectorField):
         super().__init__()
         if min(dimensions, stages) < 1 or min(frequencies, degree) < 0 or not mass > 0:
             raise ValueError(f"expected {stages=} ≥ 1, {frequencies=} ≥ 0, {degree=} ≥ 0 and {mass=} > 0")
-        self.degree, self.mass = degree, mass
+        self.degree: int = degree
+        self.mass: float = mass
         n = number_of_functions(dimensions, degree, (mass,))
-        self.kernels = nn.Parameter(torch.zeros(stages, 1 + frequencies, n))
-        self.frequencies = nn.Parameter(torch.linspace(0.5, 4.0, frequencies))
+        self.kernels: nn.Parameter = nn.Parameter(torch.zeros(stages, 1 + frequencies, n))
+        self.frequencies: nn.Parameter = nn.Parameter(torch.linspace(0.5, 4.0, frequencies))
 
     def stages(self, x: BatchLast) -> Sequence[Velocity]:
         lattice = tuple(x.shape[:-1])

@@ -11,6 +11,7 @@ from latflow.densities.flows.base import Bijection, Flow
 from latflow.densities.flows.priors import Prior
 from latflow.densities.flows.scalar_maps import Parameters
 from latflow.densities.recipe import recipe_of
+from latflow.fields import FieldKind
 from latflow.fields.angles import SITE_ANGLES
 from latflow.lattice import checked_lattice, summed
 from latflow.seeds import seeded
@@ -71,7 +72,7 @@ def circular_flow(
 class UniformAngles(Prior):
     """Independent angles, uniform on (−π, π]: log r(z) = −V log 2π, whatever z."""
 
-    kind = SITE_ANGLES
+    kind: FieldKind = SITE_ANGLES
 
     def sample(self, n: int, generator: Generator) -> Field:
         """n independent draws, (n, *lattice)."""
@@ -113,13 +114,21 @@ class LocalConditional(nn.Module):
         offsets = offsets_within(reach, dimensions)
         distances, orbits = offsets.abs().unique(dim=0, return_inverse=True)
         self.register_buffer("orbits", orbits, persistent=False)
-        self.local = nn.Parameter(torch.where(distances.amax(1) == 1, _NEAREST, 0.0))
-        self.sums = nn.Parameter(_normal((channels, len(offsets)), 1 / math.sqrt(len(offsets)), generator))
-        self.along = nn.Parameter(_normal((2 * channels + 1, hidden), 1 / math.sqrt(2 * channels), generator))
-        self.across = nn.Parameter(_normal((channels, hidden), 1 / math.sqrt(channels), generator))
-        self.bias = nn.Parameter(_normal((hidden,), 1.0, generator))
-        self.out = nn.Parameter(_normal((hidden, 2 * harmonics), 0.1 / math.sqrt(hidden), generator))
-        self.constant = nn.Parameter(torch.zeros(harmonics))
+        self.local: nn.Parameter = nn.Parameter(torch.where(distances.amax(1) == 1, _NEAREST, 0.0))
+        self.sums: nn.Parameter = nn.Parameter(
+            _normal((channels, len(offsets)), 1 / math.sqrt(len(offsets)), generator)
+        )
+        self.along: nn.Parameter = nn.Parameter(
+            _normal((2 * channels + 1, hidden), 1 / math.sqrt(2 * channels), generator)
+        )
+        self.across: nn.Parameter = nn.Parameter(
+            _normal((channels, hidden), 1 / math.sqrt(channels), generator)
+        )
+        self.bias: nn.Parameter = nn.Parameter(_normal((hidden,), 1.0, generator))
+        self.out: nn.Parameter = nn.Parameter(
+            _normal((hidden, 2 * harmonics), 0.1 / math.sqrt(hidden), generator)
+        )
+        self.constant: nn.Parameter = nn.Parameter(torch.zeros(harmonics))
 
     def forward(self, cosine: Tensor, sine: Tensor, stage: Stage) -> Parameters:
         """The parameters at the active sites, (batch, 2K + 1, active).
@@ -181,11 +190,12 @@ class CoarseToFine(Bijection):
         generator: Generator,
     ) -> None:
         super().__init__()
-        self.theory, self.reach = theory, reach
-        self.circular_map = GeneralizedVonMises(harmonics)
+        self.theory: XY = theory
+        self.reach: int = reach
+        self.circular_map: GeneralizedVonMises = GeneralizedVonMises(harmonics)
         sizes = (dimensions, harmonics, channels, hidden, reach, generator)
-        self.top = LocalConditional(*sizes)
-        self.levels = nn.ModuleList(
+        self.top: LocalConditional = LocalConditional(*sizes)
+        self.levels: nn.ModuleList = nn.ModuleList(
             nn.ModuleDict({role: LocalConditional(*sizes) for role in _learned(level, dimensions)})
             for level in range(n_levels)
         )
