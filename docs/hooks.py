@@ -1,4 +1,4 @@
-"""Pages that cannot fall behind: commands, settings, benchmarks and results are written when they are built.
+"""Pages that cannot fall behind: what code, benchmarks and results say is written when they are built.
 
 Formulas become MathML, which browsers draw without scripts.
 """
@@ -14,6 +14,7 @@ from math_core import LatexError, LatexToMathML
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.pages import Page
 from settings import with_settings
+from tasks import with_tasks
 
 from latflow_papers.documents import page
 from latflow_papers.results import filled
@@ -25,8 +26,9 @@ BENCHMARK = re.compile(r"<!-- benchmark (\w+)(?: (\w+))? -->")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put commands, settings and benchmarks in place of markers, and results where {{ … }} asks for them."""
-    written = _with_benchmarks(with_settings(_with_commands(markdown))).replace(DOCUMENTS, page())
+    """Put what is asked for in place of markers, and results where {{ … }} asks for them."""
+    written = _with_benchmarks(with_settings(with_tasks(_with_commands(markdown))))
+    written = written.replace(DOCUMENTS, page())
     return filled(written, Path(__file__).parent / "experiments")
 
 

@@ -250,7 +250,7 @@ def test_what_is_wrong_with_spins_is_named(overrides, message):
             "sampling.kernels: expected each kernel once, got h",
         ),
         ("u1", ["sampling.kernels=['hcm']"], "sampling.hcm: expected a sampler out of "),
-        ("u1", ["sampling.kernels=3"], "sampling.kernels: expected a valid tuple, got 3"),
+        ("u1", ["sampling.kernels=3"], "sampling.kernels: expected a list, got 3"),
         ("u1", ["beside.kernels=['hops']"], "beside: expected a kernel that reaches all configurations"),
         (
             "u1",
@@ -408,7 +408,7 @@ def test_references_are_names_of_the_theory(tmp_path):
         ("model.activation=cosine", "model: expected activation"),
         ("action.lattice=[7, 8]", "model: a checkerboard needs even side"),
         ("action.lattice=[]", "action: expected a lattice of one to"),
-        ("action.lattice=8", "action.lattice: expected a valid tuple, got 8"),
+        ("action.lattice=8", "action.lattice: expected a list, got 8"),
         ("action.m2=null", "action.m2: expected a value, got none"),
         ("action.type=null", "action: expected a key 'type'"),
         ("compute.device=7", "compute.device: expected a valid string, got 7"),

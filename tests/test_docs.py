@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tasks import TASKS, counted, table
 from typer.testing import CliRunner
 
 from latflow import cli
@@ -137,3 +138,34 @@ def test_what_the_page_says_is_refused(tmp_path):
     write_files(DOCS / "own.md", tmp_path)
     with pytest.raises(Exception, match=r"action\.lam: expected greater than 0, got -1"):
         load_config(tmp_path / "own.toml", ["action.lam=-1"])
+
+
+def test_lines_of_tasks_are_counted_in_the_pages():
+    """Empty lines, comments and what is printed do not count; what a page does not show is told."""
+    page = """
+```python
+# one.py
+import math  # of one line
+
+def f(x):
+    return x
+```
+
+    latflow run one.toml --out \\
+      runs/one
+
+```python
+>>> for i in range(2):
+...     print(i)
+0
+1
+```
+"""
+    assert counted(page, "# one.py") == ("python", 3)
+    assert counted(page, "latflow run one") == ("sh", 2)
+    assert counted(page, ">>> for") == ("python", 2)
+    with pytest.raises(ValueError, match=r"begins with 'latflow judge', found none"):
+        counted(page, "latflow judge")
+    rows = table().splitlines()[2:]
+    assert len(rows) == len(TASKS)
+    assert all(re.search(r"\| [1-9]", row) for row in rows)

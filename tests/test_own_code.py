@@ -104,7 +104,7 @@ def test_code_that_changed_since_is_not_gone_on_with(mine, tmp_path):
 def test_keys_of_a_foreign_theory_are_checked(mine):
     assert "action.h: unknown key; expected one of lattice, g" in refused(mine, "action.h=1.0")
     assert "action.g: expected greater than 0, got -1.0" in refused(mine, "action.g=-1.0")
-    assert "action.lattice: expected a valid tuple" in refused(mine, "action.lattice=4")
+    assert "action.lattice: expected a list" in refused(mine, "action.lattice=4")
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,8 @@ def test_the_question_names_what_there_is():
     with pytest.raises(ConfigError, match="zero by a symmetry"):
         asked(config, "magnetization", 0.01)
     assert not asked(config, "magnetization", 0.01, relative=False).relative
+    with pytest.raises(ConfigError, match=r"below one, such as 2% or 0\.02, got 2"):
+        asked(config, None, 2.0)
 
 
 def test_a_pilot_knows_its_chain():

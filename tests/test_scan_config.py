@@ -139,6 +139,7 @@ def test_lists_that_make_no_scan_are_told_by_their_keys(changes, told):
 def test_a_list_without_any_legal_entry_is_left_to_the_reading_of_one_run():
     assert scan(action__beta=["x", "y"]) is None
     assert scan(action__lattice=[4, "x"]) is None
+    assert scan(beside__kernels=3) is None
 
 
 def test_references_go_together_with_theories():

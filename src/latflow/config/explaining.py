@@ -66,6 +66,8 @@ def message(error: ErrorDetails) -> str:
             return _UNKNOWN
         case "missing":
             return "expected a value, got none"
+        case "tuple_type":
+            return f"expected a list, got {_short(error['input'])}"
         case "value_error":
             return str(error.get("ctx", {})["error"])
         case "string_pattern_mismatch":

@@ -101,7 +101,7 @@ def _faults(table: Mapping[str, Any]) -> Iterator[_Fault]:
         if not isinstance(section, dict):
             continue
         kernels = section.get("kernels", ())
-        kernels = [kernels] if isinstance(kernels, str) else kernels
+        kernels = kernels if isinstance(kernels, list) else [kernels]
         types = {name.rpartition(":")[2]: name for name in kernels if isinstance(name, str)}
         for name, kernel in section.items():
             if isinstance(kernel, dict):

@@ -36,8 +36,8 @@ def asked(config: RunConfig, observable: str | None, error: float, *, relative: 
         relative: whether it is a share of the average.
 
     Raises:
-        ConfigError: for an observable that the theory does not have, and for a relative error of one that is
-            zero by a symmetry.
+        ConfigError: for an observable that the theory does not have, for a relative error of one or more, and
+            for one of an average that is zero by a symmetry.
     """
     action = built_action(config.action)
     tabled = {one.name: one for one in action.observables if one.label}
@@ -59,6 +59,8 @@ def asked(config: RunConfig, observable: str | None, error: float, *, relative: 
         raise ConfigError(f"expected an observable out of {', '.join(tabled)}, got {observable!r}")
     else:
         chosen = tabled[observable]
+    if relative and error >= 1:
+        raise ConfigError(f"expected a share of the average below one, such as 2% or 0.02, got {error:g}")
     if relative and vanishes(chosen):
         raise ConfigError(
             f"{chosen.name} is zero by a symmetry, so that a relative error has no meaning: give an "
