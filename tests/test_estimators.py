@@ -20,6 +20,9 @@ from latflow.densities.flows import (
     Scale,
     SiteMap,
     affine_flow,
+    convolution,
+    minimal_flow,
+    spline_flow,
 )
 from latflow.estimators import (
     Estimator,
@@ -243,6 +246,42 @@ def test_estimators_with_settings():
     for name, options in (("forward_path", {"big": 1}), ("reinforce", {"baseline": 1}), ("nothing", {})):
         with pytest.raises(ValueError, match="expected"):
             estimator_of(name, options)
+
+
+@pytest.mark.parametrize("build", [affine_flow, spline_flow, minimal_flow])
+@pytest.mark.parametrize("n", [1, 5])
+def test_the_path_gradient_in_one_walk_is_that_in_two(build, n):
+    """Against draws whose density is differentiated at them afterwards."""
+    lattice = (4, 6)
+    flow = perturbed(build(lattice, layers=3, **({} if build is minimal_flow else {"hidden": (3,)})).double())
+    action = Phi4(lattice, m2=-1.0, lam=1.0)
+    estimate = path_gradient(flow, action, n, Generator().manual_seed(4))
+    found = gradient(flow, estimate.loss)
+    x, log_q = flow.sample(n, Generator().manual_seed(4))
+    leaf = x.detach().requires_grad_()
+    (force,) = torch.autograd.grad((action(leaf) + flow.log_prob(leaf)).sum(), leaf)
+    expected = gradient(flow, (force * x).flatten(1).sum(1).mean())
+    assert expected.abs().max() > 1
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(estimate.log_weight, (-action(x) - log_q).detach())
+
+
+def test_the_score_asks_no_network_for_the_gradient_of_its_weights(monkeypatch):
+    asked = []
+
+    def recording(gradient, padded, weight, wanted, dilation):
+        asked.append(wanted)
+        return plain(gradient, padded, weight, wanted, dilation)
+
+    plain = convolution._convolution_gradients
+    monkeypatch.setattr(convolution, "_convolution_gradients", recording)
+    flow = affine_flow((4, 4), layers=3, hidden=(3,))
+    drawn = flow.sample_with_score(2, Generator().manual_seed(0))
+    assert asked
+    assert all(wanted == [True, False, False] for wanted in asked)
+    asked.clear()
+    drawn.x.sum().backward()
+    assert [False, True, True] in asked
 
 
 def test_path_gradient_vanishes_at_the_target():

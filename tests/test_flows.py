@@ -154,6 +154,31 @@ def test_the_way_back_has_the_gradients_of_the_inverse(case):
 
 
 @every_case
+def test_the_score_walks_along_with_the_field(case):
+    """`forward_with_score` against the gradient of the whole inverse, and in its graph against `forward`."""
+    for lattice in lattices(case):
+        bijection, x = case.perturbed(len(lattice)), 1.5 * draw(1, *lattice)
+        y, log_det, score = bijection.forward_with_score(x, draw(1, *lattice, seed=3))
+        leaf = y.detach().requires_grad_()
+        again, log_det_back = bijection.inverse(leaf)
+        loss = (draw(1, *lattice, seed=3) * again).sum() + log_det_back.sum()
+        torch.testing.assert_close(score, torch.autograd.grad(loss, leaf)[0], rtol=1e-8, atol=1e-8)
+        assert not score.requires_grad
+        expected_y, expected_log_det = bijection.forward(x)
+        assert torch.equal(y, expected_y)
+        assert torch.equal(log_det, expected_log_det)
+        if case.name == "nothing":
+            continue
+        weights = list(bijection.parameters())
+        losses = [
+            (a * draw(1, *lattice, seed=5)).sum() + b.sum()
+            for a, b in ((y, log_det), (expected_y, expected_log_det))
+        ]
+        for one, other in zip(*(torch.autograd.grad(loss, weights) for loss in losses), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@every_case
 def test_one_network_serves_every_lattice(case):
     """A field that repeats itself goes to a field that repeats itself, whatever the lattice it lies on."""
     for small, times in (((4,), (3,)), ((2, 4), (2, 1)), ((2, 2, 4), (1, 3, 2))):

@@ -341,6 +341,18 @@ def test_fixed_draws_have_the_gradient_of_log_prob(options):
 
 
 @every_flow
+def test_the_score_of_draws_is_that_of_their_density(options):
+    flow = flow_of(options)
+    drawn = flow.sample_with_score(1, Generator().manual_seed(1))
+    leaf = drawn.x.detach().requires_grad_()
+    log_q = flow.log_prob(leaf)
+    (score,) = torch.autograd.grad(log_q.sum(), leaf)
+    assert float(score.abs().max()) > 1e-2
+    torch.testing.assert_close(drawn.log_q, log_q.detach(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(drawn.score, score, rtol=1e-6, atol=1e-7)
+
+
+@every_flow
 @pytest.mark.parametrize("estimator", [reinforce, reparametrization, path_gradient])
 def test_every_estimator_trains_every_gauge_flow(options, estimator):
     flow = flow_of(options, (4, 4))

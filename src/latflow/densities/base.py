@@ -135,6 +135,8 @@ def score_of(log_prob: Callable[[Tensor], LogProb], x: Tensor) -> tuple[LogProb,
     with torch.enable_grad():
         leaf = x.clone().requires_grad_()
         log_q = log_prob(leaf)
+        if not log_q.requires_grad:  # a constant
+            return log_q, torch.zeros_like(x)
         # the gradient is asked for the leaf alone, so the parameters gather nothing here
         (score,) = torch.autograd.grad(log_q.sum(), leaf)
     return log_q.detach(), score

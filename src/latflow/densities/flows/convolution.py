@@ -59,7 +59,8 @@ def periodic_convolution(
     if weight.shape[2:].numel() == 1:
         return pointwise(x, weight.flatten(1), bias)
     padded = _wrap(x, _pad_widths(weight, dilation))
-    return _PaddedConvolution.apply(x, padded, weight, bias, dilation)
+    of_weights = _OfWeights.apply([padded], weight, bias, dilation)
+    return _PaddedConvolution.apply(x, padded, weight, bias, of_weights, dilation)
 
 
 def selected_convolution(
@@ -123,46 +124,92 @@ class _PaddedConvolution(torch.autograd.Function):
     ∂L/∂x_c(n) = Σ_o Σ_t w_oc(t) g_o(n − dilation (t − (k−1)/2)),  g_o(n) = ∂L/∂y_o(n)
 
     With fewer channels in g than in x, this is computed as written: the periodic convolution of g with the
-    reflected, transposed kernel. Else the gradient of `padded` is folded back onto the torus. `padded` is an
-    argument, not an intermediate, so that the gradient of the weights stays differentiable in `x`.
+    reflected, transposed kernel. Else the gradient of `padded` is folded back onto the torus. The gradients
+    of the weights are found by `_OfWeights`, a node of its own which stands beside this one.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, padded: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:  # noqa: ARG004
+    def forward(
+        x: Tensor,  # noqa: ARG004 (the way of the gradient)
+        padded: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        of_weights: Tensor,  # noqa: ARG004 (likewise)
+        dilation: int,
+    ) -> Tensor:
         return _CONVOLUTIONS[weight.ndim - 2](padded, weight, bias, dilation=dilation)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004
-        _, padded, weight, bias, ctx.dilation = inputs
-        ctx.has_bias = bias is not None
+        _, padded, weight, *_, ctx.dilation = inputs
         ctx.save_for_backward(padded, weight)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         padded, weight = ctx.saved_tensors
-        needs_x, _, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        dimensions, narrows = weight.ndim - 2, len(weight) < weight.shape[1]
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            gradient,
-            padded,
-            weight,
-            bias_sizes=[len(weight)] if ctx.has_bias else None,
-            stride=[1] * dimensions,
-            padding=[0] * dimensions,
-            dilation=[ctx.dilation] * dimensions,
-            transposed=False,
-            output_padding=[0] * dimensions,
-            groups=1,
-            output_mask=[needs_x and not narrows, needs_weight, needs_bias],
-        )
-        if needs_x and narrows:
+        grad_x = None
+        if ctx.needs_input_grad[0] and len(weight) < weight.shape[1]:
             reflected = weight.flip(tuple(range(2, weight.ndim))).transpose(0, 1)
             grad_x = periodic_convolution(gradient, reflected, dilation=ctx.dilation)
-        elif needs_x:
+        elif ctx.needs_input_grad[0]:
+            wanted = [True, False, False]
+            grad_x, *_ = _convolution_gradients(gradient, padded, weight, wanted, ctx.dilation)
             grad_x = _fold(grad_x, _pad_widths(weight, ctx.dilation))
-        return grad_x, None, grad_weight, grad_bias, None
+        return grad_x, None, None, None, gradient, None
+
+
+class _OfWeights(torch.autograd.Function):
+    """Zeros in the shape of a convolution, along which its gradient comes to the weights.
+
+    A function in Python computes all its gradients, asked for or not. So those of the weights have a node of
+    their own, which does not run where x alone is asked for, as a score does. No way leads from it to x:
+    `padded` comes in a list, which autograd does not look into, and the gradient of the weights stays
+    differentiable in it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(padded: list[Tensor], weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:  # noqa: ARG004
+        batch, _, *sides = padded[0].shape
+        widths = _pad_widths(weight, dilation)
+        lattice = [side - 2 * width for side, width in zip(sides, widths, strict=True)]
+        return padded[0].new_zeros(()).expand(batch, len(weight), *lattice)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004
+        (ctx.padded,), weight, _, ctx.dilation = inputs
+        ctx.save_for_backward(weight)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (weight,) = ctx.saved_tensors
+        _, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        wanted = [False, needs_weight, needs_bias]
+        _, *found = _convolution_gradients(gradient, ctx.padded, weight, wanted, ctx.dilation)
+        return None, *found, None
+
+
+def _convolution_gradients(
+    gradient: Tensor, padded: Tensor, weight: Tensor, wanted: list[bool], dilation: int
+) -> tuple[Tensor | None, ...]:
+    """Those of `padded`, of the weight and of the bias."""
+    dimensions = weight.ndim - 2
+    return torch.ops.aten.convolution_backward(
+        gradient,
+        padded,
+        weight,
+        bias_sizes=[len(weight)] if wanted[2] else None,
+        stride=[1] * dimensions,
+        padding=[0] * dimensions,
+        dilation=[dilation] * dimensions,
+        transposed=False,
+        output_padding=[0] * dimensions,
+        groups=1,
+        output_mask=wanted,
+    )
 
 
 def _check_shapes(x: Tensor, weight: Tensor) -> None:

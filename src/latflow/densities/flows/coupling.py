@@ -71,6 +71,35 @@ class CouplingLayer(Bijection):
             y, log_slope = self.scalar_map.forward(active, parameters)
             return self.replaced(x, active, y, seen), summed(log_slope), back
 
+    def forward_with_score(self, x: Field, score: Tensor) -> tuple[Field, LogProb, Tensor]:
+        if not torch.is_grad_enabled():
+            return super().forward_with_score(x, score)
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        active, seen = self.split(x)
+        new, log_slope = self.scalar_map.forward(active, self.parameters_from(seen, _sides(x)))
+        y = self.replaced(x, active, new, seen)
+        return y, summed(log_slope), self._score_after(y.detach(), score, active, seen, new, log_slope)
+
+    def _score_after(
+        self, y: Field, score: Tensor, active: Sites, seen: Tensor, new: Sites, log_slope: Sites
+    ) -> Tensor:
+        """The gradient of the inverse, by the graph that leads from what is active and seen to f and log f′.
+
+        The inverse puts a in place of f(a; N(seen)). With v = ∂ log r/∂a, what f and what is seen get are
+
+            u = (v − ∂_a log f′) / f′,    −(∂_seen f)ᵀ u − ∂_seen Σ log f′
+        """
+        leaf, old = y.requires_grad_(), active.detach().requires_grad_()
+        active_again, seen_again = self.split(leaf)
+        again = self.replaced(leaf, active_again, old, seen_again)
+        direct, v = _pulled([again], [score], [leaf, old])
+        ones = torch.ones_like(log_slope)
+        (bent,) = _pulled([log_slope], [ones], [active])
+        u = (v - bent) * torch.exp(-log_slope.detach())
+        (by_seen,) = _pulled([new, log_slope], [-u, -ones], [seen])
+        (moved,) = _pulled([active_again, seen_again], [u, by_seen], [leaf])
+        return direct + moved
+
 
 class Coupling(CouplingLayer):
     """One colour of the checkerboard is mapped site by site, with parameters computed from the other colour.
@@ -177,6 +206,20 @@ class Scale(Bijection):
         return torch.exp(-self.log_scale) * y, (-self.log_scale.double() * math.prod(y.shape[1:])).expand(
             len(y)
         )
+
+
+def _pulled(values: list[Tensor], cotangents: list[Tensor], at: list[Tensor]) -> tuple[Tensor, ...]:
+    """Σ Jᵀ cotangent at some tensors of a graph, which stays."""
+    pairs = [(value, one) for value, one in zip(values, cotangents, strict=True) if value.requires_grad]
+    if not pairs:
+        return tuple(map(torch.zeros_like, at))
+    return torch.autograd.grad(
+        [value for value, _ in pairs],
+        at,
+        [one for _, one in pairs],
+        retain_graph=True,
+        materialize_grads=True,
+    )
 
 
 def _sides(x: Field) -> Lattice:

@@ -172,6 +172,10 @@ class OnSublattices(Bijection):
         x, log_det = self.bijection.inverse(separate(y))
         return interleave(x), log_det.unflatten(0, (len(y), 2 ** (y.ndim - 1))).sum(1)
 
+    def forward_with_score(self, x: Field, score: Tensor) -> tuple[Field, LogProb, Tensor]:
+        y, log_det, after = self.bijection.forward_with_score(separate(x), separate(score))
+        return interleave(y), log_det.unflatten(0, (len(x), 2 ** (x.ndim - 1))).sum(1), interleave(after)
+
 
 def refined(coarse: Prior | Flow, fine: Bijection) -> Flow:
     """A flow on the lattice with twice the sides, that starts from 2^d coarse configurations.
