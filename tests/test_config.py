@@ -501,3 +501,11 @@ def test_a_coarse_theory_that_does_not_exist_is_refused_with_the_model():
         parse_config(
             tomllib.loads(SMALLEST) | {"name": "a", "model": {"type": "coarse_to_fine", "coarse": coarse}}
         )
+
+
+def test_what_one_of_two_configurations_has_alone_is_a_difference():
+    """Whichever has it: the value of the other is None."""
+    small, large = {"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": {"e": 3}}
+    assert differing(small, large) == {"a.c": (None, 2), "d.e": (None, 3)}
+    assert differing(large, small) == {"a.c": (2, None), "d.e": (3, None)}
+    assert differing(large, large) == {}
