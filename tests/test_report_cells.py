@@ -1,15 +1,29 @@
 """Every number of a report stands in its own cell: no two of what is shown here are alike."""
 
 import math
+import re
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from latflow.analysis import measure
+from latflow.fields.gauge import TOPOLOGY
+from latflow.figures import LOOKS, Source
 from latflow.measurement import Measurement
 from latflow.observables import Observable
+from latflow.report.chain_plates import autocorrelation_of, sector_history
+from latflow.report.circumstances import timing_table
 from latflow.report.diagnostics import diagnostics_table
-from latflow.report.overview import best_of
-from latflow.report.tables import Table, banner, headline, verdict_tables
-from latflow.validation import Check, Row, Validation, Way
+from latflow.report.ensemble import EnsembleMaterial
+from latflow.report.index import _row
+from latflow.report.material import Material
+from latflow.report.overview import Overview, _measurement, best_of
+from latflow.report.tables import Table, banner, headline, reweighted_table, verdict_tables
+from latflow.theories import Phi4, Schwinger
+from latflow.validation import AtCouplings, ChainWords, Check, Row, Validation, Way
 
 WAYS = [
     Way("model", "model + Metropolis", "model", "the model's chain", source="model"),
@@ -124,3 +138,94 @@ def test_the_best_number_has_the_smallest_error_that_may_be_trusted():
     sampled = ("model", "weights", "beside", "broken")
     assert best_of(values, sampled) == ("beside", values["beside"])
     assert best_of({"exact": values["exact"]}, sampled) == ("exact", values["exact"])
+
+
+def test_averages_at_other_couplings_stand_under_these():
+    found = [
+        AtCouplings(
+            {"beta": beta}, {"energy": "E"}, {"energy": Measurement(beta, 0.1)}, beta / 10, None, 9.0, told
+        )
+        for beta, told in ((1.0, ()), (2.0, ("too far",)))
+    ]
+    table = reweighted_table(found)
+    assert table is not None
+    assert table.head == ["observable", "beta = 1", "beta = 2"]
+    assert [cell.text for cell in table.rows[0]] == ["ESS", "0.1", "0.2"]
+    assert [cell.note for cell in table.rows[0]] == ["", "", "too far"]
+    assert [cell.text for cell in table.rows[1]] == ["E", "1.00(10)", "2.00(10)"]
+
+
+def test_what_a_page_over_runs_reads_is_what_was_written():
+    number = Measurement(1.5, 0.25, tau_int=3.0, tau_int_error=0.5, n=100, warning="short")
+    assert _measurement(asdict(number)) == number
+
+
+def test_a_page_over_runs_tells_the_time_of_all_stages(tmp_path):
+    """90 s of training, and 30 of sampling: 2 min. The acceptance is the model's where there are both."""
+    numbers = {"ess": 0.5, "acceptance": 0.25, "beside_acceptance": 0.75}
+    run = Overview(tmp_path / "run", "passed", diagnostics=numbers, seconds={"training": 90.0, "model": 30.0})
+    cells = [cell.text for cell in _row(run, tmp_path)]
+    assert cells[3:5] == ["0.500", "0.250"]
+    assert cells[6] == "2.0 min"
+
+
+def test_a_table_of_times_has_the_time_of_each_stage():
+    """20 steps in 4 s are 200 ms a step; the record of a step has the seconds since the start."""
+    history = [{"seconds": 0.1}, *[{"seconds": 1.0}] * 18, {"seconds": 4.0}]
+    chains = {"HMC": {"steps": 1000, "seconds": 7200.0, "chains": 8}}
+    table = timing_table(history, 16, chains)
+    assert table is not None
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["training", "20 steps of 16 draws", "4.0 s", "200 ms a step"],
+        ["HMC", "1000 steps of 8 chains", "2.0 h", "7.2e+03 ms a step"],
+    ]
+
+
+class Told(Material):
+    """What a run would have found that has these series."""
+
+    action = known = words = sources = series = None
+
+    def __init__(self, **parts: Any) -> None:
+        self.parts = parts
+        vars(self).update(parts)
+
+
+def charges(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=float)[:, None]
+
+
+LOOK = {"model": Source("model's chain", LOOKS[0]), "beside": Source("HMC chain", LOOKS[1])}
+
+
+def test_plates_tell_the_numbers_of_each_chain():
+    """One charge changes at every step, the other at every fourth; τ of the first alone is below ½."""
+    series = {"model": {"q": charges(*[0, 1] * 40)}, "beside": {"q": charges(*[0, 0, 0, 0, 1, 1, 1, 1] * 10)}}
+    words = {name: ChainWords(name, f"the {name} chain", "a step") for name in series}
+    told: Any = Told(
+        action=Phi4((2, 2), m2=1.0, lam=0.0), series=series, sources=LOOK, words=words, with_model=True
+    )
+    q = Observable("q", "Q", symbol="Q", spacing=1.0, sectors=TOPOLOGY)
+    _, alt, _ = sector_history(told, q, TOPOLOGY)
+    assert "1 of the model's chain and 0.241" in alt
+    _, alt, _ = autocorrelation_of(told, q)
+    taus = [float(text) for text in re.findall(r"τ = ([0-9.]+)", alt)]
+    expected = [measure(one["q"]).tau_int for one in series.values()]
+    assert taus == pytest.approx(expected, abs=0.06)
+    assert taus[0] < 0.5 < taus[1]
+
+
+def test_each_chain_has_its_own_factor():
+    signs = {name: {"sign": charges(*numbers)} for name, numbers in (("model", (1, -1)), ("beside", (1, 1)))}
+    action = Schwinger((4, 4), 1.0, 0.2, flavours=1)
+    told: Any = Told(action=action, series=signs, sources=LOOK, known={"log_z": Measurement(9.0, 0.0)})
+    for name, source in LOOK.items():
+        assert told.factor(source).tolist() == signs[name]["sign"].tolist()
+    assert told.exact_free_energy == -9.0
+
+
+def test_an_ensemble_says_its_size():
+    material = object.__new__(EnsembleMaterial)
+    ensemble = SimpleNamespace(fields=np.zeros((7, 3, 2, 2)))
+    material.judgement = SimpleNamespace(ensemble=ensemble)
+    assert material.description == "3 chains of 7 configurations that were made elsewhere"

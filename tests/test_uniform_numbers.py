@@ -6,6 +6,7 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from latflow.densities.flows import affine_flow
+from latflow.estimators import SoftLabels
 from latflow.samplers import (
     HMC,
     EmbeddedClusters,
@@ -75,3 +76,12 @@ def test_what_decides_has_double_precision(sampler):
 def test_clusters_of_signs_are_joined_in_double_precision():
     """The first of all numbers are those of the bonds; the others toss coins, and draw sites by rejection."""
     assert drawn_by(EmbeddedClusters(PHI4))[0] == torch.float64
+
+
+def test_populations_decide_in_double_precision():
+    """The first numbers choose whom to move, for which any precision will do; the last decide."""
+    flow = affine_flow((4, 4), layers=1, hidden=(2,))
+    x, generator = torch.zeros(4, 4, 4), Generator().manual_seed(1)
+    with Uniform() as seen:
+        SoftLabels()._propose(flow, PHI4, x, generator)
+    assert seen.found[-1] == torch.float64

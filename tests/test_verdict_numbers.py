@@ -11,6 +11,7 @@ from torch import Generator
 
 from fake_run import HMC, MODEL, chain, evidence
 from latflow.analysis import measure
+from latflow.densities.flows import Bijection, Flow, Normal
 from latflow.errors import UnreliableErrorWarning
 from latflow.measurement import Measurement
 from latflow.observables import Observable
@@ -19,10 +20,12 @@ from latflow.validation import Check, Evidence, Row, Validation, Way, drift_chec
 from latflow.validation.copies import copy_checks, numbered
 from latflow.validation.density import _fields, _limit
 from latflow.validation.doubts import doubts, rests_on_weights
+from latflow.validation.flows import flow_checks
+from latflow.validation.judgement import _rare_changes
 from latflow.validation.known import known
 from latflow.validation.neighbour import NeighbourDraws
 from latflow.validation.networks import normalisation_check
-from latflow.validation.sectors import _Visits
+from latflow.validation.sectors import _expected, _Visits
 from latflow.validation.ways import beside_chain, chain_diagnostics, model_chain, weighted_draws
 
 FREE = Phi4((2, 2), m2=1.0, lam=0.0)
@@ -252,3 +255,42 @@ def test_rare_configurations_are_compared_from_some_counts_on():
         ]
         (row,) = table(LINKS, ways)
         assert bool(row.pulls) is compared
+
+
+def test_chains_that_start_with_both_signs_are_draws_of_them():
+    """24 changes and two starts with both signs are 26, of 25 that are asked; with one sign alone 24."""
+    for start, doubted in ((1.0, True), (-1.0, False)):
+        m = np.ones((25, 2))
+        m[:, 0] = (-1.0) ** np.arange(25)
+        m[:, 1] = start
+        series = {"magnetization": m}
+        assert bool(list(_rare_changes(Evidence(FREE, ensemble=chain(series))))) is doubted
+
+
+def test_signs_are_sectors_alike_by_the_symmetry_alone():
+    """In a field both signs of M need not be there, and nothing is asked of a single chain."""
+    even, odd = Ising((4, 4), 0.3), Ising((4, 4), 0.3, field=0.1)
+    one = next(one for one in even.observables if one.odd and one.sectors is not None)
+    assert one.sectors is not None
+    share, source = _expected(replace(even, couplings=2 * even.bond_strengths()), one, one.sectors)
+    assert source == "symmetry"
+    assert share is not None
+    assert share(0) == 0.5
+    assert _expected(replace(odd, couplings=2 * odd.bond_strengths()), one, one.sectors) == (None, "")
+
+
+class Mirrored(Bijection):
+    """Twice the field, whose way back has the determinant of the way there."""
+
+    def forward(self, x):
+        return 2 * x, torch.full((len(x),), 4 * math.log(2.0), dtype=torch.float64)
+
+    def inverse(self, y):
+        return y / 2, torch.full((len(y),), 4 * math.log(2.0), dtype=torch.float64)
+
+
+def test_log_determinants_cancel_by_their_signs():
+    flow = Flow(Normal((2, 2)), Mirrored()).double()
+    checks = {one.name: one.passed for one in flow_checks(flow, flow, FREE, 4, 1)}
+    assert checks["inverse undoes forward"]
+    assert not checks["log-determinants cancel"]
