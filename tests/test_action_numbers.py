@@ -11,9 +11,10 @@ from latflow import exact
 from latflow.fields.gauge import loops_of_potential
 from latflow.links import holonomies
 from latflow.observables import topological_charge
-from latflow.theories import XY, HoppingPhi4, Ising, Schwinger, U1Gauge
+from latflow.theories import XY, HoppingPhi4, Ising, Potts, Schwinger, U1Gauge
 from latflow.theories.phi4.free_field import free_field_lowest_mode
 from latflow.theories.phi4.solution import _converged
+from latflow.theories.sites import SpinWeight
 from latflow.theories.u1.draws import PureGauge
 from latflow.theories.xy.updates import XYWolff
 
@@ -104,3 +105,56 @@ def test_clusters_of_angles_are_reflected():
     moved = (state.x - x).abs() > 1e-9
     assert moved.flatten(1).any(1).double().mean() > 0.9  # a cluster has one site at least
     assert torch.allclose(torch.cos(state.x - expected)[moved], torch.ones(()).double())
+
+
+@pytest.mark.parametrize("field", [0.0, 0.4])
+def test_log_z_of_a_spin(field):
+    """log 2 cosh(h + field)."""
+    h = torch.tensor([-0.7, 0.0, 1.3], dtype=torch.float64)
+    assert torch.allclose(SpinWeight(field).log_partition(h), torch.log(2 * torch.cosh(h + field)))
+
+
+def test_the_helicity_modulus_of_one_configuration():
+    """V⁻¹ [Σ cos ∂θ − β (Σ sin ∂θ)²] along each direction, site by site."""
+    x = torch.rand(1, 2, 3, generator=Generator().manual_seed(1), dtype=torch.float64)
+    action = XY((2, 3), 0.7)
+    for direction in (0, 1):
+        cosine = sine = 0.0
+        for i in range(2):
+            for j in range(3):
+                to = ((i + 1) % 2, j) if direction == 0 else (i, (j + 1) % 3)
+                step = float(x[0, i, j] - x[0, to[0], to[1]])
+                cosine, sine = cosine + math.cos(step), sine + math.sin(step)
+        found = float(action.helicity_modulus(direction)(x))
+        assert found == pytest.approx((cosine - 0.7 * sine**2) / 6)
+    twisted = torch.tensor([[0.0, 0.3, 1.1]], dtype=torch.float64)
+    steps = twisted - twisted.roll(-1, 1)
+    expected = (steps.cos().sum() - 0.7 * (steps.sin().sum()) ** 2) / 3
+    assert float(XY((3,), 0.7).helicity_modulus(0)(twisted)) == pytest.approx(float(expected))
+
+
+def test_the_helicity_of_a_ring_of_three():
+    """The average of the modulus over two angles, the third being held: 48 nodes each are exact here."""
+    beta, nodes = 0.7, 2 * math.pi * torch.arange(48, dtype=torch.float64) / 48
+    x = torch.cartesian_prod(torch.zeros(1, dtype=torch.float64), nodes, nodes)
+    action = XY((3,), beta)
+    weight = torch.exp(-action(x))
+    expected = float((weight * action.helicity_modulus(0)(x)).sum() / weight.sum())
+    assert exact.xy_ring_helicity(3, beta) == pytest.approx(expected)
+
+
+def test_fluctuations_of_four_spins_and_states():
+    """Var S/V, and V (⟨m²⟩ − ⟨m⟩²) with m = (q max n − 1)/(q − 1), summed over all configurations."""
+    ising = Ising((2, 2), 0.4, field=0.1)
+    states = exact.spin_states((2, 2))
+    s = ising(states)
+    p = torch.softmax(-s, 0)
+    variance = float((p * s**2).sum() - (p * s).sum() ** 2)
+    assert ising.known()["specific_heat"].value == pytest.approx(variance / 4)
+    potts = Potts((2, 2), 3, 0.6)
+    states = torch.cartesian_prod(*[torch.arange(3)] * 4).view(-1, 2, 2)
+    p = torch.softmax(-potts(states), 0)
+    largest = torch.nn.functional.one_hot(states.flatten(1), 3).double().mean(1).amax(1)
+    m = (3 * largest - 1) / 2
+    expected = 4 * float((p * m**2).sum() - (p * m).sum() ** 2)
+    assert potts.known()["susceptibility"].value == pytest.approx(expected)

@@ -1,14 +1,16 @@
 """Formulas of the analysis at numbers for which they can be written down."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 
-from latflow.analysis import collapse, entropy, fluctuations, measure, mutual_information
+from latflow.analysis import collapse, crossings, entropy, fluctuations, measure, mutual_information, pooled
 from latflow.analysis.averaging import Fit, told
 from latflow.analysis.fluctuations import Fluctuating
 from latflow.analysis.scaling import Curve
+from latflow.errors import UnreliableErrorWarning
 from latflow.measurement import Measurement
 from latflow.theories import Ising
 
@@ -108,3 +110,62 @@ def test_a_bracket_of_the_information_is_half_of_its_ends():
     assert delta < 1
     assert found.error == pytest.approx(math.sqrt(2) * delta**2)
     assert found.value == pytest.approx(-2 * (2 * high + 0.0) / 3)
+
+
+def test_a_tail_makes_no_error_smaller():
+    """With τ_exp far below the window the bounded sum alone is often the smaller one."""
+    rng = np.random.default_rng(3)
+    for _ in range(24):
+        noise = rng.standard_normal(100)
+        assert measure(noise, tau_exp=0.01).error >= measure(noise).error
+
+
+def test_series_of_fewer_than_fifty_tau_are_told():
+    """As many series as there are of 25 to 50 of their own τ, and some that are longer."""
+    rng, short, long = np.random.default_rng(4), 0, 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)
+        for held in (2, 4, 6, 8) * 6:
+            found = measure(np.repeat(rng.standard_normal(200 // held), held))
+            times = (found.n or 0) / (found.tau_int or 1.0)
+            assert bool(found.warning) == (times < 50)
+            short, long = short + (25 < times < 50), long + (times > 50)
+    assert min(short, long) >= 3
+
+
+def test_draws_of_all_sets_are_pooled_by_the_formula():
+    """⟨O⟩_g = Σ W O/Σ W over all draws, W = w_g r_j, r_j = (w_j/Z_j)/Σ_k (w_k/Z_k), w = exp(−S)/q_j."""
+    rng = np.random.default_rng(5)
+    log_weight, values = rng.standard_normal((2, 2, 4)), rng.standard_normal((1, 2, 4))
+    w = np.exp(log_weight)  # (couplings, sets, n)
+    z = np.array([w[0, 0].mean(), w[1, 1].mean()])
+    share = np.stack([w[j, j] / z[j] / (w[0, j] / z[0] + w[1, j] / z[1]) for j in range(2)])
+    for number, found in enumerate(pooled(log_weight, values, [0, 1], lambda mean: mean)):
+        weight = w[number] * share
+        expected = (weight * values[0]).sum() / weight.sum()
+        assert found.value == pytest.approx(expected)
+        influence = weight * (values[0] - expected) / weight.sum()
+        centred = influence - influence.mean(1, keepdims=True)
+        assert found.measurement.error == pytest.approx(math.sqrt(4 / 3 * (centred**2).sum()))
+
+
+def test_two_lines_cross_with_the_errors_of_their_points():
+    """Through two points each: place and value as functions of all four, differentiated one by one."""
+    x = np.array([0.0, 1.0])
+    points, errors = np.array([[0.0, 3.0], [1.0, 2.0]]), np.array([[0.01, 0.02], [0.03, 0.015]])
+
+    def crossing(y: np.ndarray) -> np.ndarray:
+        (a, b), (c, d) = y
+        place = (c - a) / ((b - a) - (d - c))
+        return np.array([place, a + (b - a) * place])
+
+    (found,) = crossings([Curve(4.0, x, points[0], errors[0]), Curve(8.0, x, points[1], errors[1])])
+    moves = np.zeros(2)
+    for at in np.ndindex(2, 2):
+        step = np.zeros((2, 2))
+        step[at] = 1e-6
+        moves += ((crossing(points + step) - crossing(points - step)) / 2e-6 * errors[at]) ** 2
+    assert found.coupling is not None
+    assert found.value is not None
+    assert [found.coupling.value, found.value.value] == pytest.approx(crossing(points).tolist())
+    assert [found.coupling.error, found.value.error] == pytest.approx(np.sqrt(moves).tolist(), rel=1e-5)

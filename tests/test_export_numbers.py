@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from latflow.ensembles.files import Stored
-from latflow.ensembles.reading import _unchecked
+from latflow.ensembles.reading import _check_side_car, _unchecked, in_steps
 from latflow.ensembles.sidecar import SideCar, array_digest
+from latflow.errors import EnsembleError
 from latflow.exports import obs
 from latflow.runs import Run
 
@@ -70,3 +71,20 @@ class Made(Run):
 
     def series(self, _):
         return self.own
+
+
+def test_chains_of_an_array_come_first_unless_its_axes_say_otherwise():
+    """A file has (chains, steps, …), and a chain (steps, chains, …)."""
+    array = np.arange(24.0).reshape(2, 3, 4)
+    assert in_steps(array, (), 1)[2, 1].tolist() == array[1, 2].tolist()
+    assert in_steps(array, ("step", "chain", "x0"), 1)[1, 2].tolist() == array[1, 2].tolist()
+    assert in_steps(array[0], (), 1).shape == (3, 1, 4)
+
+
+@pytest.mark.parametrize("said", ["<f4", "float32"])
+def test_an_array_of_another_type_than_its_side_car_says(said):
+    stored = Stored("x", (2,), np.dtype("f8"), lambda: np.zeros(2))
+    with pytest.raises(EnsembleError, match="float64"):
+        _check_side_car(Path("x.npy"), stored, SideCar(Path("x.json"), dtype=said))
+    for right in ("<f8", "float64", None):
+        _check_side_car(Path("x.npy"), stored, SideCar(Path("x.json"), dtype=right))

@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import Generator
 
+from cases import perturbed
+from latflow.densities.autoregressive import dense_spins
+from latflow.densities.autoregressive.values import Categories
 from latflow.densities.flows import (
     Compose,
     Flow,
@@ -100,3 +103,34 @@ def test_holonomies_that_vanish_keep_a_density():
     half = (torch.arange(8) * (2 * math.pi / 8) - math.pi > 0).double().mean()
     assert density.min() == pytest.approx(0.003 * float(half))
     assert density.max() == pytest.approx(1 + 0.003 * float(half))
+
+
+def test_features_of_states_have_mean_zero():
+    """δ(s, a) − 1/q: their sum over the states a of a site is zero."""
+    x = torch.tensor([[0, 1], [2, 2]])
+    found = Categories(3).encoded(x, torch.zeros(0, dtype=torch.float64)).view(2, 3, 2)
+    assert torch.allclose(found.sum(1), torch.zeros(2, 2, dtype=torch.float64))
+    assert found[1, :, 0].tolist() == pytest.approx([-1 / 3, -1 / 3, 2 / 3])
+
+
+def test_rows_are_drawn_given_those_before():
+    """With the probability that the network gives them, which depends on the known rows."""
+    network = perturbed(dense_spins((3, 2), hidden=(4,)), 1.0).double()
+    known = torch.tensor([[[1.0, -1.0]], [[-1.0, -1.0]]], dtype=torch.float64)
+    x, log_q = network.sample(3, Generator().manual_seed(1), given=known)
+    assert torch.equal(x[:, :1], known.repeat_interleave(3, 0))
+    assert torch.allclose(log_q, network.log_prob(x, given=1))
+
+
+def test_the_way_back_of_steps_is_nearly_the_inverse():
+    """Steps backwards through the stages in their turn: off by the error of the steps alone."""
+    flow = continuous_flow((4, 4), stages=3).double()
+    with torch.no_grad():
+        for number, weight in enumerate(flow.parameters()):
+            weight += 0.2 * torch.randn(weight.shape, generator=Generator().manual_seed(number)).double()
+        z = torch.randn(4, 4, 4, generator=Generator().manual_seed(9), dtype=torch.float64)
+        x, log_det = flow.forward(z)
+        assert (x - z).abs().max() > 0.1
+        back, log_det_back = flow.bijection.nearly_inverse(x)
+    assert (back - z).abs().max() < 1e-2 * (x - z).abs().max()
+    assert (log_det + log_det_back).abs().max() < 1e-2 * log_det.abs().max()

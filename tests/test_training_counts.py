@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Generator
 
+from latflow.densities.base import PathDraws
 from latflow.densities.flows import affine_flow
-from latflow.estimators import Estimate, SoftLabelsInRanges, forward_kl, reinforce
+from latflow.densities.multilevel.counted import CountedMultilevel
+from latflow.estimators import Estimate, ForwardPath, SoftLabelsInRanges, counting, forward_kl, reinforce
 from latflow.estimators.labels import SoftLabels
-from latflow.theories import Phi4
+from latflow.theories import Ising, Phi4
 from latflow.training import Anneal, Schedule, Trainer
 from latflow.training.schedules import Plateau
 from latflow.training.world import World
@@ -141,3 +143,57 @@ def test_a_population_moves_to_what_has_more_weight(here, there, moves):
     log_weight = SoftLabels(proposals=1.0)._propose(density, ACTION, x, Generator().manual_seed(1))
     assert torch.equal(x, torch.full_like(x, there if moves else here))
     assert torch.allclose(log_weight, 1.0 - ACTION(density.x[None]))
+
+
+class Watched:
+    """A theory that notes which colour of its sites is redrawn."""
+
+    def __init__(self) -> None:
+        self.parities: list[int] = []
+
+    def redrawn(self, x, parity, _):
+        self.parities.append(parity)
+        return x
+
+
+class Learning(SoftLabels):
+    """Soft labels that learn nothing."""
+
+    def _learn(self, *_):
+        return torch.zeros(())
+
+
+def test_each_sweep_of_a_population_redraws_both_colours_and_each_call_other_chains():
+    density = Fixed(torch.zeros(2, 2), 0.0)
+    density.theory = Watched()
+    population, estimator = torch.zeros(4, 2, 2), Learning(chains=4, proposals=0.5, sweeps=2)
+    estimator._populations[ACTION.lattice] = population
+    for _ in range(3):
+        estimator(density, ACTION, 2, Generator().manual_seed(1))
+    assert density.theory.parities == [0, 1] * 6
+    assert estimator._calls == 3
+
+
+def test_forces_are_shortened_by_the_number_of_their_components():
+    """Of 4 components those longer than 2 √4 = 4: one of norm 3 stays, one of norm 8 is halved."""
+    gradient = torch.stack([torch.full((2, 2), 1.5), torch.full((2, 2), 4.0)])
+    x = torch.ones(2, 2, 2)
+    nothing = torch.zeros(2)
+    drawn = PathDraws(x, nothing, torch.zeros_like(x), nothing)
+    estimate = ForwardPath(reverse=1.0, longest=2.0)._estimate(
+        ACTION, drawn, gradient, nothing, nothing, nothing, 2
+    )
+    assert float(estimate.loss) == pytest.approx(-(4 * 1.5 + 4 * 2.0) / 2)
+
+
+def test_old_counts_keep_the_weight_of_the_memory():
+    """Once the density is made of them; all are from one call here."""
+    theory = Ising((4, 4), 0.4)
+    counts = []
+    for memory in (1.0, 0.25):
+        density = CountedMultilevel((4, 4), theory.nearest_neighbours())
+        estimator = counting(chains=8, first=1, memory=memory)
+        list(estimator.pieces(density, theory, 8, Generator().manual_seed(1), 8, lambda one: one))
+        counts.append(estimator.state_dict()["counts"])
+    assert counts[0].sum() > 0
+    assert torch.allclose(counts[1], 0.25 * counts[0])
