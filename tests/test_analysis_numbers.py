@@ -38,30 +38,40 @@ def test_fits_count_by_their_criterion():
 
 
 def test_a_collapse_has_the_errors_of_its_fit():
-    """Straight lines U = 1 + 2 (g − 0.5) L with errors of 0.01, without noise: all fits agree, and χ² is 0.
+    """U = a + s (g − g_c) L^y of five points: a line is the only fit, its errors are those of (JᵀJ)⁻¹ σ².
 
-    The errors are those of the linearised fit, as repeated measurements have them.
+    Without noise χ² is 0, and with a little of it what the four parameters leave.
     """
-    couplings, rng = np.linspace(0.4, 0.6, 9), np.random.default_rng(1)
+    size = np.array([4.0, 4.0, 4.0, 8.0, 8.0])
+    g = np.array([0.4, 0.5, 0.6, 0.42, 0.58])
+    sigma, critical, y, a, s = 0.01, 0.5, 0.5, 1.0, 4.0
+    x = (g - critical) * size**y
+    jacobian = np.stack([-s * size**y, s * x * np.log(size), np.ones(5), x], 1)
+    # the fit measures L in units of √(4 · 8), which changes s, and so correlates it with y: not the others
+    error = sigma * np.sqrt(np.diag(np.linalg.inv(jacobian.T @ jacobian)))
 
-    def lines(noise: float) -> list[Curve]:
-        sizes = (4.0, 8.0)
-        values = [1 + 2 * (couplings - 0.5) * size for size in sizes]
-        moved = [one + noise * rng.standard_normal(9) for one in values]
-        return [Curve(size, couplings, one, np.full(9, 0.01)) for size, one in zip(sizes, moved, strict=True)]
+    def found(noise: np.ndarray):
+        value = a + s * x + noise
+        parts = [
+            Curve(one, g[size == one], value[size == one], np.full((size == one).sum(), sigma))
+            for one in (4.0, 8.0)
+        ]
+        return collapse(parts)
 
-    clean = collapse(lines(0.0))
+    clean = found(np.zeros(5))
     assert clean.coupling is not None
     assert clean.nu is not None
-    assert (clean.coupling.value, clean.nu.value) == (pytest.approx(0.5), pytest.approx(1.0))
+    assert clean.value is not None
+    numbers = [(one.value, one.error) for one in (clean.coupling, clean.nu, clean.value)]
+    for (value, of_it), (expected, of_expected) in zip(
+        numbers, [(critical, error[0]), (1 / y, error[1] / y**2), (a, error[2])], strict=True
+    ):
+        assert value == pytest.approx(expected)
+        assert of_it == pytest.approx(of_expected, rel=1e-4)
     assert clean.chi_squared == pytest.approx(0.0, abs=1e-9)
-    several = [collapse(lines(0.01)) for _ in range(24)]
-    for name, found in (("coupling", clean.coupling), ("nu", clean.nu)):
-        spread = np.std([getattr(one, name).value for one in several], ddof=1)
-        # of 24 the spread is known to 15 %; averages over fits of other degrees add a little
-        assert found.error == pytest.approx(spread, rel=0.6)
-    chi = [one.chi_squared / one.dof for one in several]
-    assert np.mean(chi) == pytest.approx(1.0, abs=5 * np.std(chi) / math.sqrt(24) + 0.1)
+    noise = 1e-4 * np.array([1.0, -2.0, 0.5, 1.5, -1.0])
+    left = noise - jacobian @ np.linalg.lstsq(jacobian, noise, rcond=None)[0]
+    assert found(noise).chi_squared == pytest.approx(left @ left / sigma**2, rel=1e-2)
 
 
 def test_the_error_of_an_entropy_knows_log_z():

@@ -14,7 +14,8 @@ from latflow.planning.outcome import in_words
 from latflow.planning.pilot import Finding, Pilot, Question, _joined
 from latflow.planning.ranking import Row, _row, ranked
 from latflow.planning.running import Prediction
-from latflow.theories import Phi4
+from latflow.planning.trust import _of_sectors
+from latflow.theories import Phi4, U1Gauge
 from latflow.validation import Validation, Way
 
 METHOD = Method("HMC", {}, {}, Length(8, 50))
@@ -110,3 +111,13 @@ def test_times_are_told_in_their_unit():
     assert in_words(120.0) == "2 min"
     assert in_words(7200.0) == "2 h"
     assert in_words(172_800.0) == "2 days"
+
+
+@pytest.mark.parametrize(("changes", "told"), [(24, True), (25, False)])
+def test_a_pilot_has_seen_25_changes_of_sector(changes, told):
+    """Of 8 chains, of which two changes each would be 16; it says how many it saw."""
+    charge = np.zeros((100, 8))
+    charge[:, 0] = np.minimum(np.arange(100), changes) % 2
+    found = list(_of_sectors(U1Gauge((4, 4), 1.0), {"topological_charge": charge}))
+    assert len(found) == told
+    assert not told or found[0].startswith("saw 24 changes of topological sectors in 100 steps of 8 chains")

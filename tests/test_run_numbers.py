@@ -16,6 +16,7 @@ from latflow.config import ChainPlan, Given, load_config, parse_config
 from latflow.errors import RunFolderError
 from latflow.runs import Run, growth
 from latflow.runs.chains import ChainStore, Written
+from latflow.runs.run import described
 from latflow.runs.sampling import begun, joined
 from latflow.runs.training import _Best
 from latflow.samplers import Cycle, Sampler
@@ -172,6 +173,13 @@ def test_a_kernel_that_acts_twice_is_a_cycle():
     twice = joined({"one": kernel}, {"one": 2})
     assert isinstance(twice, Cycle)
     assert (twice.steps, twice.names) == ((2,), ("one",))
+
+
+def test_objects_with_other_numbers_are_others():
+    """At any depth, be they arrays or tensors; equal ones are known by the same words."""
+    for make in (np.array, torch.tensor):
+        one, same, other = (SimpleNamespace(inner=[{"x": make([1.0, last])}]) for last in (2.0, 2.0, 3.0))
+        assert described(one) == described(same) != described(other)
 
 
 # what lies on the disk
