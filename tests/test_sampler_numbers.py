@@ -10,9 +10,25 @@ from scipy.special import erfcinv
 from torch import Generator, Tensor
 
 from latflow.densities.flows import affine_flow
-from latflow.samplers import HMC, HolonomyShift, RunningChains, Sampler, SectorHop, flowed_hmc, run, tuning
+from latflow.samplers import (
+    HMC,
+    CycleState,
+    EmbeddedClusters,
+    HolonomyShift,
+    RunningChains,
+    Sampler,
+    SectorHop,
+    SectorState,
+    flowed_hmc,
+    metropolis_scan,
+    run,
+    tuning,
+)
+from latflow.samplers.base import KnownAction
+from latflow.samplers.cycle import _Turn
 from latflow.samplers.hmc import HMCInfo
 from latflow.theories import Phi4, Schwinger, U1Gauge
+from latflow.types import Draws
 
 PHI4 = Phi4((4, 16), m2=1.0, lam=0.0)
 
@@ -140,3 +156,49 @@ def test_cheap_forces_count_as_a_hundredth():
     """Of the 10 costly forces of a trajectory each comes with 4 cheap ones."""
     action = Schwinger((4, 4), 2.0, 0.2)
     assert tuning._counted_forces(HMC(action, 0.1, 10, inner_steps=4)) == pytest.approx(10 * 1.04)
+
+
+class Proposing(Counter):
+    """Each step comes with two draws for each chain, numbered in their order."""
+
+    proposes = True
+
+    def step_with_draws(self, state, *_):
+        numbers = torch.arange(2.0 * len(state.x))
+        return *self.step(state), Draws(numbers[:, None], numbers.double())
+
+
+def test_draws_of_a_step_lie_batch_by_batch():
+    """(draws of all steps, chains): those of three chains are 0, 1, 2 of the first batch, then 3, 4, 5."""
+    _, block = Proposing().advance(At(torch.zeros(3, 1)), 2, lambda x: {"x": x[:, 0]}, generator())
+    assert block.proposals is not None
+    assert block.proposals["log_weight"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]] * 2
+    assert torch.equal(block.proposals["x"], block.proposals["log_weight"].float())
+
+
+@pytest.mark.parametrize("chains", [1, 20])
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_a_weight_that_is_no_number_is_never_held(chains, bad):
+    proposed = torch.tensor([[bad], [0.5]], dtype=torch.float64).expand(2, chains)
+    log_uniform = torch.full((2, chains), -0.1, dtype=torch.float64)
+    held = metropolis_scan(proposed, log_uniform, torch.zeros(chains, dtype=torch.float64))
+    assert held.tolist() == [[-1] * chains, [1] * chains]
+
+
+def test_half_of_the_clusters_of_signs_are_turned():
+    """Of 4096 sites whose values are so small that no two are joined; the spread is 32."""
+    action = Phi4((64, 64), m2=1.0, lam=1.0)
+    x = torch.full((1, 64, 64), 1e-6, dtype=torch.float64)
+    turned = EmbeddedClusters(action)._turned(x, generator())
+    assert torch.equal(turned.abs(), x)
+    assert abs(int((turned < 0).sum()) - 2048) < 5 * 32
+
+
+def test_a_kernel_is_told_the_actions_of_those_chains_that_moved():
+    """Chains 1 and 3 of four: of these what the kernel before knows, of the others what it knew itself."""
+    action, x = U1Gauge((4, 4), 1.0), torch.zeros(4, 2, 4, 4)
+    own = SectorState(x, torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64))
+    stale = torch.tensor([[False], [True], [False], [True]])
+    known = KnownAction(action, torch.tensor([10.0, 11.0, 12.0, 13.0], dtype=torch.float64))
+    found = _Turn(CycleState(x, (own,), stale), known).brought_to(0, SectorHop(action))
+    assert found.action.tolist() == [0.0, 11.0, 2.0, 13.0]

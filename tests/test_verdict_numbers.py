@@ -3,6 +3,8 @@
 import math
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from latflow.densities.flows import Bijection, Flow, Normal
 from latflow.errors import UnreliableErrorWarning
 from latflow.measurement import Measurement
 from latflow.observables import Observable
-from latflow.theories import Ising, Phi4, U1Gauge
+from latflow.theories import Ising, Phi4, Schwinger, U1Gauge
 from latflow.validation import Check, Evidence, Row, Validation, Way, drift_checks, sign_checks, table
+from latflow.validation.comparison import _slowest
 from latflow.validation.copies import copy_checks, numbered
 from latflow.validation.density import _fields, _limit
 from latflow.validation.doubts import doubts, rests_on_weights
@@ -24,9 +27,10 @@ from latflow.validation.flows import flow_checks
 from latflow.validation.judgement import _rare_changes
 from latflow.validation.known import known
 from latflow.validation.neighbour import NeighbourDraws
-from latflow.validation.networks import normalisation_check
+from latflow.validation.networks import causality_check, normalisation_check
+from latflow.validation.reweighting import at_couplings
 from latflow.validation.sectors import _expected, _Visits
-from latflow.validation.ways import beside_chain, chain_diagnostics, model_chain, weighted_draws
+from latflow.validation.ways import beside_chain, chain_diagnostics, ensemble, model_chain, weighted_draws
 
 FREE = Phi4((2, 2), m2=1.0, lam=0.0)
 LINKS = U1Gauge((4, 4), 1.0)
@@ -224,7 +228,8 @@ def test_discrete_fields_are_rounded_on_no_way():
 def test_the_share_of_positive_signs(sign, share, passed):
     (name,) = (one.name for one in FREE.observables if one.balanced)
     number = Measurement(sign, 0.05)
-    (check,) = sign_checks(FREE, [of(MODEL_WAY, **{name: number}), of(EXACT_WAY, **{name: number})])
+    exact = Measurement(0.9, 0.0)  # which rests on no draws
+    (check,) = sign_checks(FREE, [of(MODEL_WAY, **{name: number}), of(EXACT_WAY, **{name: exact})])
     assert check.passed is passed
     assert check.detail.startswith(share)
 
@@ -294,3 +299,93 @@ def test_log_determinants_cancel_by_their_signs():
     checks = {one.name: one.passed for one in flow_checks(flow, flow, FREE, 4, 1)}
     assert checks["inverse undoes forward"]
     assert not checks["log-determinants cancel"]
+
+
+def test_the_longest_run_counts_the_configuration_that_is_repeated():
+    """Two in a row that equal the one before are a run of three."""
+    accepted = np.array([1, 1, 0, 0, 1, 0, 1, 1])[:, None]
+    series = {"accepted": accepted, "action": np.random.default_rng(1).standard_normal((8, 1))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)
+        way = ensemble(Evidence(FREE, ensemble=chain(series)))
+    assert way is not None
+    assert way.diagnostics["ensemble_longest_run"] == 3
+
+
+def test_averages_over_chains_are_ratios_with_the_sign():
+    """⟨O σ⟩/⟨σ⟩ of an odd number of flavours."""
+    rng = np.random.default_rng(2)
+    plaquette, sign = rng.standard_normal((200, 2)), np.where(rng.random((200, 2)) < 0.2, -1.0, 1.0)
+    series = {
+        "accepted": sign > 0,
+        "action": rng.standard_normal((200, 2)),
+        "plaquette": plaquette,
+        "sign": sign,
+    }
+    found = Evidence(Schwinger((4, 4), 1.0, 0.2, flavours=1), chain(series, MODEL), chain(series, HMC))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)
+        ways = model_chain(found), beside_chain(found)
+    for way in ways:
+        assert way is not None
+        expected = (plaquette * sign).mean() / sign.mean()
+        assert way.measurements["plaquette"].value == pytest.approx(expected)
+
+
+def test_the_slowest_observable_sets_the_price():
+    """Of those that the theory calls slow."""
+    action = U1Gauge((4, 4), 1.0)
+    slow = [one for one in action.observables if one.slow and one.label]
+    fast = next(one for one in action.observables if one.label and not one.slow)
+    numbers = {
+        one.name: Measurement(0.0, 0.1, tau_int=3.0 + i, tau_int_error=0.5) for i, one in enumerate(slow)
+    }
+    numbers[fast.name] = Measurement(0.0, 0.1, tau_int=99.0)
+    told: Any = SimpleNamespace(action=action)
+    found = _slowest(told, of(BESIDE_WAY, **numbers))
+    assert found is not None
+    assert (found[0], found[1].value) == (slow[-1].label, 2.0 + len(slow))
+    numbers = {
+        one.name: Measurement(0.0, 0.1, tau_int=float(i))
+        for i, one in enumerate(FREE.observables)
+        if one.label
+    }
+    told = SimpleNamespace(action=FREE)
+    names = [one.name for one in FREE.observables if one.label and one.slow]
+    expected = max(numbers[name].tau_int or 0.0 for name in names or numbers)
+    found = _slowest(told, of(BESIDE_WAY, **numbers))
+    assert found is not None
+    assert found[1].value == expected
+
+
+@pytest.mark.parametrize(("own", "passed"), [(0.0, True), (1.0, False)])
+def test_no_logit_may_know_its_own_site(own, passed):
+    """Of four sites in a row, each of which knows the one before it, and itself by a weight."""
+
+    def logits(_, spins):
+        return torch.cat((torch.zeros_like(spins[:1]), spins[:-1])) + own * spins
+
+    values = SimpleNamespace(encoded=lambda x, like: x.to(like.dtype))
+    conditional = SimpleNamespace(values=values, logits=logits)
+    level = SimpleNamespace(
+        contexts=torch.zeros(0, 1, dtype=torch.int64),
+        blocks=torch.arange(4)[:, None],
+        conditional=conditional,
+    )
+    spins = Ising((4,), 0.4).kind.start((4,), 3, Generator().manual_seed(1), torch.float64)
+    check = causality_check(SimpleNamespace(levels=[level]), spins, Ising((4,), 0.4).kind)
+    assert check.passed is passed
+
+
+def test_configurations_count_by_their_autocorrelation_at_other_couplings():
+    """ESS · N/2τ: each is held for ten steps here."""
+    x = torch.randn(20, 4, 2, 2, generator=Generator().manual_seed(1), dtype=torch.float64)
+    x = x.repeat_interleave(10, 0)
+    series = {"action": FREE(x.flatten(0, 1)).view(200, 4).numpy()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableErrorWarning)
+        found = at_couplings(FREE, x, series, {"m2": 1.05})
+        tau = measure(series["action"]).tau_int
+    assert tau is not None
+    assert tau > 2.5
+    assert found.independent == pytest.approx(found.ess * 800 / (2 * tau))
