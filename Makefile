@@ -1,6 +1,7 @@
 # make demo    train a flow and a multilevel density for φ⁴ on 8×8, sample, and write their reports
 # make test    every check: lint, types, imports, docs, tests
 # make slow    the tests that train and sample for minutes
+# make mutants small faults, put into a copy of the code one at a time: at least 95 % must fail their tests
 # make bench   the benchmarks
 # make docs    the documentation, into site/
 # make release-check  build, install without an index in a fresh environment, run the quick preset there
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint slow bench docs release-check clean
+.PHONY: help demo test lint slow mutants bench docs release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -53,6 +54,10 @@ test: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow -n auto --dist loadfile
+
+# tests/mutate.py --help has the options: which faults, how many at once
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutate.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/results.py

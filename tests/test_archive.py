@@ -115,6 +115,7 @@ def test_the_metadata_say_what_made_what(run, tmp_path):
     assert action["instrument"] == [{"@id": "#latflow"}]
     assert {"@id": "config.toml"} in action["object"]
     assert {"@id": "chains.nc"} in action["result"]
+    assert not {one["@id"] for one in action["object"]} & {one["@id"] for one in action["result"]}
     assert found["#latflow"]["version"] == lf.__version__
     assert found["#latflow"].get("identifier") == run.info.get("commit")
     assert found["#setting-seed"]["value"] == 1

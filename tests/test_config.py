@@ -501,3 +501,21 @@ def test_a_coarse_theory_that_does_not_exist_is_refused_with_the_model():
         parse_config(
             tomllib.loads(SMALLEST) | {"name": "a", "model": {"type": "coarse_to_fine", "coarse": coarse}}
         )
+
+
+def test_what_one_of_two_configurations_has_alone_is_a_difference():
+    """Whichever has it: the value of the other is None."""
+    small, large = {"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": {"e": 3}}
+    assert differing(small, large) == {"a.c": (None, 2), "d.e": (None, 3)}
+    assert differing(large, small) == {"a.c": (2, None), "d.e": (3, None)}
+    assert differing(large, large) == {}
+
+
+@pytest.mark.parametrize(("steps", "legal"), [(4, True), (5, False)])
+def test_an_annealing_leaves_a_step_for_the_theory_itself(steps, legal):
+    changes = ["training.steps=5", f"training.anneal={{start=0.5, steps={steps}}}"]
+    if legal:
+        assert load_config("phi4-quick", changes).training is not None
+        return
+    with pytest.raises(ConfigError, match=r"training\.anneal"):
+        load_config("phi4-quick", changes)

@@ -417,3 +417,12 @@ def test_energies_of_large_volumes_keep_their_differences_in_single_precision(ac
     assert found[torch.float32].dtype == torch.float64
     assert float(found[torch.float32].abs().max()) < 3 * most
     assert float(found[torch.float64].abs().max()) < 1e-5
+
+
+def test_the_jitter_lies_around_the_step_size() -> None:
+    """ε (1 + j (2u − 1)): from ε (1 − j) over ε at u = ½ to ε (1 + j)."""
+    hmc = HMC(Phi4((2, 2), m2=1.0, lam=0.0), 0.5, 4, jitter=0.2)
+    uniform = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    assert torch.allclose(
+        hmc._steps({"jitter": uniform}), 0.5 * (1 + torch.tensor([-0.2, 0.0, 0.2]).double())
+    )

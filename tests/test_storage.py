@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from latflow.errors import CheckpointError
-from latflow.storage import load_tree, replacing, save_tree, write_text
+from latflow.storage import _digest, load_tree, replacing, save_tree, write_text
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 trees = st.recursive(
@@ -138,3 +138,28 @@ def test_an_interrupt_leaves_the_old_file(tmp_path):
         interrupted()
     assert (tmp_path / "note").read_text(encoding="utf-8") == "φ⁴"
     assert [file.name for file in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_digest_knows_names_types_shapes_and_numbers():
+    """Each of these trees differs from the first in one of them, or in what is around."""
+    zeros = torch.zeros(2, 3)
+    others = [
+        ("{}", {"b": zeros}),
+        ("{}", {"a": zeros.to(torch.int32)}),  # of the same bytes
+        ("{}", {"a": zeros.T}),
+        ("{}", {"a": zeros.index_fill(0, torch.tensor([1]), 1.0)}),
+        ("[]", {"a": zeros}),
+    ]
+    assert len({_digest(skeleton, tensors) for skeleton, tensors in [("{}", {"a": zeros}), *others]}) == 6
+
+
+def test_keys_that_look_like_paths_have_places_of_their_own(tmp_path):
+    path, one = tmp_path / "tree.safetensors", torch.ones(1)
+    tree = {"a/b": one, "a": {"b": 2 * one}, "a~1b": 3 * one, "a~0b": 4 * one, "a~b": 5 * one}
+    save_tree(path, tree)
+    assert same(load_tree(path), tree)
+
+
+def test_text_has_its_letters_whatever_the_locale(tmp_path):
+    write_text(tmp_path / "text", "φ⁴ – ä")
+    assert (tmp_path / "text").read_bytes() == "φ⁴ – ä".encode()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from latflow.densities.base import Density, PathDraws, draws, log_weight, path_draws, unlowered
@@ -135,7 +136,7 @@ class ForwardPath(Estimator):
             yield self._estimate(action, drawn, gradient, log_w, w, signal, n)
         generator.set_state(after)
 
-    def _signals(self, log_weight: LogProb, whole: LogProb) -> tuple[LogProb, LogProb]:
+    def _signals(self, log_weight: LogProb, whole: Float[Tensor, "all"]) -> tuple[LogProb, LogProb]:
         """w^α, and what the score of the prior is weighted with, of some draws out of all."""
         order, median = self._order(whole), whole.median()
         log_mean = torch.logsumexp(order * whole, 0) - math.log(len(whole))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from latflow.densities.base import Density, FixedDrawDensity, draws, log_weight
@@ -61,7 +62,7 @@ class ScoreFunction(Estimator):
         for (x, log_w), part in zip(drawn, signal.split(sub_batch), strict=True):
             yield Estimate((density.log_prob(x) * part).sum() / n, log_w)
 
-    def signal(self, log_weight: LogProb, whole: LogProb | None = None) -> LogProb:
+    def signal(self, log_weight: LogProb, whole: Float[Tensor, "all"] | None = None) -> LogProb:
         """s − b, from log_weight = −s.
 
         Args:
