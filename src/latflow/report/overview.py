@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from latflow.measurement import Measurement
 from latflow.runs.place import CONFIG, INFO
+from latflow.storage import digest_holds
 
 RESULTS, REPORT, SCAN_PAGE = "results.json", "report.html", "scan.html"
 
@@ -153,6 +154,8 @@ def _json(file: Path) -> dict[str, Any]:
         raise _DamagedError(f"{file.name} is damaged: {error}") from error
     if not isinstance(found, dict):
         raise _DamagedError(f"{file.name} is damaged: expected a table, found a {type(found).__name__}")
+    if not digest_holds(found):
+        raise _DamagedError(f"{file.name} is damaged: its contents are not those that were written")
     return found
 
 

@@ -17,7 +17,7 @@ from latflow.runs.chains import ChainStore, Written
 from latflow.runs.folder import RunFolder
 from latflow.runs.interrupts import StopRequest
 from latflow.samplers import Block, Observe, Sampler, run_blocks, thermalise
-from latflow.storage import digest_of, save_tree
+from latflow.storage import digest_of
 
 State = TypeVar("State")
 
@@ -134,6 +134,7 @@ class GrowingChain:
 
     def grow(self, sampler: Sampler[State, Any], state: State) -> None:
         """Write block after block until the chain has its length."""
+        self.store.sweep()
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
         for state, part in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
@@ -162,7 +163,7 @@ class GrowingChain:
             "seconds": self.seconds,
             "device": self.folder.device.type,
         }
-        save_tree(self.folder.checkpoint(self.name), tree)
+        self.folder.keep(self.name, tree)
 
     def _restore_buffers(self, buffers: dict[str, Tensor]) -> None:
         """Put the model back to where its own chains were, if it has some."""

@@ -41,6 +41,7 @@ def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) 
         density = None
         if name == "model":
             require_trained(folder)
+        folder.mend(name)
         chain = GrowingChain(folder, name, plan, on_block, stop)
         if chain.finished:
             return
