@@ -19,7 +19,7 @@ from latflow.config import load_config
 from latflow.densities.flows import load_flow
 from latflow.errors import CheckpointError, RunFolderError
 from latflow.observables import magnetization
-from latflow.runs import Interrupted, Run, chains, growth, training
+from latflow.runs import Interrupted, Run, chains, folder, training
 from latflow.runs.interrupts import deferred_signals
 from latflow.storage import load_tree, save_tree
 from latflow.training import Record
@@ -252,13 +252,13 @@ def test_training_goes_on_after_a_kill(tmp_path, expected_training, steps):
 @pytest.mark.parametrize("saves", [1, 2, 3])
 def test_training_goes_on_after_a_kill_between_two_files(tmp_path, expected_training, monkeypatch, saves):
     run = new_run(tmp_path / "run")
-    stop, save = after(saves), training.save_tree
+    stop, save = after(saves), folder.save_tree
 
-    def save_then_stop(path, tree):
-        save(path, tree)
+    def save_then_stop(*arguments):
+        save(*arguments)
         stop()
 
-    monkeypatch.setattr(training, "save_tree", save_then_stop)
+    monkeypatch.setattr(folder, "save_tree", save_then_stop)
     with pytest.raises(Killed):
         run.train()
     monkeypatch.undo()
@@ -277,18 +277,19 @@ def test_a_line_that_was_cut_off_is_replaced(tmp_path, expected_training):
     assert_same(outcome(run.path, groups=()), expected_training)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_loses_no_step(tmp_path, expected_training, signum):
+@pytest.mark.parametrize(("signum", "step"), [(signal.SIGINT, 8), (signal.SIGTERM, 3)])
+def test_a_signal_loses_no_step(tmp_path, expected_training, signum, step):
+    """Also before the first checkpoint that was due, when no weights are the best yet."""
     run = new_run(tmp_path / "run")
 
     def press(record):
-        if record.step == 8:
+        if record.step == step:
             os.kill(os.getpid(), signum)
 
     with pytest.raises(Interrupted) as caught:
         run.train(on_record=press)
     assert caught.value.signum == signum
-    assert run.trained_steps == len(run.history()) == 9
+    assert run.trained_steps == len(run.history()) == step + 1
     Run.open(run.path).train()
     assert_same(outcome(run.path, groups=()), expected_training)
 
@@ -316,8 +317,8 @@ def test_sampling_goes_on_after_a_kill_while_writing(trained, expected, monkeypa
         )
     else:
         # the first checkpoint comes with the end of the thermalisation
-        stop, save = after(block + 1), growth.save_tree
-        monkeypatch.setattr(growth, "save_tree", lambda *arguments: stop() or save(*arguments))
+        stop, save = after(block + 1), folder.save_tree
+        monkeypatch.setattr(folder, "save_tree", lambda *arguments: stop() or save(*arguments))
     with pytest.raises(Killed):
         trained.sample()
     monkeypatch.undo()
@@ -346,7 +347,7 @@ def test_chains_are_readable_while_they_grow(trained):
 def test_a_full_disk_while_training(tmp_path, expected_training, monkeypatch):
     run = new_run(tmp_path / "run")
     full = after(4, OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr(training, "save_tree", lambda *arguments: full() or save_tree(*arguments))
+    monkeypatch.setattr(folder, "save_tree", lambda *arguments: full() or save_tree(*arguments))
     with pytest.raises(OSError, match="No space left"):
         run.train()
     monkeypatch.undo()
@@ -430,13 +431,18 @@ def test_a_damaged_configuration(tmp_path):
         _ = run.info
 
 
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-10])
+
+
 @pytest.mark.parametrize("name", ["last", "best", "model", "beside"])
 def test_a_truncated_checkpoint_says_what_to_do(finished, expected, tmp_path, name):
     path = tmp_path / "run"
     shutil.copytree(finished.path, path)
-    file = path / "checkpoints" / f"{name}.safetensors"
-    file.write_bytes(file.read_bytes()[:-10])
     run = Run.open(path)
+    file = run.checkpoint(name)
+    truncate(file)
+    truncate(run.checkpoint_before(name))
     meet = run.model if name == "best" else lambda: finish(path)
     with pytest.raises(CheckpointError, match=rf"{name}\.safetensors is truncated.*remove {name}"):
         meet()
@@ -445,6 +451,39 @@ def test_a_truncated_checkpoint_says_what_to_do(finished, expected, tmp_path, na
         run.checkpoint("last").unlink()
     finish(path)
     assert_same(outcome(path), expected)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("last", 18), ("model", 20), ("beside", 20)])
+def test_the_checkpoint_before_stands_in_for_one_that_is_damaged(
+    finished, expected, tmp_path, caplog, name, steps
+):
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    run = Run.open(path)
+    truncate(run.checkpoint(name))
+    assert run.done()["training" if name == "last" else name] == steps
+    assert f"the one before is taken in its place, {name}.before.safetensors" in caplog.text
+    stages = {
+        "last": lambda: run.train(on_record=after(1)),
+        "model": lambda: run.sample(on_block=after(1)),
+        "beside": lambda: run.sample_beside(on_block=after(1)),
+    }
+    with pytest.raises(Killed):  # where the next checkpoint is written or not yet: neither may be lost then
+        stages[name]()
+    finish(path)
+    assert_same(outcome(path), expected)
+
+
+def test_a_record_that_was_changed_beyond_the_checkpoint_is_written_anew(tmp_path, expected_training, caplog):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Killed):
+        run.train(on_record=after(9))
+    text = run.history_file.read_text().splitlines(keepends=True)
+    text[7] = text[7].replace('"ess": 0.', '"ess": 0.0')
+    run.history_file.write_text("".join(text))
+    Run.open(run.path).train()
+    assert "the records from step 8 on are not those that are computed now" in caplog.text
+    assert_same(outcome(run.path, groups=()), expected_training)
 
 
 def test_a_checkpoint_of_another_model(finished, tmp_path):

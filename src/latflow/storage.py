@@ -4,7 +4,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,13 @@ from latflow.errors import CheckpointError
 
 _TREE_KEY, _DIGEST_KEY = "latflow_tree", "latflow_digest"
 _TENSOR_MARK = "__tensor__"
+DIGEST = "digest"
+"""The key of the digest in files of JSON."""
 _WINDOWS = os.name == "nt"
+_LEFT = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]+)\.tmp")
+"""The names of temporary files: with the machine and the process that write them."""
+_ABANDONED = 3600.0
+"""Seconds after which what another machine has begun to write is taken as left."""
 
 
 @contextlib.contextmanager
@@ -23,17 +33,56 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary neighbour of `path`, which takes its place when the block ends well and vanishes otherwise.
 
     The contents reach the disk before the name changes, so that after a crash or on a full disk `path` holds
-    either the old file or the new one.
+    either the old file or the new one. What processes that were killed have left beside it goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.tmp")
     try:
         yield temporary
         reach_disk(temporary)
         temporary.replace(path)
         reach_disk(path.parent)
+        sweep(path.parent, path.stat().st_mtime)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    """By which processes of this machine know each other's files; short, as names must be."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def sweep(folder: Path, now: float | None = None) -> None:
+    """Remove what processes that were killed have left half written in a folder.
+
+    Those of this machine are known by their numbers; those of others by their age, where it is said.
+
+    Args:
+        folder: which need not be there.
+        now: the time by the clock of the file system.
+    """
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            if (found := _LEFT.fullmatch(file.name)) is None:
+                continue
+            if found[1] == _machine() and not _WINDOWS:
+                left = not _lives(int(found[2]))
+            else:
+                left = now is not None and file.stat().st_mtime < now - _ABANDONED
+            if left:
+                file.unlink(missing_ok=True)
+
+
+def _lives(number: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of somebody else
+        return True
+    return True
 
 
 def reach_disk(path: Path) -> None:
@@ -58,11 +107,27 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(readable, encoding="utf-8")
 
 
-def save_tree(path: Path, tree: dict[str, Any]) -> None:
+def with_digest(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table for JSON with a digest of all that is in it, by which `digest_holds` knows damage."""
+    plain = {key: value for key, value in table.items() if key != DIGEST}
+    return plain | {DIGEST: _digest(json.dumps(plain, sort_keys=True), {})}
+
+
+def digest_holds(table: Mapping[str, Any]) -> bool:
+    """Whether a table is the one that `with_digest` has seen, or has no digest, as earlier ones."""
+    return DIGEST not in table or with_digest(table)[DIGEST] == table[DIGEST]
+
+
+def save_tree(path: Path, tree: dict[str, Any], before: Path | None = None) -> None:
     """Save nested dicts and lists of tensors, numbers, strings, booleans and None, whole or not at all.
 
     The tensors are the safetensors of the file, everything else is JSON in its metadata, together with a
     digest of all of it. Keys become strings, tuples lists.
+
+    Args:
+        path: of the file.
+        tree: what it is to hold.
+        before: where what it held until now is kept; it goes if None.
 
     Raises:
         TypeError: for anything else in the tree, naming the place.
@@ -75,6 +140,17 @@ def save_tree(path: Path, tree: dict[str, Any]) -> None:
     contents = save(tensors, metadata=metadata)
     with replacing(path) as temporary:
         temporary.write_bytes(contents)
+        if before is not None and path.exists():
+            put_in_place(path, before)
+
+
+def put_in_place(path: Path, target: Path) -> None:
+    """Let `target` hold what `path` holds, which stays, without a moment at which it holds nothing."""
+    with replacing(target) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links, or full
+            shutil.copyfile(path, temporary)
 
 
 def load_tree(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from latflow.measurement import Measurement
 from latflow.runs.place import CONFIG, INFO
+from latflow.storage import digest_holds
 
 RESULTS, REPORT, SCAN_PAGE = "results.json", "report.html", "scan.html"
 
@@ -157,6 +158,8 @@ def _json(file: Path) -> dict[str, Any]:
         raise _DamagedError(_damage(file, str(error))) from error
     if not isinstance(found, dict):
         raise _DamagedError(_damage(file, f"expected a table, found a {type(found).__name__}"))
+    if not digest_holds(found):
+        raise _DamagedError(_damage(file, "its contents are not those that were written"))
     return found
 
 

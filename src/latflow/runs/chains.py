@@ -23,6 +23,9 @@ from latflow.storage import reach_disk, replacing
 # version 2 has it.
 _FORMAT = 2
 
+_BEGUN = ".partial"
+"""How zarr 3 calls files that it has not written to their end."""
+
 _CODEC = Zstd(level=1, checksum=True)
 """With a checksum of each chunk: a changed one does not unpack."""
 
@@ -113,6 +116,11 @@ class ChainStore:
         for path in (path for path, changed in after.items() if before.get(path) != changed):
             reach_disk(path)
 
+    def sweep(self) -> None:
+        """Remove what zarr had begun to write when its process was killed."""
+        for file in self.path.rglob(f"*{_BEGUN}"):
+            file.unlink(missing_ok=True)
+
     def cut(self, written: Mapping[str, Written]) -> None:
         """Take away what lies beyond the steps that are written, whole or in part, before the process ended.
 
@@ -137,6 +145,7 @@ class ChainStore:
         self._check(group, written)
         with self._telling(group):
             opened = xarray.open_zarr(self.store, group=group, chunks=None, consolidated=True)
+            opened.attrs = dict(self.attributes)  # of those in the store nothing would tell damage
             return opened[list(written.arrays)].isel(step=slice(written.steps))
 
     def series(self, group: str, written: Written) -> dict[str, np.ndarray]:

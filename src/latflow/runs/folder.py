@@ -1,7 +1,6 @@
 """The folder of a run: what lies where, and the things that its configuration describes."""
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -10,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -39,12 +39,13 @@ from latflow.runs.place import (
     file_digest,
     info_in,
     table_in,
+    write_info,
 )
 from latflow.runs.provenance import Differing, Stage, depends, extension, in_words
 from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
-from latflow.storage import load_tree, write_text
+from latflow.storage import load_tree, put_in_place, save_tree, sweep, write_text
 from latflow.theories import Action
 from latflow.training.world import ALONE, World, launched
 from latflow.version import __version__
@@ -52,6 +53,9 @@ from latflow.version import __version__
 Folder = TypeVar("Folder", bound="RunFolder")
 Purpose = Literal["initialisation", "training", "model", "beside"]
 """What a generator is for; each has its own, so that no stage changes the numbers of another."""
+
+CheckpointName = Literal["last", "best", "model", "beside"]
+"""What a stage writes again and again."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +70,7 @@ class RunFolder:
         checkpoints/init             the weights of another run, where the training begins with them
         checkpoints/last, best       training, and the weights that sample
         checkpoints/model, beside    the chains as they stand
+        checkpoints/*.before         each of these before it was written the last time, should it be damaged
         samples.zarr                 groups model, proposals, beside
         results.json, report.html    what was made of it
 
@@ -146,7 +151,7 @@ class RunFolder:
         if start is not None:
             keep_start(folder, start)
             info["init_from"] = {key: start[key] for key in ("path", "digest", "lattice")}
-        write_text(path / INFO, json.dumps(info | folder._configuration(), indent=2))
+        write_info(path, info | folder._configuration())
         write_text(path / CONFIG, to_toml(config))
 
     @classmethod
@@ -203,7 +208,7 @@ class RunFolder:
         new, news = cls.check_resumable(path, config)
         if new:
             write_text(path / CONFIG, to_toml(config))
-            write_text(path / INFO, json.dumps(info_in(path) | cls(path, config)._configuration(), indent=2))
+            write_info(path, info_in(path) | cls(path, config)._configuration())
         for line in news:
             _LOG.warning(line)
 
@@ -230,6 +235,14 @@ class RunFolder:
     def checkpoint(self, name: str) -> Path:
         """The file of a checkpoint: init, last, best, model, beside."""
         return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def checkpoint_before(self, name: str) -> Path:
+        """The file of what that checkpoint was before it was written the last time."""
+        return self.checkpoint(f"{name}.before")
+
+    def keep(self, name: CheckpointName, tree: dict[str, Any]) -> None:
+        """Write a checkpoint, and keep the one before."""
+        save_tree(self.checkpoint(name), tree, self.checkpoint_before(name))
 
     def generator(self, purpose: Purpose) -> Generator:
         """A generator whose seed follows from that of the run and from its purpose."""
@@ -288,13 +301,13 @@ class RunFolder:
         return model.to(device=self.device, dtype=self.config.compute.torch_dtype).eval()
 
     def require_best(self) -> None:
-        """Where a training has a checkpoint it has kept its best weights.
+        """A training that came to a checkpoint that was due has kept its best weights.
 
         Raises:
             CheckpointError: when they are gone.
         """
         last, best = self.checkpoint("last"), self.checkpoint("best")
-        if last.exists() and not best.exists():
+        if last.exists() and not best.exists() and self._stored("last", "best")["best"]["step"]:
             raise CheckpointError(
                 f"{best} is gone, while {last.name} is there: put it back, or remove {last.name} too, and "
                 "this stage is computed anew"
@@ -327,10 +340,41 @@ class RunFolder:
         try:
             tree = load_tree(path)
         except CheckpointError as error:
-            raise CheckpointError(f"{error}: {_remedy(name)}") from error
+            tree = self._stored_before(name)
+            if tree is None:
+                raise CheckpointError(f"{error}: {_remedy(name)}") from error
+            _tell(f"{error}: the one before is taken in its place, {self.checkpoint_before(name).name}")
         if missing := [entry for entry in entries if entry not in tree]:
             raise CheckpointError(f"{path} holds no {missing[0]!r}, but {', '.join(tree)}: {_remedy(name)}")
         return tree
+
+    def _stored_before(self, name: str) -> dict[str, Any] | None:
+        """What may stand in for a checkpoint that is damaged: the one before; None where that is no better.
+
+        The best weights have none: those before were not the best.
+        """
+        path = self.checkpoint_before(name)
+        if name == "best" or not self.checkpoint(name).exists() or not path.exists():
+            return None
+        try:
+            return load_tree(path)
+        except CheckpointError:
+            return None
+
+    def mend(self, name: CheckpointName) -> None:
+        """Put the checkpoint before in the place of one that is damaged, lest that be kept.
+
+        Call this where the folder is held, before the stage goes on from it.
+        """
+        path = self.checkpoint(name)
+        if not path.exists():
+            return
+        try:
+            load_tree(path)
+        except CheckpointError:
+            if self._stored_before(name) is not None:
+                self._stored(name)  # which tells of it
+                put_in_place(self.checkpoint_before(name), path)
 
     def done(self) -> dict[Stage, int]:
         """The steps that each stage has made, where it has begun."""
@@ -388,6 +432,8 @@ class RunFolder:
             world.from_first(lambda: held.enter_context(locked(self.path)))
             check_code(self.path)
             if world.rank == 0:
+                for folder in (self.path, self.checkpoint("last").parent):
+                    sweep(folder)
                 self._note_circumstances()
             threads = torch.get_num_threads()
             torch.set_num_threads(self.config.compute.threads or threads)
@@ -423,7 +469,7 @@ class RunFolder:
         if any(now[key] != before.get(key) for key in now if key != "created"):
             info["resumed"] = [*resumed, {"command": _command(), **now}]
         if info != self.info:
-            write_text(self.path / INFO, json.dumps(info, indent=2))
+            write_info(self.path, info)
 
     def _configuration(self) -> dict[str, Any]:
         """What `run.json` says of the configuration, so that an edited file is known."""
@@ -459,6 +505,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@cache
+def _tell(line: str) -> None:
+    """Warn of what is met at every look, once."""
+    _LOG.warning(line)
 
 
 def _remedy(name: str) -> str:

@@ -17,7 +17,7 @@ from latflow.runs.chains import ChainStore, Written
 from latflow.runs.folder import RunFolder
 from latflow.runs.interrupts import StopRequest
 from latflow.samplers import Block, Observe, Sampler, run_blocks, thermalise
-from latflow.storage import digest_of, save_tree
+from latflow.storage import digest_of
 from latflow.training.world import World
 
 State = TypeVar("State")
@@ -147,6 +147,8 @@ class GrowingChain:
 
     def grow(self, sampler: Sampler[State, Any], state: State) -> None:
         """Write block after block until the chain has its length."""
+        if self.world.rank == 0:
+            self.store.sweep()
         observe = _observe(self.folder)
         rest, block = self.settings.steps - self.steps, self.settings.block
         for state, own in run_blocks(sampler, state, rest, observe, self.generator, block=block):  # noqa: B020
@@ -194,7 +196,7 @@ class GrowingChain:
             "seconds": self.seconds,
             "device": self.folder.device.type,
         }
-        save_tree(self.folder.checkpoint(self.name), tree)
+        self.folder.keep(self.name, tree)
 
     def _buffers(self) -> dict[str, Tensor]:
         """What the model of each process keeps, one after the other where there are several."""

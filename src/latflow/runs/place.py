@@ -3,10 +3,12 @@
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from latflow.errors import RunFolderError
+from latflow.storage import DIGEST, digest_holds, with_digest, write_text
 
 CONFIG, INFO, CODE = "config.toml", "run.json", "code"
 
@@ -59,7 +61,15 @@ def info_in(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
     if not isinstance(found, dict):
         raise RunFolderError(f"{file} is damaged: expected a table, found a {type(found).__name__}")
+    if not digest_holds(found):
+        raise RunFolderError(f"{file} is damaged: its contents are not those that were written")
+    found.pop(DIGEST, None)
     return found
+
+
+def write_info(path: Path, info: Mapping[str, Any]) -> None:
+    """Write `run.json` in a folder, with a digest."""
+    write_text(path / INFO, json.dumps(with_digest(info), indent=2))
 
 
 def copies(code: dict[str, str]) -> dict[str, str]:

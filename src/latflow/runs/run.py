@@ -19,7 +19,7 @@ from latflow.runs import growth, sampling, training
 from latflow.runs.chains import Written
 from latflow.runs.folder import RunFolder, plain
 from latflow.samplers import Sampler
-from latflow.storage import write_text
+from latflow.storage import with_digest, write_text
 from latflow.theories import Action
 
 Group = growth.Group
@@ -194,7 +194,8 @@ class Run(RunFolder):
 
     def save_results(self, results: dict[str, Any]) -> None:
         """Keep the verdict of a validation in `results.json`; null stands for what is not finite."""
-        write_text(self.path / "results.json", json.dumps(plain(results), indent=2, allow_nan=False))
+        kept = with_digest(plain(results))
+        write_text(self.path / "results.json", json.dumps(kept, indent=2, allow_nan=False))
 
     def _written(self) -> dict[Group, Written]:
         found: dict[Group, Written] = {

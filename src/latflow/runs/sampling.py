@@ -48,6 +48,7 @@ def sample(folder: RunFolder, name: ChainName, on_block: OnBlock | None = None) 
         density = None
         if name == "model":
             world.from_first(lambda: require_trained(folder))
+        world.from_first(lambda: folder.mend(name))
         chain = GrowingChain(folder, name, plan, on_block, stop)
         if chain.finished:
             return

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedRandom
@@ -17,10 +18,12 @@ from latflow.config.sections import arguments_of
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.estimators import estimator_of
-from latflow.runs.folder import RunFolder, plain
-from latflow.storage import save_tree
+from latflow.runs.folder import CheckpointName, RunFolder, plain
+from latflow.storage import load_tree
 from latflow.training import Record, Trainer
 from latflow.training.world import World
+
+_LOG = logging.getLogger(__name__)
 
 OnRecord = Callable[[Record], None]
 """Told of each step, after its record is written; every process tells its own."""
@@ -35,6 +38,9 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
     of an estimator whose averages run over the target, highest.
     Steps for which the action was annealed, or on another lattice, do not count: their F_q is another. Of no
     steps at all the weights are kept as they are.
+
+    Where as many steps in a row are not finite as `max_skipped` allows, the training goes back to the best
+    weights at half the rate; where that has happened three times, the next such row stops it.
 
     Of several processes that train together, see `latflow.training.joined`, the first alone reads and writes
     the folder; all stop at the same step.
@@ -79,6 +85,8 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
                 history.append(record)
                 best.see(record)
                 due = record.step % best.window == 0 or record.step == trainer.steps
+                if trainer.lost:
+                    _retreat(folder, trainer, best.step if math.isfinite(best.f_q) else 0)
                 stopping = stop.agreed()  # asked once: what stops here is what is saved here
                 if due or stopping:
                     keep(record.step, due)
@@ -86,6 +94,36 @@ def train(folder: RunFolder, on_record: OnRecord | None = None) -> None:
                     on_record(record)
                 if stopping:
                     stop.heed()
+
+
+def _retreat(folder: RunFolder, trainer: Trainer, step: int) -> None:
+    """Let a training go back to its best weights, of a step; to those that it began with where it has none.
+
+    A checkpoint of a later step is no place to go back to: it is of a process that was killed, and will be
+    computed again.
+    """
+
+    def read() -> dict[str, Any]:
+        for path in (folder.checkpoint("best"), folder.checkpoint_before("best")):
+            if path.exists() and (tree := load_tree(path)).get("step") == step:
+                return tree["weights"]
+        raise CheckpointError(
+            f"{folder.checkpoint('best')} is not of step {step}: remove best.safetensors and "
+            "last.safetensors there, and the training is computed anew"
+        )
+
+    weights = trainer.world.from_first(read) if step else folder.first_model().state_dict()
+    skipped = trainer.skipped_in_a_row
+    trainer.retreat(weights)
+    if trainer.world.rank == 0:
+        _LOG.warning(
+            "step %d: %d steps in a row were not finite: back to the weights of step %d, at a learning rate "
+            "of %.3g",
+            trainer.step,
+            skipped,
+            step,
+            trainer.rate,
+        )
 
 
 def trained_steps(folder: RunFolder) -> int:
@@ -128,8 +166,10 @@ def read_history(folder: RunFolder) -> list[dict[str, Any]]:
             record: dict[str, Any] = {
                 key: math.nan if value is None else value for key, value in json.loads(line).items()
             }
+            if record["step"] != number:
+                raise ValueError(f"of step {record['step']}")
             records.append(Record(**record).as_dict())
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        except (LookupError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise RunFolderError(
                 f"{path} is damaged: line {number} is no record of a step ({error}): remove that line and "
                 "what follows, and these steps are computed anew"
@@ -138,19 +178,43 @@ def read_history(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 class _History:
-    """Appends records that the file does not hold yet; without a file none."""
+    """Appends records that the file does not hold yet; without a file none.
 
-    def __init__(self, file: BufferedRandom | None = None, last_step: int = 0, contents: bytes = b"") -> None:
-        self.file, self.last_step = file, last_step
+    Those of steps that are computed again must be what is there: beyond the last checkpoint there is no
+    digest that would tell damage.
+    """
+
+    def __init__(self, file: BufferedRandom | None = None, contents: bytes = b"") -> None:
+        self.file = file
+        self.lines = contents.split(b"\n")[:-1]
         self.bytes, self.digest = len(contents), hashlib.sha256(contents)
 
     def append(self, record: Record) -> None:
-        if self.file is not None and record.step > self.last_step:
-            line = json.dumps(plain(record.as_dict()), allow_nan=False).encode() + b"\n"
-            self.file.write(line)
-            self.file.flush()
-            self.last_step, self.bytes = record.step, self.bytes + len(line)
-            self.digest.update(line)
+        if self.file is None:
+            return
+        if record.step <= len(self.lines):
+            if _timeless(record.as_dict()) == _timeless(json.loads(self.lines[record.step - 1])):
+                return
+            _LOG.warning(
+                "%s: the records from step %d on are not those that are computed now: they are written anew",
+                self.file.name,
+                record.step,
+            )
+            self._cut(record.step - 1)
+        line = json.dumps(plain(record.as_dict()), allow_nan=False).encode()
+        self.file.write(line + b"\n")
+        self.file.flush()
+        self.lines.append(line)
+        self.bytes += len(line) + 1
+        self.digest.update(line + b"\n")
+
+    def _cut(self, steps: int) -> None:
+        """Leave so many lines."""
+        assert self.file is not None
+        self.lines = self.lines[:steps]
+        contents = b"".join(line + b"\n" for line in self.lines)
+        self.file.truncate(len(contents))
+        self.bytes, self.digest = len(contents), hashlib.sha256(contents)
 
     def known(self) -> dict[str, Any]:
         """What a checkpoint says of the history up to it."""
@@ -168,13 +232,18 @@ def _history(folder: RunFolder | None) -> Iterator[_History]:
     if folder is None:
         yield _History()
         return
-    records = read_history(folder)
+    read_history(folder)  # all lines are records
     with folder.history_file.open("a+b") as file:
         file.seek(0)
         contents = file.read()
         contents = contents[: contents.rfind(b"\n") + 1]
         file.truncate(len(contents))
-        yield _History(file, records[-1]["step"] if records else 0, contents)
+        yield _History(file, contents)
+
+
+def _timeless(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON has it, less its time."""
+    return {key: value for key, value in plain(dict(record)).items() if key != "seconds"}
 
 
 @dataclass
@@ -189,6 +258,7 @@ class _Best:
     rises: bool = False
     f_q: float = field(init=False)
     step: int = 0
+    sound: bool = True
     recent: deque[float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,7 +270,8 @@ class _Best:
         return -math.inf if self.rises else math.inf
 
     def see(self, record: Record) -> None:
-        if not record.skipped and self.settled(record.step - 1):
+        self.sound = not record.skipped
+        if self.sound and self.settled(record.step - 1):
             # nan and what is better than any are none: neither may hide in the average of others
             sound = record.f_q < math.inf if self.rises else record.f_q > -math.inf
             self.recent.append(record.f_q if sound else self.worst)
@@ -208,10 +279,10 @@ class _Best:
     def improved(self, step: int) -> bool:
         mean = math.fsum(self.recent) / len(self.recent) if self.recent else self.worst
         better = mean > self.f_q if self.rises else mean < self.f_q
-        # the first checkpoint counts as best whatever it is, so that there is one
-        if not better and self.step:
+        # the first checkpoint counts as best whatever it is, so that there is one; what fails is no better
+        if not (better and self.sound) and self.step:
             return False
-        self.f_q, self.step = mean, step
+        self.f_q, self.step = mean if self.sound else self.worst, step
         return True
 
     def state_dict(self) -> dict[str, Any]:
@@ -239,18 +310,21 @@ def _contents(folder: RunFolder, model: nn.Module) -> dict[str, Any]:
     return {"model": recipe, "made_by": folder.made_by("training"), "weights": model.state_dict()}
 
 
-def _save(folder: RunFolder, name: str, tree: dict[str, Any]) -> None:
+def _save(folder: RunFolder, name: CheckpointName, tree: dict[str, Any]) -> None:
     if World.here().rank == 0:
-        save_tree(folder.checkpoint(name), tree)
+        folder.keep(name, tree)
 
 
 def _restore(folder: RunFolder, model: nn.Module, trainer: Trainer, best: _Best) -> bool:
     """Go back to the last checkpoint, where there is one; whether it is that of the end."""
     path = folder.checkpoint("last")
+
+    def read() -> dict[str, Any] | None:
+        folder.mend("last")
+        return folder.load("last", "trainer", "best", "weights", "device") if path.exists() else None
+
     # all go on from what the first has read: the others may not see the same disk
-    tree = trainer.world.from_first(
-        lambda: folder.load("last", "trainer", "best", "weights", "device") if path.exists() else None
-    )
+    tree = trainer.world.from_first(read)
     if tree is None:
         return False
     trainer.world.from_first(folder.require_best)

@@ -23,6 +23,9 @@ from latflow.training.schedules import Plateau, Schedule
 from latflow.training.world import World
 from latflow.types import Count, Positive, Whole
 
+_RETREATS = 3
+"""How often a training goes back to better weights before it gives up."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -84,8 +87,9 @@ class Trainer(Iterator[Record]):
         sub_batch: draws whose activations a process holds at once; None for all that it makes.
         precision: "full", or the lower one in which the networks run under autocast. Fields, actions,
             log-determinants and log-weights keep theirs, and a density in float64 stays so altogether.
-        max_skipped: how many steps in a row may be skipped for a loss or a gradient that is not finite. In
-            float16 a gradient that overflows as the loss is scaled up does not count: the scale is lowered.
+        max_skipped: how many steps in a row may be skipped for a loss or a gradient that is not finite; after
+            as many its owner may let it `retreat`, and the next one stops it. In float16 a gradient that
+            overflows as the loss is scaled up does not count: the scale is lowered.
         anneal: how the action rises to S in the first steps; None for S throughout. Plateaus of the schedule
             are looked for only afterwards: F_q belongs to another action at every step before.
         curriculum: smaller lattices for the first steps; None for that of the theory throughout.
@@ -150,12 +154,13 @@ class Trainer(Iterator[Record]):
         self.scaler = torch.amp.GradScaler(generator.device.type, enabled=scaled)
         self.plateau = Plateau(self.schedule.patience)
         self.step, self.skipped_in_a_row, self.seconds = 0, 0, 0.0
+        self.retreats = 0
 
     def __next__(self) -> Record:
         if self.step >= self.steps:
             raise StopIteration
         start = time.perf_counter()
-        rate = self.learning_rate * self.schedule.multiplier(self.step, self.steps, self.plateau.falls)
+        rate = self.rate * self.schedule.multiplier(self.step, self.steps, self.plateau.falls)
         for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
             group["lr"] = rate * factor
         self._hand_over()
@@ -180,6 +185,25 @@ class Trainer(Iterator[Record]):
         self.seconds += time.perf_counter() - start
         self._guard(finite or overflow, loss_value, grad_norm)
         return Record(self.step, loss_value, f_q, std, ess, grad_norm, rate, self.seconds, not finite)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at its peak: half of it after each retreat."""
+        return self.learning_rate / 2**self.retreats
+
+    @property
+    def lost(self) -> bool:
+        """Whether no more steps may be skipped, and there is a retreat left: there are three."""
+        return 0 < self.max_skipped <= self.skipped_in_a_row and self.retreats < _RETREATS
+
+    def retreat(self, weights: Mapping[str, Tensor]) -> None:
+        """Go on from weights with which steps were finite, at half the rate, with an optimiser that is new.
+
+        Of several processes all must do so, with the same weights.
+        """
+        self.density.load_state_dict(weights)
+        self.optimizer.state.clear()
+        self.retreats, self.skipped_in_a_row = self.retreats + 1, 0
 
     def settled(self, step: int) -> bool:
         """Whether the update number `step` (from 0) is made for the theory itself, on its own lattice."""
@@ -237,8 +261,9 @@ class Trainer(Iterator[Record]):
         if self.skipped_in_a_row > self.max_skipped:
             raise TrainingError(
                 f"training stopped at step {self.step}: {self.skipped_in_a_row} steps in a row had a loss or "
-                f"a gradient that is not finite (last loss {loss}, gradient norm {grad_norm}); a smaller "
-                "learning rate, clipping or a start nearer to the target may help"
+                f"a gradient that is not finite (last loss {loss}, gradient norm {grad_norm})"
+                + (f", at a learning rate lowered to {self.rate:.3g}" if self.retreats else "")
+                + "; a smaller learning rate, clipping or a start nearer to the target may help"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -261,6 +286,7 @@ class Trainer(Iterator[Record]):
             "processes": self.world.size,
             "step": self.step,
             "skipped_in_a_row": self.skipped_in_a_row,
+            "retreats": self.retreats,
             "seconds": self.seconds,
         }
 
@@ -286,7 +312,7 @@ class Trainer(Iterator[Record]):
         kept = state.get("estimator", {})
         self.estimator.load_state_dict({name: self.world.own(whole) for name, whole in kept.items()})
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
-        self.seconds = state["seconds"]
+        self.seconds, self.retreats = state["seconds"], state.get("retreats", 0)
         if state.get("smaller") and (smaller := self._smaller()) is not None:
             smaller.load_state_dict(state["smaller"])
 
