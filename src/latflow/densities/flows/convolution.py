@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -194,8 +195,8 @@ class _OfWeights(torch.autograd.Function):
 
 def _convolution_gradients(
     gradient: Tensor, padded: Tensor, weight: Tensor, wanted: list[bool], dilation: int
-) -> tuple[Tensor | None, ...]:
-    """Those of `padded`, of the weight and of the bias."""
+) -> tuple[Any, Any, Any]:
+    """Those of `padded`, of the weight and of the bias; None for what is not wanted."""
     dimensions = weight.ndim - 2
     return torch.ops.aten.convolution_backward(
         gradient,
