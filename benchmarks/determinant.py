@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from latflow.observables import pion_correlator
+from latflow.planning.memory import peak_memory
 from latflow.wilson import Boundary, dense_log_abs_det, determinant_and_condensate, log_abs_det
-from measure import peak_memory, print_table, seconds
+from measure import print_table, seconds
 
 KAPPA = 0.276
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

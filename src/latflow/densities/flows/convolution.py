@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,7 @@ Features = Float[Tensor, "batch _ *lattice"]
 Select = Callable[[Tensor], Tensor]
 """Keeps the active sites: (batch, channels, *lattice) -> (batch, channels, active)."""
 
-_LARGEST_TABLE = 4
+_LARGEST_TABLE = 8
 """Of neighbours at the active sites, in units of the output at all sites: up to here gathering pays."""
 
 _CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -123,7 +124,7 @@ class _PaddedConvolution(torch.autograd.Function):
 
     ∂L/∂x_c(n) = Σ_o Σ_t w_oc(t) g_o(n − dilation (t − (k−1)/2)),  g_o(n) = ∂L/∂y_o(n)
 
-    With fewer channels in g than in x, this is computed as written: the periodic convolution of g with the
+    With no more channels in g than in x, this is computed as written: the periodic convolution of g with the
     reflected, transposed kernel. Else the gradient of `padded` is folded back onto the torus. The gradients
     of the weights are found by `_OfWeights`, a node of its own which stands beside this one.
     """
@@ -150,7 +151,7 @@ class _PaddedConvolution(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         padded, weight = ctx.saved_tensors
         grad_x = None
-        if ctx.needs_input_grad[0] and len(weight) < weight.shape[1]:
+        if ctx.needs_input_grad[0] and len(weight) <= weight.shape[1]:
             reflected = weight.flip(tuple(range(2, weight.ndim))).transpose(0, 1)
             grad_x = periodic_convolution(gradient, reflected, dilation=ctx.dilation)
         elif ctx.needs_input_grad[0]:
@@ -194,8 +195,8 @@ class _OfWeights(torch.autograd.Function):
 
 def _convolution_gradients(
     gradient: Tensor, padded: Tensor, weight: Tensor, wanted: list[bool], dilation: int
-) -> tuple[Tensor | None, ...]:
-    """Those of `padded`, of the weight and of the bias."""
+) -> tuple[Any, Any, Any]:
+    """Those of `padded`, of the weight and of the bias; None for what is not wanted."""
     dimensions = weight.ndim - 2
     return torch.ops.aten.convolution_backward(
         gradient,

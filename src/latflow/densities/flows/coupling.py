@@ -45,6 +45,21 @@ class CouplingLayer(Bijection):
     def replaced(self, x: Field, old: Sites, new: Sites, seen: Tensor) -> Field:
         """The field in which the active numbers are `new` instead of `old`."""
 
+    @abstractmethod
+    def pulled_new(self, gradient: Field) -> Sites:
+        """The gradient by `new` of `replaced`, from one by the field that it gives."""
+
+    @abstractmethod
+    def pulled_split(self, gradient: Field, by_new: Sites, by_old: Sites, by_seen: Tensor) -> Field:
+        """The gradient by x of `replaced` at a fixed `new`, and that of what `split` finds in x.
+
+        Args:
+            gradient: by the field that `replaced` gives.
+            by_new: what `pulled_new` makes of it.
+            by_old: by the active numbers in x.
+            by_seen: by what is seen in x.
+        """
+
     def forward(self, x: Field) -> tuple[Field, LogProb]:
         active, seen = self.split(x)
         y, log_slope = self.scalar_map.forward(active, self.parameters_from(seen, _sides(x)))
@@ -78,10 +93,10 @@ class CouplingLayer(Bijection):
         active, seen = self.split(x)
         new, log_slope = self.scalar_map.forward(active, self.parameters_from(seen, _sides(x)))
         y = self.replaced(x, active, new, seen)
-        return y, summed(log_slope), self._score_after(y.detach(), score, active, seen, new, log_slope)
+        return y, summed(log_slope), self._score_after(score, active, seen, new, log_slope)
 
     def _score_after(
-        self, y: Field, score: Tensor, active: Sites, seen: Tensor, new: Sites, log_slope: Sites
+        self, score: Tensor, active: Sites, seen: Tensor, new: Sites, log_slope: Sites
     ) -> Tensor:
         """The gradient of the inverse, by the graph that leads from what is active and seen to f and log f′.
 
@@ -89,16 +104,11 @@ class CouplingLayer(Bijection):
 
             u = (v − ∂_a log f′) / f′,    −(∂_seen f)ᵀ u − ∂_seen Σ log f′
         """
-        leaf, old = y.requires_grad_(), active.detach().requires_grad_()
-        active_again, seen_again = self.split(leaf)
-        again = self.replaced(leaf, active_again, old, seen_again)
-        direct, v = _pulled([again], [score], [leaf, old])
-        ones = torch.ones_like(log_slope)
+        ones, v = torch.ones_like(log_slope), self.pulled_new(score)
         (bent,) = _pulled([log_slope], [ones], [active])
         u = (v - bent) * torch.exp(-log_slope.detach())
         (by_seen,) = _pulled([new, log_slope], [-u, -ones], [seen])
-        (moved,) = _pulled([active_again, seen_again], [u, by_seen], [leaf])
-        return direct + moved
+        return self.pulled_split(score, v, u, by_seen)
 
 
 class Coupling(CouplingLayer):
@@ -131,6 +141,15 @@ class Coupling(CouplingLayer):
     def replaced(self, x: Field, old: Sites, new: Sites, seen: Sites) -> Field:  # noqa: ARG002
         """The new sites merged with the frozen ones."""
         return self.sites.merge(new, seen, _sides(x))
+
+    def pulled_new(self, gradient: Field) -> Sites:
+        """At the active sites."""
+        return self.sites.active(gradient, gradient.ndim - 1)
+
+    def pulled_split(self, gradient: Field, by_new: Sites, by_old: Sites, by_seen: Sites) -> Field:  # noqa: ARG002
+        """The frozen sites go through both."""
+        _, frozen = self.sites.split(gradient)
+        return self.sites.merge(by_old, frozen + by_seen, _sides(gradient))
 
     def _select(self, features: Tensor) -> Tensor:
         return self.sites.active(features, features.ndim - 2)

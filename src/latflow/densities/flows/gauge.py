@@ -81,6 +81,24 @@ class GaugeCoupling(CouplingLayer):
         links = wrapped(flat.index_select(1, active) + sign * (new - old))
         return flat.index_copy(1, active, links).view_as(x)
 
+    def pulled_new(self, gradient: Tensor) -> Sites:
+        """At the active links, with their sign in the plaquette."""
+        along = gradient.select(1, self.pattern.direction).flatten(1)
+        return (1 - 2 * self.pattern.direction) * along.index_select(1, self._tables(gradient).active)
+
+    def pulled_split(self, gradient: Tensor, by_new: Sites, by_old: Sites, by_seen: Loops) -> Tensor:
+        """Through the links, and from plaquettes and rectangles to the links around them."""
+        tables = self._tables(gradient)
+        seen = by_seen * tables.visible
+        by_plaquettes = seen[:, 0].clone()
+        if self.rectangles != "none":
+            across, along = self.pattern.transverse + 1, self.pattern.direction + 1
+            for loops, axis in ((seen[:, 1], across), (seen[:, 2], along)):
+                by_plaquettes += loops + loops.roll(1, axis)
+        flat = by_plaquettes.flatten(1).index_add_(1, tables.active, by_old - by_new)
+        total = flat.view_as(by_plaquettes)
+        return gradient + torch.stack((total - total.roll(1, 2), total.roll(1, 1) - total), 1)
+
     def _select(self, features: Tensor) -> Tensor:
         return features.flatten(2).index_select(2, self._tables(features).active)
 
