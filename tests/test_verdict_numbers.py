@@ -22,7 +22,7 @@ from latflow.validation import Check, Evidence, Row, Validation, Way, drift_chec
 from latflow.validation.comparison import _slowest
 from latflow.validation.copies import copy_checks, numbered
 from latflow.validation.density import _fields, _limit
-from latflow.validation.doubts import doubts, rests_on_weights
+from latflow.validation.doubts import _of_signs, doubts, rests_on_weights
 from latflow.validation.flows import flow_checks
 from latflow.validation.judgement import _rare_changes
 from latflow.validation.known import known
@@ -389,3 +389,11 @@ def test_configurations_count_by_their_autocorrelation_at_other_couplings():
     assert tau is not None
     assert tau > 2.5
     assert found.independent == pytest.approx(found.ess * 800 / (2 * tau))
+
+
+@pytest.mark.parametrize(("sign", "doubted"), [(0.3, True), (0.5, True), (0.6, False), (-0.6, False)])
+def test_a_sign_is_known_from_five_errors_on(sign, doubted):
+    found = Evidence(Schwinger((4, 4), 1.0, 0.2, flavours=1))
+    way = of(BESIDE_WAY, sign=Measurement(sign, 0.1))
+    assert bool(list(_of_signs(found, [way]))) is doubted
+    assert not list(_of_signs(found, [of(EXACT_WAY, sign=Measurement(0.0, 0.1))]))
