@@ -20,7 +20,7 @@ SAMPLERS = {
     "leapfrog": HMC(ACTION, 0.15, 3),
     "omelyan, jitter": HMC(U1Gauge((4, 6), beta=2.0), 0.2, 2, integrator="omelyan", jitter=0.2),
     "Fourier mass": HMC(ACTION, 0.2, 2, mass=FourierMass(m2=0.5)),
-    "flow": flowed_hmc(lf.flows.minimal_flow((6, 4)), ACTION, 0.1, 3),
+    "flow": flowed_hmc(lf.flows.minimal_flow((6, 4)), ACTION, 0.15, 2),
 }
 COMPILED = {name: dataclasses.replace(sampler, compiled=True) for name, sampler in SAMPLERS.items()}
 """The same, which keep their programs from test to test."""
@@ -153,8 +153,8 @@ def heard():
     compiled_module._say.cache_clear()
 
 
-def assert_same_steps(name: str) -> None:
-    """Two steps of each, of programs that are made anew."""
+def assert_same_steps(name: str) -> HMC:
+    """Two steps of each, of programs that are made anew; the compiled sampler."""
     eager, compiled = SAMPLERS[name], dataclasses.replace(SAMPLERS[name], compiled=True)
     dtype = torch.float32 if name == "flow" else torch.float64
     states = [sampler.init(start(sampler.action, 2, dtype)) for sampler in (eager, compiled)]
@@ -166,6 +166,7 @@ def assert_same_steps(name: str) -> None:
         )
         assert torch.equal(found.accepted, expected.accepted)
         torch.testing.assert_close(states[1].x, states[0].x, rtol=1e-4, atol=1e-4)
+    return compiled
 
 
 @pytest.mark.usefixtures("heard")
@@ -259,8 +260,5 @@ def test_a_trajectory_too_long_for_one_program_compiles_its_evaluations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trajectories_module, "_WHOLE", 10)
-    assert_same_steps("leapfrog")
-    sampler = dataclasses.replace(SAMPLERS["flow"], compiled=True)
-    state = sampler.init(start(ACTION, 5, torch.float32))
-    sampler.step(state, seeded(1))
+    sampler = assert_same_steps("leapfrog")
     assert [name for name, *_ in sampler._trajectories._programs._made] == ["evaluated"]

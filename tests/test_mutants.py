@@ -30,7 +30,9 @@ def test_every_fault_applies_and_is_python():
         if fault.file not in known:
             known[fault.file] = fault.path(HERE.parent).read_text(encoding="utf-8")
         start = known[fault.file].index(fault.was)
-        parsed(fault.altered(known[fault.file]), start, start + len(fault.now))
+        altered = fault.altered(known[fault.file])
+        assert altered[start:].startswith(fault.now)
+        parsed(altered, start, start + len(fault.now))
 
 
 def test_every_fault_names_tests_that_are_there():

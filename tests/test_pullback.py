@@ -185,18 +185,21 @@ def last_kick_lost(scheme: Integrator, force: Callable, *start) -> tuple[Tensor,
     return x, momentum - scheme.kicks[-1] * start[3] * final, final
 
 
-@every_case
+SMOOTH = [case for case in CASES if not has_kinks(case.perturbed(2, 0.1))]
+"""Where the force jumps, each crossing costs O(ε) of energy, and the slope says nothing."""
+
+
+@pytest.mark.parametrize("case", SMOOTH, ids=lambda case: case.name)
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_delta_h_is_quadratic_in_the_step_size_where_the_force_is_continuous(
     case: Case, direction: str
 ) -> None:
-    """A jump of the force costs O(ε) of energy each time a trajectory crosses it: the slope is then 1."""
     bijection = case.perturbed(2, 0.1)
     bijection = bijection if direction == "forward" else Inverse(bijection)
     with torch.no_grad():
         z = bijection.inverse(0.3 * normal(40, 4, 6, seed=1))[0]
     slope = slope_of_delta_h(Pullback(INTERACTING, bijection), z)
-    assert 0.4 < slope < 2.2 if has_kinks(bijection) else abs(slope - 2) < 0.1
+    assert abs(slope - 2) < 0.1
 
 
 @pytest.mark.parametrize("scheme", [LEAPFROG, OMELYAN], ids=lambda scheme: scheme.name)
@@ -207,7 +210,7 @@ def test_the_slope_catches_a_lost_kick(scheme: Integrator) -> None:
     assert abs(slope_of_delta_h(pullback, z, scheme, last_kick_lost) - 2) > 0.5
 
 
-@pytest.mark.parametrize("masks", ["diagonal", "stripes"])
+@pytest.mark.parametrize("masks", ["diagonal", pytest.param("stripes", marks=pytest.mark.slow)])
 def test_delta_h_is_quadratic_through_a_smooth_gauge_flow(masks: str) -> None:
     flow = small_gauge_flow((4, 8), masks=masks, scalar_map="projection")
     z = 0.5 * normal(20, 2, 4, 8, seed=1)
@@ -257,7 +260,7 @@ FLOWS: dict[str, Callable[[tuple[int, ...]], Flow]] = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "spline" else name for name in FLOWS]
+    "name", [name if name == "minimal" else pytest.param(name, marks=pytest.mark.slow) for name in FLOWS]
 )
 def test_phi4_at_8x8_through_untrained_perturbed_flows(name: str) -> None:
     """m² = −4, λ = 8: ⟨φ²⟩ = 0.14345(4), V⟨M²⟩ = 0.7431(23)."""

@@ -13,8 +13,10 @@ from latflow.measurement import Measurement
 from latflow.observables import Observable
 from latflow.report.overview import Overview
 from latflow.scans.critical import LATTICE, critical, side
+from latflow.scans.findings import Findings
 from latflow.scans.folder import ScannedRun
 from latflow.scans.groups import Agreement, Group, agreement_of, pooled
+from latflow.scans.tables import _best_cell
 
 CUMULANT = Observable("u", "U", scaling=0)
 LENGTH = Observable("xi", "ξ", scaling=1)
@@ -82,3 +84,22 @@ def test_curves_are_of_sound_runs_and_scaled():
             np.testing.assert_allclose(curve.error, 0.1 * curve.value)
     oblong = [*groups, scanned("passed", [4, 8], 1.0, math.pi)]
     assert list(critical(oblong, "action.beta", axes, [CUMULANT], ["model"], None)) == []
+
+
+def test_each_group_of_a_table_has_its_own_number():
+    groups = tuple(scanned("passed", [4, 4], beta, beta) for beta in (1.0, 2.0))
+    told: Any = (
+        "scan",
+        ("action.beta",),
+        "action.beta",
+        (),
+        groups,
+        (CUMULANT,),
+        {"model": "HMC"},
+        ("model",),
+        (),
+        (),
+    )
+    found = Findings(*told)
+    assert [_best_cell(one, "u", found).text for one in groups] == ["1.00(10)", "2.00(20)"]
+    assert _best_cell(groups[0], "u", found).note == "HMC"

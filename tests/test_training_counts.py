@@ -10,7 +10,7 @@ from latflow.densities.multilevel.counted import CountedMultilevel
 from latflow.estimators import Estimate, ForwardPath, SoftLabelsInRanges, counting, forward_kl, reinforce
 from latflow.estimators.labels import SoftLabels
 from latflow.theories import Ising, Phi4
-from latflow.training import Anneal, Schedule, Trainer
+from latflow.training import Anneal, Curriculum, Schedule, Trainer
 from latflow.training.schedules import Plateau
 from latflow.training.world import World
 
@@ -197,3 +197,8 @@ def test_old_counts_keep_the_weight_of_the_memory():
         counts.append(estimator.state_dict()["counts"])
     assert counts[0].sum() > 0
     assert torch.allclose(counts[1], 0.25 * counts[0])
+
+
+def test_each_lattice_of_a_curriculum_has_its_steps():
+    curriculum = Curriculum([(2, 2), (4, 2)], [2, 1])
+    assert [curriculum.lattice(step) for step in range(5)] == [(2, 2), (2, 2), (4, 2), None, None]
