@@ -1,6 +1,7 @@
 # make demo    train a flow and a multilevel density for φ⁴ on 8×8, sample, and write their reports
 # make test    every check: lint, types, imports, docs, tests
 # make slow    the tests that train and sample for minutes
+# make faults  kill runs 200 times at random moments, damage each file of one, and compare what is found
 # make bench   the benchmarks
 # make docs    the documentation, into site/
 # make release-check  build, install without an index in a fresh environment, run the quick preset there
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint slow bench docs release-check clean
+.PHONY: help demo test lint slow faults bench docs release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -53,6 +54,10 @@ test: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow -n auto --dist loadfile
+
+# children are forked from a process that has no thread of its own
+faults: $(VENV)/.installed-dev
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults $(FAULTS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/results.py
