@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -98,21 +97,6 @@ def reach_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def read_whole(path: Path, largest: int) -> bytes:
-    """What a file holds, which is asked for its kind and size before it is read.
-
-    Raises:
-        OSError: when it cannot be read.
-        ValueError: for what is no plain file, such as a device that never ends, and for a larger one.
-    """
-    known = path.stat()
-    if not stat.S_ISREG(known.st_mode):
-        raise ValueError(f"expected a plain file at {path}")
-    if known.st_size > largest:
-        raise ValueError(f"expected at most {largest} bytes in {path}, found {known.st_size}")
-    return path.read_bytes()
 
 
 def write_text(path: Path, text: str) -> None:

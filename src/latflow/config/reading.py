@@ -17,8 +17,8 @@ from latflow.config.explaining import with_hints
 from latflow.config.parts import PYTHON, Given
 from latflow.config.schema import RunConfig, Tables, training_section
 from latflow.errors import ConfigError
+from latflow.plain_files import read_whole
 from latflow.registry import Group, folders, located, names
-from latflow.storage import read_whole
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from latflow.config import read_toml
 from latflow.errors import ConfigError
 from latflow.measurement import Measurement
+from latflow.plain_files import read_whole
 from latflow.runs.place import CONFIG, INFO, identity
-from latflow.storage import digest_holds, read_whole
+from latflow.storage import digest_holds
 
 RESULTS, REPORT, SCAN_PAGE = "results.json", "report.html", "scan.html"
 

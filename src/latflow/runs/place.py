@@ -8,7 +8,8 @@ from typing import Any
 
 from latflow.config import read_toml
 from latflow.errors import ConfigError, RunFolderError
-from latflow.storage import DIGEST, digest_holds, read_whole, with_digest, write_text
+from latflow.plain_files import read_whole
+from latflow.storage import DIGEST, digest_holds, with_digest, write_text
 
 CONFIG, INFO, CODE = "config.toml", "run.json", "code"
 
