@@ -2,6 +2,7 @@
 # make test    every check: lint, types, imports, docs, tests
 # make slow    the tests that train and sample for minutes
 # make mutants small faults, put into a copy of the code one at a time: at least 95 % must fail their tests
+# make faults  kill runs 200 times at random moments, damage each file of one, and compare what is found
 # make bench   the benchmarks
 # make docs    the documentation, into site/
 # make release-check  build, install without an index in a fresh environment, run the quick preset there
@@ -13,7 +14,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint slow mutants bench docs release-check clean
+.PHONY: help demo test lint slow mutants faults bench docs release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -58,6 +59,10 @@ slow: $(VENV)/.installed-dev
 # tests/mutate.py --help has the options: which faults, how many at once
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python tests/mutate.py
+
+# children are forked from a process that has no thread of its own
+faults: $(VENV)/.installed-dev
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults $(FAULTS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/results.py

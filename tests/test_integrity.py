@@ -193,7 +193,7 @@ def flipped_bits(finished: Path, folder: Path, count: int, seed: int, caplog) ->
 
 
 def test_a_flipped_bit_is_told_or_without_effect(finished, tmp_path, caplog):
-    assert flipped_bits(finished, tmp_path, 60, 1, caplog) == []
+    assert flipped_bits(finished, tmp_path, 30, 1, caplog) == []
 
 
 @pytest.mark.slow

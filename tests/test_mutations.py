@@ -222,7 +222,7 @@ def harmed(finished: Path, folder: Path, seed: int, number: int, caplog) -> None
 
 def test_a_changed_folder_is_told_or_whole(finished, tmp_path, caplog):
     caplog.set_level(logging.WARNING)
-    harmed(finished, tmp_path, 1, 60, caplog)
+    harmed(finished, tmp_path, 1, 30, caplog)
 
 
 @pytest.mark.slow

@@ -164,7 +164,13 @@ def load_tree(path: Path) -> dict[str, Any]:
     skeleton = metadata[_TREE_KEY]
     if _digest(skeleton, tensors) != metadata[_DIGEST_KEY]:
         raise CheckpointError(f"{path} is damaged: its contents are not those that were written")
-    return _put_tensors(json.loads(skeleton), tensors)
+    try:
+        tree = _put_tensors(json.loads(skeleton), tensors)
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no checkpoint of latflow ({type(error).__name__})") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{path} is no checkpoint of latflow: expected a table in it")
+    return tree
 
 
 def digest_of(path: Path) -> str:
@@ -176,12 +182,17 @@ def digest_of(path: Path) -> str:
     return _contents(path, tensors=False)[0][_DIGEST_KEY]
 
 
+def _others(path: Path) -> Iterator[str]:
+    """The names of other checkpoints beside one; not those that are kept from before."""
+    return (file.stem for file in path.parent.glob(f"*{path.suffix}") if not Path(file.stem).suffix)
+
+
 def _contents(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The metadata of a file of `save_tree`, and its tensors where they are wanted."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        others = sorted(file.stem for file in path.parent.glob(f"*{path.suffix}")) if path.suffix else []
+        others = sorted(_others(path)) if path.suffix else []
         there = f"; there are {', '.join(others)}" if others else ""
         raise CheckpointError(f"expected a checkpoint at {path}, found no such file{there}")
     try:

@@ -92,6 +92,9 @@ def _theory(configurations: Path, action: str | None, overrides: list[str]) -> "
             f"expected --action, the theory: no side-car of {configurations}, a JSON file of the same name, "
             "says which it is"
         )
+    named = str(side_car.action.get("type"))
+    if ":" in named:  # code that comes with data is not run unasked
+        raise ConfigError(f"{side_car.path} names code, {named!r:.80}: it is run where --action names it")
     return theory_of(changed({"action": dict(side_car.action)}, overrides), str(side_car.path))
 
 

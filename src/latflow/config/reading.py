@@ -3,6 +3,7 @@
 import copy
 import difflib
 import logging
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from latflow.config.explaining import with_hints
 from latflow.config.parts import PYTHON, Given
 from latflow.config.schema import RunConfig, Tables, training_section
 from latflow.errors import ConfigError
+from latflow.plain_files import read_whole
 from latflow.registry import Group, folders, located, names
 
 _LOG = logging.getLogger(__name__)
@@ -24,6 +26,9 @@ _DEEPEST = 32
 """Levels of tables and lists: what follows walks through them by recursion."""
 PREVIOUS = "previous"
 """As `training.init_from`: the run before in a scan."""
+_LONGEST_KEY = 1000
+_PART = re.compile(r"[\w \t\"'-]{1,100}")
+"""Of a key with dots."""
 _LARGEST_FILE = 1_000_000
 """In bytes: a configuration is written by people."""
 
@@ -85,13 +90,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: when it is none, or too large or too deeply nested for a configuration.
     """
-    if path.stat().st_size > _LARGEST_FILE:
+    if path.is_file() and path.stat().st_size > _LARGEST_FILE:
         raise ConfigError(
             f"{path}: expected a configuration of at most {_LARGEST_FILE} bytes, got {path.stat().st_size}"
         )
     deep = ConfigError(f"{path}: nested too deeply, expected at most {_DEEPEST} levels")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = read_whole(path, _LARGEST_FILE).decode("utf-8-sig").replace("\r\n", "\n")
+        if _dotted(text):
+            raise deep
+        table = tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path} is no TOML: {error}") from error
     except RecursionError as error:
@@ -103,6 +111,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     if level:
         raise deep
     return table
+
+
+def _dotted(text: str) -> bool:
+    """Whether there is a key of very many parts, which tomllib would be at for hours."""
+    length = 0
+    for part in text.split("."):
+        length = length + 1 if _PART.fullmatch(part) else 0
+        if length > _LONGEST_KEY:
+            return True
+    return False
 
 
 def description_of(preset: str) -> str:

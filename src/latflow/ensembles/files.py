@@ -1,7 +1,9 @@
 """The arrays in a file, by their headers alone: NumPy, HDF5 and NetCDF, zarr. Nothing is ever unpickled."""
 
 import contextlib
+import itertools
 import math
+import textwrap
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +17,12 @@ from latflow.errors import EnsembleError
 _LIME = bytes.fromhex("456789ab")
 _NUMBERS = "biufc"
 """The kinds of types that are numbers."""
+_MOST = 1000
+"""Arrays of a file."""
+_DEFLATED = 1032
+"""Bytes that one byte can stand for in a zip, by its compression."""
+_LONGEST = 300
+"""Letters of what a library says of a damaged file."""
 _ZARR = ("zarr.json", ".zgroup", ".zarray")
 """One of which lies in a folder of zarr."""
 _CHAINS = "samples.zarr"
@@ -62,7 +70,7 @@ def stored_arrays(path: Path) -> list[Stored]:
             it holds objects of Python.
     """
     if path.is_dir():
-        return list(_of_zarr(path / _CHAINS if (path / _CHAINS).is_dir() else path))
+        return _few(path, _of_zarr(path / _CHAINS if (path / _CHAINS).is_dir() else path))
     if not path.is_file():
         raise EnsembleError(f"expected a file of configurations at {path}, found none")
     with path.open("rb") as file:
@@ -75,10 +83,18 @@ def stored_arrays(path: Path) -> list[Stored]:
     for sign, reader in _READERS.items():
         if begin.startswith(sign):
             with telling(path):
-                return list(reader(path))
+                return _few(path, reader(path))
     raise EnsembleError(
         f"expected .npy, .npz, HDF5, NetCDF or a folder of zarr, got {path}, which begins with {begin!r}"
     )
+
+
+def _few(path: Path, arrays: Iterator[Stored]) -> list[Stored]:
+    """All arrays of a file, of which each costs time."""
+    found = list(itertools.islice(arrays, _MOST + 1))
+    if len(found) > _MOST:
+        raise EnsembleError(f"{path}: expected at most {_MOST} arrays, got more")
+    return found
 
 
 @contextlib.contextmanager
@@ -89,8 +105,9 @@ def telling(path: Path) -> Iterator[None]:
     except (MemoryError, EnsembleError):
         raise
     except Exception as error:
+        words = textwrap.shorten(str(error), _LONGEST, placeholder=" …")
         raise EnsembleError(
-            f"{path} is truncated or damaged ({type(error).__name__}: {error}): copy it again"
+            f"{path} is truncated or damaged ({type(error).__name__}: {words[:_LONGEST]}): copy it again"
         ) from error
 
 
@@ -107,6 +124,12 @@ def _of_npz(path: Path) -> Iterator[Stored]:
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
                 continue
+            held = min(member.compress_size, path.stat().st_size)
+            if member.file_size > _DEFLATED * held + _DEFLATED:
+                raise EnsembleError(
+                    f"{path} is truncated: it claims {member.file_size} bytes of {member.filename!r:.80}, "
+                    f"which cannot come of the {held} that are there"
+                )
             with archive.open(member) as file:
                 shape, dtype = _npy_header(file, path)
                 _check_length(path, shape, dtype, member.file_size - file.tell())
@@ -128,10 +151,14 @@ def _npy_header(file: Any, path: Path) -> tuple[tuple[int, ...], np.dtype]:
     shape, _, dtype = readers[version](file)
     if dtype.hasobject:
         raise EnsembleError(f"{path} holds objects of Python, which are never unpickled: expected numbers")
+    if dtype.kind not in _NUMBERS:
+        raise EnsembleError(f"{path}: expected numbers, got {str(dtype)!r:.80}")
     return shape, dtype
 
 
 def _check_length(path: Path, shape: tuple[int, ...], dtype: np.dtype, there: int) -> None:
+    if any(side < 0 for side in shape):
+        raise EnsembleError(f"{path} is damaged: its header says {shape}")
     expected = math.prod(shape) * dtype.itemsize
     if there < expected:
         one = max(expected // max(shape[0], 1), 1) if shape else expected
@@ -148,6 +175,7 @@ def _of_hdf5(path: Path) -> Iterator[Stored]:
 
     def look(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in _NUMBERS:
+            _check_sources(path, item)
             axes = tuple(_axis(dimension) for dimension in item.dims)
             found.append(
                 Stored(
@@ -160,6 +188,21 @@ def _of_hdf5(path: Path) -> Iterator[Stored]:
     yield from found
 
 
+def _check_sources(path: Path, dataset: Any) -> None:
+    """The numbers lie in the file or in others of its folder: a link that leaves that is refused."""
+    folder, name = path.parent.resolve(), dataset.name
+    if dataset.external is not None:
+        raise EnsembleError(f"{path}: expected the numbers of {name} in the file, found a link to others")
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        file = path if source.file_name == "." else folder / source.file_name
+        if not file.resolve().is_relative_to(folder):
+            raise EnsembleError(f"{path}: the numbers of {name} are linked from outside of its folder")
+        if not file.is_file():  # of which zeros would be read
+            raise EnsembleError(
+                f"{path} is truncated: {source.file_name!r:.80}, with numbers of {name}, is gone"
+            )
+
+
 def _axis(dimension: Any) -> str:
     """What an axis is called, by its label or by the scale of NetCDF."""
     return dimension.label or (dimension[0].name.rpartition("/")[2] if len(dimension) else "")
@@ -170,7 +213,7 @@ def _check_chunks(path: Path, name: str, dataset: Any) -> None:
     there = dataset.id.get_num_chunks() if dataset.chunks else int(dataset.id.get_storage_size() > 0)
     counts = zip(dataset.shape, dataset.chunks, strict=True) if dataset.chunks else ()
     expected = math.prod(math.ceil(side / chunk) for side, chunk in counts)
-    if there < expected and not dataset.is_virtual and dataset.external is None:
+    if there < expected and not dataset.is_virtual:
         raise _missing(path, name, there, expected)
 
 

@@ -21,6 +21,8 @@ OWN_NAME = "configurations"
 _SHARE_OF_MEMORY = 0.25
 """That configurations may take: what is measured of them needs room, too."""
 _AT_ONCE = 1024
+_LISTED = 8
+"""Arrays that a message names."""
 _CLOSE = 1e-4
 """How far numbers may lie from the values of their kind of field, for rounding."""
 
@@ -88,7 +90,7 @@ def chosen(path: Path, found: Sequence[Stored], shape: tuple[int, ...], name: st
     Raises:
         EnsembleError: when there is none, or several.
     """
-    listed = "; ".join(map(str, found)) or "none"
+    listed = _listed(found)
     if name is not None:
         found = [one for one in found if one.name == name]
         if not found:
@@ -105,10 +107,16 @@ def chosen(path: Path, found: Sequence[Stored], shape: tuple[int, ...], name: st
         )
     if len(fit) > 1:
         raise EnsembleError(
-            f"{path}: expected one array of configurations, found {'; '.join(map(str, fit))}: name one by "
+            f"{path}: expected one array of configurations, found {_listed(fit)}: name one by "
             f"--array {fit[0].name}"
         )
     return fit[0]
+
+
+def _listed(found: Sequence[Stored]) -> str:
+    """The first of some arrays, for a message."""
+    more = f"; and {len(found) - _LISTED} others" if len(found) > _LISTED else ""
+    return ("; ".join(map(str, found[:_LISTED])) or "none") + more
 
 
 def in_steps(array: np.ndarray, axes: Sequence[str], inner: int) -> np.ndarray:

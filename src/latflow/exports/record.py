@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from latflow.exports.bag import Member, write_bag
 from latflow.exports.crate import DESCRIPTOR, crate, day
@@ -23,7 +24,7 @@ from latflow.runs import Group, Run
 from latflow.runs.folder import plain
 from latflow.runs.lock import locked
 from latflow.runs.place import CODE, CONFIG, INFO
-from latflow.storage import replacing
+from latflow.storage import digest_holds, replacing
 from latflow.validation import Validation
 from latflow.workflow import judged, keep
 
@@ -67,12 +68,21 @@ def write_record(run: Run, target: Path, groups: Sequence[Group]) -> None:
 def _up_to_date(run: Run) -> Validation:
     """Judge the run, and write verdict and report where they are not of what is there now."""
     verdict, page, file = judged(run), run.path / "report.html", run.path / "results.json"
-    now = json.dumps(plain(verdict.as_dict()))
-    if not file.exists() or json.loads(file.read_text(encoding="utf-8")) != json.loads(now):
+    now, kept = json.loads(json.dumps(plain(verdict.as_dict()))), _kept(file)
+    if {key: kept.get(key) for key in now} != now:
         keep(run, verdict)
     if not page.exists() or page.stat().st_mtime_ns < file.stat().st_mtime_ns:
         write_report(run, verdict)
     return verdict
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    """The verdict that is kept; nothing where that is damaged."""
+    try:
+        found = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) and digest_holds(found) else {}
 
 
 def _members(run: Run) -> Iterator[Member]:

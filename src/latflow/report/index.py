@@ -37,7 +37,7 @@ def write_index(folder: Path) -> tuple[Path, list[Overview]]:
     if not runs:
         raise RunFolderError(f"expected a folder with runs at {folder}, found none in it")
     page = folder / INDEX
-    if page.exists() and _MARK not in page.read_text(encoding="utf-8", errors="replace"):
+    if page.exists() and not (page.is_file() and _MARK in page.read_text(encoding="utf-8", errors="replace")):
         raise RunFolderError(f"{page} is there, and not written by `latflow index`: move it away")
     scans = sorted({run.path.parent for run in runs if (run.path.parent / SCAN_PAGE).is_file()})
     states = [run.state for run in runs]

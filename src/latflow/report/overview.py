@@ -8,14 +8,16 @@ import contextlib
 import json
 import math
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from latflow.config import read_toml
+from latflow.errors import ConfigError
 from latflow.measurement import Measurement
-from latflow.runs.place import CONFIG, INFO
+from latflow.plain_files import read_whole
+from latflow.runs.place import CONFIG, INFO, identity
 from latflow.storage import digest_holds
 
 RESULTS, REPORT, SCAN_PAGE = "results.json", "report.html", "scan.html"
@@ -105,6 +107,8 @@ def overview(path: Path) -> Overview:
         if not (path / RESULTS).exists():
             return Overview(path, "unfinished", **known, why=_progress(path, config))
         found = _json(path / RESULTS)
+        if found.get("run", identity(info)) != identity(info):
+            raise _DamagedError(f"{RESULTS} is of another run: `latflow report {path}` writes it anew")
         known |= _results(found)
         return Overview(path, found["verdict"], **known)
     except _OutdatedError as error:
@@ -133,9 +137,7 @@ def run_folders(folder: Path) -> Iterator[Path]:
 
 def _text(file: Path) -> str:
     try:
-        if file.stat().st_size > _LARGEST:
-            raise _DamagedError(f"{file} is larger than {_LARGEST} bytes")
-        return file.read_text(encoding="utf-8")
+        return read_whole(file, _LARGEST).decode()
     except FileNotFoundError:
         raise _DamagedError(f"{file.name} is missing") from None
     except (OSError, ValueError) as error:
@@ -143,11 +145,12 @@ def _text(file: Path) -> str:
 
 
 def _toml(file: Path) -> dict[str, Any]:
-    text = _text(file)
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _DamagedError(f"{file.name} is no TOML: {error}") from error
+        return read_toml(file)
+    except FileNotFoundError:
+        raise _DamagedError(f"{file.name} is missing") from None
+    except (OSError, ConfigError) as error:
+        raise _DamagedError(f"{file.name} is damaged: {error}") from error
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latflow.errors import RunFolderError
+from latflow.config import read_toml
+from latflow.errors import ConfigError, RunFolderError
+from latflow.plain_files import read_whole
 from latflow.storage import DIGEST, digest_holds, with_digest, write_text
 
 CONFIG, INFO, CODE = "config.toml", "run.json", "code"
+
+_LARGEST = 50_000_000
+"""Bytes of a file that says what a run is."""
 
 FORMAT = 3
 """Of the folder, as `run.json` says it."""
@@ -56,7 +60,7 @@ def info_in(path: Path) -> dict[str, Any]:
     """
     file = path / INFO
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_whole(file, _LARGEST))
     except (FileNotFoundError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{file} is missing or damaged: {error}") from error
     if not isinstance(found, dict):
@@ -65,6 +69,11 @@ def info_in(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{file} is damaged: its contents are not those that were written")
     found.pop(DIGEST, None)
     return found
+
+
+def identity(info: Mapping[str, Any]) -> list[Any]:
+    """By which files of a run know whose they are: when it was created, and its seed."""
+    return [info.get("created"), info.get("seed")]
 
 
 def write_info(path: Path, info: Mapping[str, Any]) -> None:
@@ -110,8 +119,8 @@ def table_in(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RunFolderError(f"{path} is no run: expected {CONFIG} in it")
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return read_toml(file)
+    except ConfigError as error:
         raise RunFolderError(f"{file} is damaged: {error}") from error
 
 

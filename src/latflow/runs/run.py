@@ -18,6 +18,7 @@ from latflow.errors import RunFolderError
 from latflow.runs import growth, sampling, training
 from latflow.runs.chains import Written
 from latflow.runs.folder import RunFolder, plain
+from latflow.runs.place import identity
 from latflow.samplers import Sampler
 from latflow.storage import with_digest, write_text
 from latflow.theories import Action
@@ -194,7 +195,7 @@ class Run(RunFolder):
 
     def save_results(self, results: dict[str, Any]) -> None:
         """Keep the verdict of a validation in `results.json`; null stands for what is not finite."""
-        kept = with_digest(plain(results))
+        kept = with_digest(plain(results) | {"run": identity(self.info)})
         write_text(self.path / "results.json", json.dumps(kept, indent=2, allow_nan=False))
 
     def _written(self) -> dict[Group, Written]:

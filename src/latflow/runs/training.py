@@ -18,12 +18,15 @@ from latflow.config.sections import arguments_of
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.estimators import estimator_of
+from latflow.plain_files import read_whole
 from latflow.runs.folder import CheckpointName, RunFolder, plain
 from latflow.storage import load_tree
 from latflow.training import Record, Trainer
 from latflow.training.world import World
 
 _LOG = logging.getLogger(__name__)
+_LARGEST = 2**34
+"""Bytes of a history."""
 
 OnRecord = Callable[[Record], None]
 """Told of each step, after its record is written; every process tells its own."""
@@ -152,7 +155,10 @@ def read_history(folder: RunFolder) -> list[dict[str, Any]]:
         RunFolderError: when a line is no record, or another one than the last checkpoint knows.
     """
     path = folder.history_file
-    contents = path.read_bytes() if path.exists() else b""
+    try:
+        contents = read_whole(path, _LARGEST) if path.exists() else b""
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error
     if folder.checkpoint("last").exists():
         known = folder.load("last", "history")["history"]
         if hashlib.sha256(contents[: known["bytes"]]).hexdigest() != known["digest"]:
