@@ -21,7 +21,7 @@ FEWEST = 50.0
 """Independent configurations, or draws that count as such, below which an error is not known to a tenth.
 
 Of weighted draws it is asked of N·ESS, and of the draws behind their errors: where these are fewer, intervals
-of one standard deviation were seen to hold the truth in 53 to 60% of short runs instead of 68%, at any N·ESS
+of one standard deviation were seen to hold the truth in 53 to 58% of short runs instead of 68%, at any N·ESS
 (the experiment `coverage`).
 """
 
