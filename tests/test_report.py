@@ -49,6 +49,7 @@ from latflow.report.material import Material
 from latflow.report.plates import builders, plates
 from latflow.report.tables import banner, check_table, headline, verdict_tables
 from latflow.runs import Run
+from latflow.runs.place import write_info
 from latflow.theories import Action, HoppingPhi4, Phi4
 from latflow.theories.phi4.free_field import free_field_two_point
 from latflow.validation import Check, Row, Validation, Way, validate
@@ -137,9 +138,7 @@ def full_report(tmp_path_factory) -> Path:
     """The page of a run whose every word must come through, with a verdict that was made up."""
     named = phi4("name=made-up", "description=a <b>made up</b> run", "training.clip=0.125")
     run = copied(named, tmp_path_factory.mktemp("run"))
-    info = run.path / "run.json"
-    changed = json.loads(info.read_text()) | {"command": "latflow run <made-up> & co", "versions": {"x": "1"}}
-    info.write_text(json.dumps(changed))
+    write_info(run.path, run.info | {"command": "latflow run <made-up> & co", "versions": {"x": "1"}})
     settings = dict(mpl.rcParams), mpl.get_backend()
     page = write_report(run, verdict())
     assert (dict(mpl.rcParams), mpl.get_backend()) == settings, "the report changed matplotlib globally"

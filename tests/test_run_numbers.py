@@ -71,11 +71,12 @@ def test_the_window_of_the_best_begins_with_the_first_step_of_the_theory_itself(
 
 
 def test_skipped_steps_are_no_part_of_a_window():
-    best = _Best(window=2)
+    best = _Best(window=3)
     best.see(record(1, 5.0))
     best.see(record(2, -100.0, skipped=True))
-    assert best.improved(2)
-    assert best.f_q == 5.0
+    best.see(record(3, 7.0))
+    assert best.improved(3)
+    assert best.f_q == 6.0
 
 
 def test_the_best_is_remembered_with_its_window():

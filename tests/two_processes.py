@@ -204,6 +204,7 @@ def runs(rank: int, folder: Path) -> dict[str, Any]:
     contents = last.read_bytes() if rank == 0 else b""
     if rank == 0:
         last.write_bytes(contents[:-10])
+        last.with_name("last.before.safetensors").unlink()  # which would stand in for it
     found["truncated"] = message(lambda: Run.open(folder / "left").train())
     if rank == 0:
         last.write_bytes(contents)
