@@ -63,7 +63,7 @@ def counting(fail_at: int | None = None) -> tuple[Experiment[CountSettings], lis
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow)
-        if name in ("trivializing", "topology", "schwinger-spectrum")
+        if name in ("trivializing", "topology", "schwinger-spectrum", "acceleration")
         else name
         for name in names("experiments")
     ],
