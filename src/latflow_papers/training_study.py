@@ -59,7 +59,7 @@ class TrainingSettings:
     hidden: tuple[int, ...] = (16, 16)
     steps: int = 1200
     batch: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     window: int = 50
     reached: tuple[float, ...] = (0.1, 0.3, 0.5)
     draws: int = 20_000
@@ -77,8 +77,9 @@ def run(bench: Bench, settings: TrainingSettings) -> Findings:
         f"layers, {settings.steps} steps of Adam at a rate of {settings.learning_rate:g} with batches of "
         f"{settings.batch}, from the same weights by each estimator; then {settings.draws} draws of each "
         "flow. Acceptance and τ are those of Metropolis with its proposals, from the weights of the draws. "
-        "Seconds are those of the processor; a history is averaged over "
-        f"{settings.window} steps, and an ESS that it never has is marked by a dash."
+        "Seconds are those of the processor. A history is averaged over "
+        f"{settings.window} steps; its ESS is that of single batches, which is too large where it is poor, "
+        "and one that it never has is marked by a dash."
     )
     return Findings(text, [Table("training", head, rows)], {"phi4-training": _figure(settings, found)})
 
