@@ -26,6 +26,9 @@ _FORMAT = 2
 _BEGUN = ".partial"
 """How zarr 3 calls files that it has not written to their end."""
 
+_ABOUT = ".z*"
+"""How files are called that say what a folder holds."""
+
 _CODEC = Zstd(level=1, checksum=True)
 """With a checksum of each chunk: a changed one does not unpack."""
 
@@ -62,6 +65,11 @@ class Written:
         return None
 
 
+def _chunk(number: int, axes: int) -> str:
+    """The file of a chunk of an array that is divided along its first axis alone."""
+    return f"{number}{'.0' * (axes - 1)}"
+
+
 def _sum(values: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(values).data)
 
@@ -94,7 +102,6 @@ class ChainStore:
             groups: the series of each group, (step, chain, …).
             first: the number of steps that the groups hold already. With 0 what they hold is replaced.
         """
-        before = self._files()
         for group, series in groups.items():
             if first == 0:
                 # chunks as long as a block: what is appended never changes what is there
@@ -112,8 +119,7 @@ class ChainStore:
                 **how,
             )
         zarr.consolidate_metadata(self.store, zarr_format=_FORMAT)
-        after = self._files()
-        for path in (path for path, changed in after.items() if before.get(path) != changed):
+        for path in self._touched(groups, first):
             reach_disk(path)
 
     def sweep(self) -> None:
@@ -196,10 +202,10 @@ class ChainStore:
                 or (array.dtype.str, array.chunks, array.shape[1:]) != (dtype, chunks, chunks[1:])
             ):
                 raise self._damaged(group, f"expected the array {name}, {expected}, found {found}")
-            rest = ".0" * (len(chunks) - 1)
-            for block in range(math.ceil(written.steps / chunks[0])):
-                if not (self.path / group / name / f"{block}{rest}").is_file():
-                    raise self._damaged(group, f"the chunk {block}{rest} of the array {name} is missing")
+            for number in range(math.ceil(written.steps / chunks[0])):
+                file = self.path / group / name / _chunk(number, len(chunks))
+                if not file.is_file():
+                    raise self._damaged(group, f"the chunk {file.name} of the array {name} is missing")
 
     @contextlib.contextmanager
     def _telling(self, group: str) -> Iterator[None]:
@@ -218,11 +224,20 @@ class ChainStore:
             f"checkpoints/{chain}.safetensors beside it, and that chain is sampled anew"
         )
 
-    def _files(self) -> dict[Path, int]:
-        """Everything in the store, and when it was last changed; the names of its folders last."""
-        found = [self.path, *self.path.rglob("*")] if self.path.exists() else []
-        times = {path: path.stat().st_mtime_ns for path in found}
-        return dict(sorted(times.items(), key=lambda entry: entry[0].is_dir()))
+    def _touched(self, groups: Mapping[str, Mapping[str, np.ndarray]], first: int) -> Iterator[Path]:
+        """What a block that was just written has made or changed, folders after what lies in them.
+
+        No clock tells, and no look at all files, of which a long chain has tens of thousands.
+        """
+        for group, series in groups.items():
+            for name, values in series.items():
+                array = self.path / group / name
+                length = zarr.open_array(self.store, path=f"{group}/{name}", mode="r").chunks[0]
+                chunks = range(first // length, math.ceil((first + len(values)) / length))
+                yield from (array / _chunk(number, values.ndim) for number in chunks)
+                yield from (array / ".zarray", array / ".zattrs", array)
+            yield from (*(self.path / group).glob(_ABOUT), self.path / group)
+        yield from (*self.path.glob(_ABOUT), self.path)
 
     def _dataset(self, series: dict[str, np.ndarray]) -> Dataset:
         sizes: dict[str, int] = {}
