@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,10 +58,15 @@ def lines(path):
     return history.read_bytes().splitlines() if history.exists() else []
 
 
-def test_whatever_ends_it_the_numbers_are_the_same(tmp_path):
-    undisturbed, path = tmp_path / "undisturbed", tmp_path / "run"
-    assert CliRunner().invoke(app, command(undisturbed, LONGER)).exit_code == 0
+@pytest.fixture(scope="module")
+def undisturbed_longer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("longer") / "run"
+    assert CliRunner().invoke(app, command(path, LONGER)).exit_code == 0
+    return path
 
+
+def test_whatever_ends_it_the_numbers_are_the_same(tmp_path, undisturbed_longer):
+    path = tmp_path / "run"
     code, said = hit(path, lambda: len(lines(path)) >= 40, signal.SIGINT)
     assert code == 130
     assert "everything is saved, and the same command goes on" in said
@@ -86,7 +92,7 @@ def test_whatever_ends_it_the_numbers_are_the_same(tmp_path):
     after = Run.open(path).series("model")
     for name, values in before.items():
         assert (after[name][:steps] == values).all()
-    assert_same(outcome(path), outcome(undisturbed))
+    assert_same(outcome(path), outcome(undisturbed_longer))
 
 
 @pytest.fixture
@@ -103,23 +109,112 @@ def small_disk(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize("filled", ["while training", "while sampling"])
-def test_a_disk_that_is_full(tmp_path, small_disk, filled):
-    disk, enlarge = small_disk
-    undisturbed, path = tmp_path / "undisturbed", disk / "run"
-    assert CliRunner().invoke(app, command(undisturbed, SMALL)).exit_code == 0
-    ballast = disk / "ballast"
-    if filled == "while sampling":
-        Run.create(path, Run.open(undisturbed).config).train()
-    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-    ballast.write_bytes(bytes(free - 40 * 1024))
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """What no disturbed run may differ from."""
+    path = tmp_path_factory.mktemp("small") / "run"
+    assert CliRunner().invoke(app, command(path, SMALL)).exit_code == 0
+    return path
 
-    result = CliRunner().invoke(app, command(path, SMALL))
+
+def fill(disk, kilobytes):
+    """Leave no more than so much of a disk."""
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    (disk / "ballast").write_bytes(bytes(free - kilobytes * 1024))
+
+
+def assert_told_full(result):
     assert result.exit_code == 74, result.output
     assert result.stderr.splitlines()[-1].startswith("latflow: ")
     assert "No space left on device" in result.stderr
     assert "free some space, and the same command goes on" in result.stderr
     assert "Traceback" not in result.output
+
+
+def left_over(folder):
+    """What is left half written."""
+    return [file for file in folder.rglob("*") if file.name.startswith(".") and file.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("stage", ["training", "sampling"])
+def test_a_disk_that_is_full(small_run, small_disk, stage):
+    disk, enlarge = small_disk
+    path = disk / "run"
+    if stage == "sampling":
+        Run.create(path, Run.open(small_run).config).train()
+    fill(disk, 40)
+    assert_told_full(CliRunner().invoke(app, command(path, SMALL)))
     enlarge()
     assert CliRunner().invoke(app, command(path, SMALL)).exit_code == 0
-    assert_same(outcome(path), outcome(undisturbed))
+    assert_same(outcome(path), outcome(small_run))
+
+
+@pytest.mark.parametrize(
+    ("words", "kilobytes", "made"),
+    [
+        (["run"], 0, "results.json"),
+        (["run"], 64, "report.html"),
+        (["report"], 0, "results.json"),
+        (["report"], 64, "report.html"),
+        (["export", "record.zip", "--archive"], 16, "record.zip"),
+        (["export", "chains.nc"], 0, "chains.nc"),
+    ],
+)
+def test_a_disk_that_is_full_when_all_is_sampled(small_run, small_disk, words, kilobytes, made):
+    """Nothing half written appears, the numbers are all there, and with some space the command ends well."""
+    disk, enlarge = small_disk
+    enlarge()
+    path = shutil.copytree(small_run, disk / "run")
+    first, *more = words
+    typed = [first, str(path), *(word if word.startswith("-") else str(path / word) for word in more)]
+    if "--archive" in words:
+        assert CliRunner().invoke(app, ["report", str(path)]).exit_code == 0
+    fill(disk, kilobytes)
+    assert_told_full(CliRunner().invoke(app, typed))
+    assert not (path / made).exists()
+    assert left_over(disk) == []
+    (disk / "ballast").unlink()
+    assert CliRunner().invoke(app, typed).exit_code in (0, 3)
+    assert (path / made).is_file()
+    assert_same(outcome(path), outcome(small_run))
+
+
+def test_a_verdict_that_cannot_be_kept_is_shown(small_run, small_disk):
+    disk, enlarge = small_disk
+    enlarge()
+    path = shutil.copytree(small_run, disk / "run")
+    fill(disk, 0)
+    result = CliRunner().invoke(app, ["validate", str(path)])
+    assert result.exit_code in (0, 3)
+    assert "is not kept" in result.stderr
+    assert "validat" in result.stdout.splitlines()[-1]
+    assert not (path / "results.json").exists()
+    assert left_over(disk) == []
+
+
+def test_two_commands_on_one_folder(tmp_path, undisturbed_longer):
+    """While a run is held in its middle a second is refused, a verdict judges what is there, and both change
+    nothing."""
+    path = tmp_path / "run"
+    with start(path) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while visible_steps(path, "model") < 60:
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline, "the command came to nothing"
+                time.sleep(0.02)
+            process.send_signal(signal.SIGSTOP)
+            second = CliRunner().invoke(app, command(path, LONGER))
+            assert second.exit_code == 2
+            assert "is in use by another process: wait until it has ended" in second.stderr
+            verdict = CliRunner().invoke(app, ["report", str(path)])
+            assert verdict.exit_code == 0, verdict.output
+            early = json.loads((path / "results.json").read_text())
+            process.send_signal(signal.SIGCONT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    assert_same(outcome(path), outcome(undisturbed_longer))
+    # the verdict knows that it is of other numbers than those that are there now
+    assert early["checkpoints"] != Run.open(path).digests()

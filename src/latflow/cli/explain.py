@@ -64,7 +64,7 @@ def explained(command: Callable[Parameters, None]) -> Callable[Parameters, None]
             if _in_foreign(error) is not None:
                 _give_up(_in_foreign(error), EXIT_WRONG_INPUT)
             full = "; nothing that was written is lost: free some space, and the same command goes on"
-            _give_up(f"{error}{full if error.errno in _FULL else ''}", EXIT_DISK)
+            _give_up(f"{_in_a_line(error)}{full if error.errno in _FULL else ''}", EXIT_DISK)
         except Exception as error:
             if isinstance(error, typer.Exit | typer.Abort):
                 raise
@@ -96,6 +96,14 @@ def _in_foreign(error: BaseException) -> str | None:
         return None
     where = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
     return f"{where}: {type(error).__name__}: {error}\n    {frame.line}"
+
+
+def _in_a_line(error: OSError) -> str:
+    """What the system says; of the libraries below some add lines on what they were about to write."""
+    told = str(error)
+    if "\n" in told and error.errno is not None:
+        return f"[Errno {error.errno}] {os.strerror(error.errno)}"
+    return told
 
 
 def _of_memory(error: BaseException) -> str | None:
