@@ -23,6 +23,30 @@ from latflow.runs import Run
 from latflow.storage import load_tree
 from latflow.theories import Phi4
 
+OWN = """
+from dataclasses import dataclass
+
+import latflow as lf
+from latflow.theories.base import Words
+from latflow.types import Lattice
+
+MARKUP = {markup!r}
+
+
+@dataclass(frozen=True)
+class Marked(lf.actions.Action):
+    lattice: Lattice
+    kind = lf.fields.SCALAR
+    words = Words(MARKUP, MARKUP, MARKUP)
+
+    def own_observables(self):
+        mean = lambda x: x.flatten(1).mean(1)
+        return (lf.observables.Observable("x", MARKUP, mean, slow=True, meaning=MARKUP),)
+
+    def __call__(self, x):
+        return (x**2 + x**4).flatten(1).sum(1)
+"""
+
 ACTION = Phi4((4, 4), m2=1.0, lam=0.0)
 FIELDS = np.random.default_rng(1).normal(size=(20, 4, 4))
 MARKUP = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
@@ -205,3 +229,23 @@ def test_names_with_markup_run_nothing_in_a_browser(tmp_path):
     )
     assert "<title>run</title>" not in shown.stdout
     assert MARKUP[:8] not in shown.stdout
+
+
+def test_words_of_a_theory_with_markup_are_text(tmp_path):
+    """On the page of a run and on that of a scan."""
+    file = tmp_path / "own.py"
+    file.write_text(OWN.format(markup=MARKUP), encoding="utf-8")
+    (tmp_path / "own.toml").write_text(
+        f"seed = [1, 2]\ndescription = '''<script>'''\n[action]\ntype = '{file}:Marked'\nlattice = [4, 2]\n"
+        "[beside]\nsteps = 40\nchains = 4\nthermalisation = 20\n",
+        encoding="utf-8",
+    )
+    made = CliRunner().invoke(cli.app, ["run", str(tmp_path / "own.toml"), "--out", str(tmp_path / "scan")])
+    assert made.exit_code in (0, 3), made.output
+    pages = [tmp_path / "scan" / "scan.html", *(tmp_path / "scan").glob("*/report.html")]
+    assert len(pages) == 3
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert "&lt;script&gt;" in text
+        assert "<script" not in text
+        assert "<img src=x" not in text

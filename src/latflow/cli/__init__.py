@@ -188,6 +188,8 @@ def reproduce(
     from latflow.cli.experiments import perform, print_documents, print_experiments
 
     if documents:
+        if experiment is not None:
+            raise ConfigError(f"expected an experiment or --list, got {experiment} and --list")
         print_documents()
     elif experiment is None:
         print_experiments()
