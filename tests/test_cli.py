@@ -34,7 +34,7 @@ def changes(*more):
 def whole(tmp_path_factory):
     """A run from the first command to its report, and what was printed."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    steps = ("training.steps=60", "sampling.steps=60", "beside.steps=150", "beside.thermalisation=30")
+    steps = ("training.steps=60", "sampling.steps=500", "beside.steps=150", "beside.thermalisation=30")
     return path, latflow_command("run", "phi4-quick", *changes(*steps), "--out", path)
 
 
@@ -88,7 +88,7 @@ def test_run_says_how_far_it_is(whole):
     lines = result.stderr.splitlines()
     expected = [
         r"train  60/60  ESS 0\.\d+  F_q \S+  in \d+:\d\d",
-        r"sample  60/60  acceptance 0\.\d+  ESS 0\.\d+  in \d+:\d\d",
+        r"sample  500/500  acceptance 0\.\d+  ESS 0\.\d+  in \d+:\d\d",
         r"HMC  150/150  acceptance \S+  in \d+:\d\d",
     ]
     assert len(lines) == len(expected), lines

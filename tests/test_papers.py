@@ -63,7 +63,7 @@ def counting(fail_at: int | None = None) -> tuple[Experiment[CountSettings], lis
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow)
-        if name in ("trivializing", "topology", "schwinger-spectrum", "acceleration")
+        if name in ("trivializing", "topology", "schwinger-spectrum", "acceleration", "coverage")
         else name
         for name in names("experiments")
     ],
@@ -217,6 +217,9 @@ def test_every_command_of_the_documents_can_be_typed():
         assert f"{part.name}: {part.what}" in written
         assert part.command in written
         assert f"| {part.name} | {part.what} |" in page()
+    both = CliRunner().invoke(app, ["reproduce", names("experiments")[0], "--list"])
+    assert both.exit_code == 2
+    assert "expected an experiment or --list, got" in both.stderr
 
 
 def test_results_are_published(tmp_path):

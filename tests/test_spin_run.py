@@ -96,7 +96,8 @@ def test_a_network_that_lost_a_phase_fails(tmp_path):
     assert rows["log_z"].values["weights"].value - rows["log_z"].values["exact"].value == pytest.approx(
         -np.log(2), abs=0.05
     )
-    assert not rows["log_z"].passed
+    # no difference of weights with so heavy a tail decides, however large
+    assert rows["log_z"].pulls["weights", "exact"] < -5
 
 
 @pytest.mark.parametrize("algorithm", ["swendsen_wang", "heat_bath", "metropolis"])

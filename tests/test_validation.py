@@ -35,10 +35,11 @@ from latflow.validation import (
     neighbour_draws,
     sector_checks,
     sign_checks,
+    table,
 )
-from latflow.validation.doubts import doubts, of_weights
+from latflow.validation.doubts import doubts, of_weights, undecided
 from latflow.validation.evidence import finite_draws
-from latflow.validation.ways import beside_chain
+from latflow.validation.ways import Way, beside_chain
 
 FREE = Phi4((4, 6), m2=0.8, lam=0.0)
 
@@ -523,6 +524,29 @@ def test_hmc_from_far_out_drifts_until_it_is_thermalised(thermalisation):
 # --- too little to tell ---------------------------------------------------------------------------
 
 
+def test_a_way_whose_errors_are_not_known_decides_nothing():
+    """Narrow proposals, of which thirty draws make the error, and a shift that five errors do not explain."""
+    rng = np.random.default_rng(5)
+    phi = 0.6 * rng.normal(size=1200)
+    draws = {"action": phi**2, "phi_squared": phi**2, "log_weight": phi**2 * (0.5 / 0.36 - 0.5) - 1.0}
+    chain = {name: draws[name].reshape(-1, 8) for name in ("action", "phi_squared")}
+    found = evidence(FREE, chain, draws, beside=chain)
+    ways = all_ways(found)
+    weights = next(way for way in ways if way.name == "weights")
+    assert weights.diagnostics["draws"] * weights.diagnostics["ess"] > 50
+    assert weights.diagnostics["draws_behind_errors"] < 50
+    assert undecided(found, ways) == {"weights", "model"}
+    shifted = Measurement(0.1, 0.001)
+    named = [
+        Way(name, name, name, name, name, measurements={"phi_squared": m})
+        for name, m in (("weights", shifted), ("beside", Measurement(0.2, 0.001)))
+    ]
+    for of_no_weight, passed in (((), False), (("weights",), True), (("model",), False)):
+        (row,) = table(FREE, named, of_no_weight)
+        assert abs(row.pulls["weights", "beside"]) > 50
+        assert row.passed == passed
+
+
 @pytest.mark.parametrize(
     ("diagnostics", "words"),
     [
@@ -533,6 +557,8 @@ def test_hmc_from_far_out_drifts_until_it_is_thermalised(thermalisation):
         ({"pareto_k": math.inf}, ["tail index of the weights is inf"]),
         ({"ess": 0.9, "draws": 20.0}, ["count as 18.0 independent ones, expected at least 50"]),
         ({"pareto_k": 0.7, "largest_weight_share": 0.1, "ess": 0.5, "draws": 100.0}, []),
+        ({"ess": 0.5, "draws": 1000.0, "draws_behind_errors": 49.0}, ["rest on 49.0 draws"]),
+        ({"ess": 0.5, "draws": 1000.0, "draws_behind_errors": 51.0}, []),
         ({}, []),
     ],
 )

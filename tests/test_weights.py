@@ -12,6 +12,7 @@ FUNCTIONS = [
     analysis.free_energy,
     analysis.variational_free_energy,
     analysis.largest_weight_share,
+    analysis.draws_behind_errors,
     analysis.expected_acceptance,
     analysis.tau_from_weights,
     analysis.pareto_tail_index,
@@ -46,6 +47,24 @@ def test_errors_of_free_energies_cover():
         assert abs(np.mean(abs(pulls) < 1) - 0.683) < 5 * 0.015
 
 
+def test_the_draws_behind_errors_tell_which_cover():
+    """Intervals of 800 averages of log w: a share of 0.683 is seen to 0.016.
+
+    N·ESS is above 50 either way. Where fifty draws and more make the error it covers; where the heavy tail
+    leaves ten, it is too small.
+    """
+    shares = {}
+    for sigma, n in ((0.5, 400), (1.6, 1000)):
+        runs = gaussian_log_weights(sigma, (800, n), seed=4)
+        pulls = [analysis.measure(log_weight, log_weight).pull(sigma**2 / 2) for log_weight in runs]
+        behind = np.median([analysis.draws_behind_errors(log_weight) for log_weight in runs[:100]])
+        worth = np.median([n * analysis.effective_sample_size(log_weight) for log_weight in runs[:100]])
+        assert worth > 50
+        shares[behind > 50] = np.mean(np.abs(pulls) < 1)
+    assert abs(shares[True] - 0.683) < 5 * 0.016
+    assert shares[False] < 0.683 - 5 * 0.016
+
+
 def test_sums_over_pairs_are_those_of_double_loops():
     log_weight = gaussian_log_weights(1.5, (17, 11), seed=2)
     w = np.exp(log_weight).ravel()
@@ -57,6 +76,7 @@ def test_sums_over_pairs_are_those_of_double_loops():
     assert analysis.tau_from_weights(log_weight) == pytest.approx(tau)
     assert analysis.largest_weight_share(log_weight) == pytest.approx(p.max())
     assert analysis.effective_sample_size(log_weight) == pytest.approx(1 / (p @ p) / p.size)
+    assert analysis.draws_behind_errors(log_weight) == pytest.approx((p @ p) ** 2 / (p**2 @ p**2))
     a = analysis.expected_acceptance(log_weight)
     assert tau >= (2 - a) / (2 * a)
 
@@ -175,6 +195,7 @@ def test_equal_weights_are_perfect():
     assert analysis.expected_acceptance(log_weight) == pytest.approx(1)
     assert analysis.tau_from_weights(log_weight) == pytest.approx(0.5)
     assert analysis.largest_weight_share(log_weight) == pytest.approx(0.01)
+    assert analysis.draws_behind_errors(log_weight) == pytest.approx(100)
     assert analysis.free_energy(log_weight) == analysis.Measurement(700.0, 0.0, n=100)
     assert analysis.variational_free_energy(log_weight) == analysis.Measurement(700.0, 0.0, n=100)
 

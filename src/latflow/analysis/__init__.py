@@ -13,6 +13,7 @@ from latflow.analysis.summary import Sample, average_of, summary
 from latflow.analysis.theta import AtTheta, at_theta
 from latflow.analysis.topology import charge_displacement, tunnelling_rate
 from latflow.analysis.weights import (
+    draws_behind_errors,
     effective_sample_size,
     entropy,
     expected_acceptance,
@@ -48,6 +49,7 @@ __all__ = [
     "crossings",
     "derive",
     "derive_vector",
+    "draws_behind_errors",
     "effective_masses",
     "effective_sample_size",
     "entropy",

@@ -34,6 +34,23 @@ def effective_sample_size(log_weight: ArrayLike) -> float:
     return float(formulas.effective_sample_size(scaled_weight(log_weight)))
 
 
+def draws_behind_errors(log_weight: ArrayLike) -> float:
+    """(Σw²)² / Σw⁴, the number of draws that an error of weighted averages is made of, from 1 to N.
+
+    The variance of an average is a sum over draws with the weights w², whose own effective sample size this
+    is: the relative error of an error is about 1/√(2n) of it. It is much smaller than N·ESS where weights
+    have a heavy tail. Raises as `scaled_weight`.
+
+    Source: A. B. Owen, Monte Carlo theory, methods and examples (2013), section 9.3.
+
+    Example:
+        >>> round(draws_behind_errors([0.0, 0.0, 0.0, 2.0]), 2)
+        1.11
+    """
+    doubled = 2 * np.asarray(log_weight, dtype=np.float64)
+    return doubled.size * effective_sample_size(doubled)
+
+
 def reweighted_share(factor: ArrayLike, log_weight: ArrayLike | None = None) -> float:
     """(Σ r)² / (N Σ r²), r = w σ: the share of N configurations that averages ⟨Oσ⟩/⟨σ⟩ are worth.
 

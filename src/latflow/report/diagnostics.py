@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from latflow.measurement import Measurement
 from latflow.report.tables import Cell, Table, printed
-from latflow.validation import PARETO_LIMIT, Validation
+from latflow.validation import FEWEST, PARETO_LIMIT, Validation
 
 _DOUBTFUL = "pareto_k"
 
@@ -43,6 +43,9 @@ _KNOWN = {
     ),
     "longest_rejection_run": _Diagnostic(
         "Longest run of rejections", "steps in a row, in any of the model's chains", _count
+    ),
+    "draws_behind_errors": _Diagnostic(
+        "Draws behind the errors of weights", f"(Σw²)² / Σw⁴; too small errors below {FEWEST:.0f}", _general
     ),
     "largest_weight_share": _Diagnostic("Largest share of one weight", "max w / Σw", _general),
     "pareto_k": _Diagnostic(

@@ -3,7 +3,7 @@
 from latflow.validation.checks import Check
 from latflow.validation.comparison import Comparison, Cost, compare
 from latflow.validation.density import density_checks
-from latflow.validation.doubts import PARETO_LIMIT
+from latflow.validation.doubts import FEWEST, PARETO_LIMIT
 from latflow.validation.drift import drift_checks
 from latflow.validation.evidence import Evidence, MarkovChain
 from latflow.validation.judgement import Judgement, judge
@@ -13,11 +13,12 @@ from latflow.validation.reweighting import AtCouplings, at_couplings
 from latflow.validation.sectors import sector_checks
 from latflow.validation.signs import sign_checks
 from latflow.validation.table import MAX_PULL, Row, table
-from latflow.validation.verdict import Validation, validate
+from latflow.validation.verdict import Validation, validate, validated
 from latflow.validation.ways import WAYS, Way, all_ways, measured
 from latflow.validation.words import ChainWords, chain_words
 
 __all__ = [
+    "FEWEST",
     "MAX_PULL",
     "MIN_EFFECTIVE_DRAWS",
     "PARETO_LIMIT",
@@ -47,4 +48,5 @@ __all__ = [
     "sign_checks",
     "table",
     "validate",
+    "validated",
 ]

@@ -13,7 +13,7 @@ from latflow.errors import EnsembleError, UnreliableErrorWarning
 from latflow.theories import Action
 from latflow.validation.copies import copy_checks, moved, numbered
 from latflow.validation.couplings import coupling_checks
-from latflow.validation.doubts import doubts
+from latflow.validation.doubts import doubts, undecided
 from latflow.validation.drift import drift_checks
 from latflow.validation.evidence import Evidence, MarkovChain, measured_series
 from latflow.validation.identities import identity_checks
@@ -110,7 +110,7 @@ def _verdict(evidence: Evidence, ensemble: Ensemble, numbers: np.ndarray) -> Val
     action, fields = evidence.action, ensemble.fields
     tried = all_ways(evidence)
     found = [way for way in tried if way.measurements]
-    rows = table(action, found)
+    rows = table(action, found, undecided(evidence, found))
     held = list(identity_checks(action, fields, evidence.seed))
     reasons = list(doubts(evidence, found, rows))
     # of few configurations one sign may be missing by chance

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,17 +29,20 @@ class Row:
         values: by the names of the ways.
         pulls: the difference of two ways that are independent of each other, the first minus the second, in
             standard deviations.
+        undecided: ways whose errors are not known: a difference from one of them decides nothing.
     """
 
     name: str
     label: str
     values: dict[str, Measurement] = field(default_factory=dict)
     pulls: dict[tuple[str, str], float] = field(default_factory=dict)
+    undecided: frozenset[str] = frozenset()
 
     @property
     def passed(self) -> bool:
-        """Whether no pull exceeds `MAX_PULL`."""
-        return all(abs(pull) <= MAX_PULL for pull in self.pulls.values())
+        """Whether no pull exceeds `MAX_PULL` but those of ways that are undecided."""
+        deciding = [pull for pair, pull in self.pulls.items() if not self.undecided.intersection(pair)]
+        return all(abs(pull) <= MAX_PULL for pull in deciding)
 
     @property
     def largest(self) -> tuple[str, str] | None:
@@ -57,7 +60,7 @@ class Row:
         }
 
 
-def table(action: Action, ways: Sequence[Way]) -> list[Row]:
+def table(action: Action, ways: Sequence[Way], undecided: Collection[str] = ()) -> list[Row]:
     """The rows of the verdict table, in the order of the theory's observables.
 
     An observable has a row where something was measured of it: what is known without any draw alone is none.
@@ -65,16 +68,17 @@ def table(action: Action, ways: Sequence[Way]) -> list[Row]:
     Args:
         action: the theory.
         ways: to know its observables, in the order of the columns.
+        undecided: the names of those whose errors are not known.
     """
     sampled = {name for way in ways if way.sampled for name in way.measurements}
     return [
-        _row(observable, ways)
+        _row(observable, ways, frozenset(undecided))
         for observable in action.observables
         if observable.label and observable.name in sampled
     ]
 
 
-def _row(observable: Observable, ways: Sequence[Way]) -> Row:
+def _row(observable: Observable, ways: Sequence[Way], undecided: frozenset[str]) -> Row:
     values = {w.name: w.measurements[observable.name] for w in ways if observable.name in w.measurements}
     compared = [w for w in ways if w.name in values and comparable(observable, values[w.name])]
     pulls = {
@@ -82,7 +86,7 @@ def _row(observable: Observable, ways: Sequence[Way]) -> Row:
         for one, other in itertools.combinations(compared, 2)
         if one.source != other.source
     }
-    return Row(observable.name, observable.label, values, pulls)
+    return Row(observable.name, observable.label, values, pulls, undecided)
 
 
 def comparable(observable: Observable, m: Measurement) -> bool:

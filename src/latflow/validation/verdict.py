@@ -1,14 +1,14 @@
 """The verdict on a run: everything that it has found against everything else that is known."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from latflow.errors import UnreliableErrorWarning
 from latflow.validation.checks import Check
 from latflow.validation.density import density_checks
-from latflow.validation.doubts import doubts, of_weights, rests_on_weights
+from latflow.validation.doubts import doubts, of_weights, rests_on_weights, undecided
 from latflow.validation.drift import drift_checks
 from latflow.validation.evidence import Evidence
 from latflow.validation.sectors import sector_checks
@@ -87,24 +87,37 @@ def validate(run: "Run") -> Validation:
     Raises:
         ValueError: when a series is too short for an error, naming how many steps it needs.
     """
+    own = density_checks(run.model(), run.action) if run.config.model is not None else ()
+    return validated(Evidence.of(run), own)
+
+
+def validated(evidence: Evidence, own: Iterable[Check] = ()) -> Validation:
+    """The verdict on what was found, however it was made.
+
+    Args:
+        evidence: chains, draws, or both.
+        own: checks of the model itself.
+
+    Raises:
+        ValueError: as `validate`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnreliableErrorWarning)  # the verdict holds them all
-        return _verdict(run)
+        return _verdict(evidence, own)
 
 
-def _verdict(run: "Run") -> Validation:
-    evidence = Evidence.of(run)
+def _verdict(evidence: Evidence, own: Iterable[Check]) -> Validation:
     tried = all_ways(evidence)
     found = [way for way in tried if way.measurements]
     diagnostics = {name: number for way in tried for name, number in way.diagnostics.items()}
     checks = [
-        *(density_checks(run.model(), run.action) if run.config.model is not None else ()),
+        *own,
         *evidence.checks(),
-        *sign_checks(run.action, found),
+        *sign_checks(evidence.action, found),
         *drift_checks(evidence.chains()),
-        *sector_checks(run.action, evidence.chains()),
+        *sector_checks(evidence.action, evidence.chains()),
     ]
-    rows = table(run.action, found)
+    rows = table(evidence.action, found, undecided(evidence, found))
     return Validation(
         found,
         rows,

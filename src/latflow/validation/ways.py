@@ -14,6 +14,7 @@ from torch import Generator
 
 from latflow.analysis import (
     acceptance,
+    draws_behind_errors,
     effective_sample_size,
     expected_acceptance,
     free_energy,
@@ -265,6 +266,7 @@ def _of_weights(log_weight: np.ndarray, sites: int) -> dict[str, float]:
         "ess": ess,
         "s2": -math.log(ess) / sites,
         "expected_acceptance": expected_acceptance(log_weight),
+        "draws_behind_errors": draws_behind_errors(log_weight),
         "largest_weight_share": largest_weight_share(log_weight),
         "f_q": f_q.value,
         "f_q_error": f_q.error,
