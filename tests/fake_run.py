@@ -53,5 +53,8 @@ class FakeRun:
     def settings(self, chain: str) -> Any:
         return SimpleNamespace(thermalisation=10) if chain in self.kernels else None
 
+    def digests(self) -> dict[str, str | None]:
+        return {}
+
     def model(self) -> Any:
         return self.density

@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 from latflow.cli import app
 from latflow.measurement import Measurement
+from latflow.report import mark_of
 from latflow.runs import Run
 from latflow.runs.lock import locked
 from latflow.scans import ScanFolder, findings
@@ -41,8 +44,9 @@ def no_pages():
     """Reports of single runs, which take most of the time and have tests of their own, stay empty."""
     with pytest.MonkeyPatch.context() as patch:
 
-        def page(run, _):
-            (run.path / "report.html").write_text("a page")
+        def page(run, validation):
+            mark = f'<meta name="latflow-verdict" content="{mark_of(validation)}">'
+            (run.path / "report.html").write_text(mark)
             return run.path / "report.html"
 
         patch.setattr("latflow.report.write_report", page)
@@ -148,6 +152,28 @@ def test_what_is_finished_is_not_run_again(scan):
     assert "run 1 of" not in done.stderr
     assert_same(before, numbers(scan))
     assert stamps == {file: file.stat().st_mtime_ns for file in scan.glob("*/results.json")}
+
+
+def test_no_clock_decides_what_is_finished(scan):
+    """Files copied in any order, or written by a clock that has jumped back by ten years."""
+    runs = {run.name: run for run in ScanFolder.open(scan).runs}
+    one = runs["seed=1,beta=0.3"]
+    for file in one.path.rglob("*"):
+        os.utime(file, (4e9, 4e9) if file.suffix == ".safetensors" else (1e9, 1e9))
+    assert one.finished
+    grown = runs["seed=1,beta=0.4"]
+    (grown.path / "report.html").write_text("the page of another verdict")
+    assert not grown.finished
+    other = runs["seed=2,beta=0.4"]
+    kept = (other.path / "results.json").read_bytes()
+    assert invoke("sample", other.path, "-o", "beside.steps=120").exit_code == 0
+    for file in (other.path / "checkpoints").iterdir():
+        os.utime(file, (1e9, 1e9))
+    assert (other.path / "results.json").read_bytes() == kept
+    longer = replace(other, config=Run.open(other.path).config)
+    assert not longer.finished
+    assert invoke("report", other.path).exit_code == 0
+    assert longer.finished
 
 
 def test_a_longer_list_adds_runs_and_a_shorter_one_leaves_them(scan):

@@ -30,6 +30,7 @@ def judged(run: "Run") -> "Validation":
 
 def keep(run: "Run", validation: "Validation") -> None:
     """Keep a verdict in `results.json`, with what a page over many runs says of this one."""
+    from latflow.report import mark_of
     from latflow.report.circumstances import theory
     from latflow.report.tables import banner
     from latflow.validation.words import CHAINS
@@ -47,6 +48,7 @@ def keep(run: "Run", validation: "Validation") -> None:
             "summary": banner(validation).lines,
             "main": [one.name for one in observables if one.slow or one.name == "log_z"],
             "seconds": seconds,
+            "mark": mark_of(validation),
         }
     )
 

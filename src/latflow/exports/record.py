@@ -19,7 +19,7 @@ from typing import Any
 
 from latflow.exports.bag import Member, write_bag
 from latflow.exports.crate import DESCRIPTOR, crate, day
-from latflow.report import write_report
+from latflow.report import mark_in, mark_of, write_report
 from latflow.runs import Group, Run
 from latflow.runs.folder import plain
 from latflow.runs.lock import locked
@@ -71,7 +71,7 @@ def _up_to_date(run: Run) -> Validation:
     now, kept = json.loads(json.dumps(plain(verdict.as_dict()))), _kept(file)
     if {key: kept.get(key) for key in now} != now:
         keep(run, verdict)
-    if not page.exists() or page.stat().st_mtime_ns < file.stat().st_mtime_ns:
+    if mark_in(page) != mark_of(verdict):
         write_report(run, verdict)
     return verdict
 

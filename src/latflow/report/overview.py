@@ -52,6 +52,8 @@ class Overview:
         main: the names of those observables that one wants first.
         diagnostics: plain numbers by name.
         seconds: that its stages took, by the clock.
+        checkpoints: digests of those that the verdict was made of, by their names.
+        mark: that the page of this verdict has.
     """
 
     path: Path
@@ -67,6 +69,8 @@ class Overview:
     main: tuple[str, ...] = ()
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: Mapping[str, str | None] = field(default_factory=dict)
+    mark: str = ""
 
 
 def best_of(values: Mapping[str, Measurement], sampled: Sequence[str]) -> tuple[str, Measurement] | None:
@@ -212,6 +216,8 @@ def _results(found: Mapping[str, Any]) -> dict[str, Any]:
             "main": tuple(map(str, found["main"])),
             "diagnostics": {name: _number(one) for name, one in found["diagnostics"].items()},
             "seconds": {name: float(one) for name, one in found["seconds"].items()},
+            "checkpoints": dict(found["checkpoints"]),
+            "mark": str(found["mark"]),
         }
     except KeyError as error:
         raise _OutdatedError(f"it has no {error}") from error

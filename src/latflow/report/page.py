@@ -21,11 +21,13 @@ from latflow.report.material import Material
 from latflow.report.plate import Plate
 from latflow.report.plates import plates
 from latflow.runs import Run
-from latflow.storage import write_text
+from latflow.runs.folder import plain
+from latflow.storage import DIGEST, with_digest, write_text
 from latflow.validation import Judgement, Validation
 from latflow.validation.words import CHAINS
 from latflow.version import __version__
 
+_MARK = "latflow-verdict"
 _SUBSCRIPT = re.compile(r"(?<![\w.])([A-Zam-zΣ])_(q|eff|μ|x⃗)(?!\w)")
 _FORMATS = (".png", ".pdf")
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -66,8 +68,23 @@ def write_report(run: Run, validation: Validation | None = None) -> Path:
         "origin": circumstances.origin_table(run.info),
         "command": run.info.get("command", ""),
         "configuration": (run.path / "config.toml").read_text(encoding="utf-8"),
+        "mark": "" if validation is None else mark_of(validation),
     }
     return _write(run.path, material, validation, about)
+
+
+def mark_of(validation: Validation) -> str:
+    """By which a page is known to be that of a verdict, whatever the clock says of their files."""
+    return with_digest(plain(validation.as_dict()))[DIGEST]
+
+
+def mark_in(page: Path) -> str | None:
+    """The mark of the verdict that a page shows; None where there is no page, or one of no verdict."""
+    if not page.is_file():
+        return None
+    with page.open("rb") as file:
+        found = re.search(rf'name="{_MARK}" content="(\w+)"', file.read(4096).decode(errors="replace"))
+    return None if found is None else found[1]
 
 
 def write_judgement(judgement: Judgement, folder: Path, command: str = "") -> Path:
@@ -113,7 +130,7 @@ def _write(folder: Path, material: Material, validation: Validation | None, abou
         pictures=pictures,
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        **{"timing": None, "configuration": "", "reweighted": None, **about},
+        **{"timing": None, "configuration": "", "reweighted": None, "mark": "", **about},
     )
     write_text(page, text)
     return page

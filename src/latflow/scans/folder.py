@@ -8,7 +8,8 @@ import tomli_w
 
 from latflow.config import Point, RunConfig, Scan, parse_config, read_toml, scan_of
 from latflow.errors import ConfigError, LatflowError, RunFolderError
-from latflow.report.overview import REPORT, RESULTS, Overview, overview
+from latflow.report import mark_in
+from latflow.report.overview import REPORT, Overview, overview
 from latflow.runs import Run
 from latflow.runs.place import CONFIG, table_in
 from latflow.storage import write_text
@@ -38,9 +39,9 @@ class ScannedRun:
 
     @property
     def finished(self) -> bool:
-        """Whether all of its stages have their lengths, and its verdict is newer than their numbers."""
-        verdict = self.path / RESULTS
-        if self.overview.state in ("unfinished", "outdated", "damaged") or not (self.path / REPORT).exists():
+        """Whether all of its stages have their lengths, and its verdict and its page are of their numbers."""
+        seen = self.overview
+        if seen.state in ("unfinished", "outdated", "damaged") or mark_in(self.path / REPORT) != seen.mark:
             return False
         run, planned = Run(self.path, self.config), {}
         if self.config.training is not None:
@@ -48,12 +49,11 @@ class ScannedRun:
         for chain in ("model", "beside"):
             if (plan := self.config.chain(chain)) is not None:
                 planned[chain] = plan.steps
-        made = [file.stat().st_mtime_ns for file in (self.path / "checkpoints").glob("*.safetensors")]
         try:
             done = run.done()
         except LatflowError:
             return False  # what is damaged is told where it is gone on with
-        return done == planned and verdict.stat().st_mtime_ns >= max(made, default=0)
+        return done == planned and run.digests() == seen.checkpoints
 
     @property
     def overview(self) -> Overview:

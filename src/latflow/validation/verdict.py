@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from latflow.errors import UnreliableErrorWarning
@@ -35,6 +35,7 @@ class Validation:
         doubts: why there is too little to tell whether the numbers are right, and what to do.
         warnings: why single errors may not be trusted.
         notes: what the table holds, and what it does not.
+        checkpoints: of the run that was judged, digests by their names, as `Run.digests` has them.
     """
 
     ways: list[Way]
@@ -44,6 +45,7 @@ class Validation:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    checkpoints: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -75,6 +77,7 @@ class Validation:
             "notes": self.notes,
             "verdict": self.verdict,
             "doubts": self.doubts,
+            "checkpoints": self.checkpoints,
         }
 
 
@@ -87,8 +90,9 @@ def validate(run: "Run") -> Validation:
     Raises:
         ValueError: when a series is too short for an error, naming how many steps it needs.
     """
+    checkpoints = run.digests()  # before anything is read: another process may add to it
     own = density_checks(run.model(), run.action) if run.config.model is not None else ()
-    return validated(Evidence.of(run), own)
+    return replace(validated(Evidence.of(run), own), checkpoints=checkpoints)
 
 
 def validated(evidence: Evidence, own: Iterable[Check] = ()) -> Validation:
