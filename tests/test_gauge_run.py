@@ -23,6 +23,8 @@ from latflow.validation import neighbour, validate
 from small_gauge_runs import SCHWINGER, SMALL_LINKS, U1, sampled
 from small_runs import misled
 
+pytestmark = pytest.mark.drawn
+
 OF_LINKS = [
     "training", "log_weights", "topological_charge_weights", "history", "topological_charge_history",
     "plaquette", "topological_charge", "autocorrelation", "configurations",
@@ -32,9 +34,9 @@ OF_FERMIONS = [*OF_LINKS[:-1], "autocorrelation_condensate", "pion", "singlet", 
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_draws():
-    """The third opinion rests on 4096 draws, a quarter of those outside of tests: each takes a propagator."""
+    """The third opinion rests on 2048 draws, an eighth of those outside of tests: each takes a propagator."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(neighbour, "_MOST_DRAWS", 2**12)
+        patched.setattr(neighbour, "_MOST_DRAWS", 2**11)
         yield
 
 

