@@ -49,6 +49,9 @@ docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # a worker for each core; tests of one file stay together, since they share what it made once
+# each worker has one core: the threads of several would wait for each other
+test slow: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/.installed-dev
 	$(MAKE) -j2 lint docs
 	$(BIN)/pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
