@@ -4,6 +4,7 @@
 # make mutants small faults, put into a copy of the code one at a time: at least 95 % must fail their tests
 # make faults  kill runs 200 times at random moments, damage each file of one, and compare what is found
 # make bench   the benchmarks
+# make gpu     on a machine with a GPU, ten minutes: its tests, its benchmarks, a table of the papers, into RESULTS.md
 # make docs    the documentation, into site/
 # make release-check  build, install without an index in a fresh environment, run the quick preset there
 # make clean   remove what the targets above made, the environment too; runs stay
@@ -14,7 +15,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint slow mutants faults bench docs release-check clean
+.PHONY: help demo test lint slow mutants faults bench gpu docs release-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -69,6 +70,9 @@ faults: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/results.py
+
+gpu: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu.py
 
 # outside of the checkout, so that nothing but what was built is found
 release-check:

@@ -36,6 +36,8 @@ BENCHMARKS = (
     "multilevel",
     "plan",
 )
+SECTIONS = (*BENCHMARKS, "gpu")
+"""Of RESULTS.md; the last is written by gpu.py."""
 HEAD = "# Results\n\nWritten by `make bench`. What is measured, and what it taught: [README.md](README.md).\n"
 
 
@@ -76,11 +78,11 @@ def output_of(script: Path, arguments: list[str]) -> str:
 
 
 def write_section(name: str, text: str) -> None:
-    """Replaces the section of one benchmark; all sections stand in the order of `BENCHMARKS`."""
+    """Replaces the section of one benchmark; all sections stand in the order of `SECTIONS`."""
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
     sections = dict(re.findall(r"^## (\w+)\n\n(.*?)\s*(?=^## |\Z)", old, flags=re.MULTILINE | re.DOTALL))
     sections[name] = text
-    body = "".join(f"\n## {known}\n\n{sections[known]}\n" for known in BENCHMARKS if known in sections)
+    body = "".join(f"\n## {known}\n\n{sections[known]}\n" for known in SECTIONS if known in sections)
     partial = RESULTS.with_suffix(".partial")
     partial.write_text(HEAD + body, encoding="utf-8")
     partial.replace(RESULTS)
