@@ -12,7 +12,7 @@ from typing import Any
 import jaxtyping
 import torch
 
-MOST = 20
+MOST = 5
 """Calls of a function that are checked in each test."""
 
 _test = [0]

@@ -49,6 +49,7 @@ def config(tmp_path, lam=0.0, changes=()):
     return load_config(path, changes)
 
 
+@pytest.mark.slow
 def test_a_free_field_over_free_fields(tmp_path):
     """log Z of the coarse theory is known, so that of the fine one follows from weights; and it resumes."""
 

@@ -37,7 +37,9 @@ def start(action: Action, chains: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "flow" else name for name in SAMPLERS]
+)
 def test_a_compiled_step_is_the_eager_one(name: str) -> None:
     eager, compiled, filters = SAMPLERS[name], COMPILED[name], list(warnings.filters)
     assert compiled != eager

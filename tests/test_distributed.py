@@ -357,6 +357,7 @@ def hit(path, changes, strike):
 LONG = ("training.steps=100000", "training.checkpoint_every=5")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all(tmp_path):
     path = tmp_path / "run"
     code, said = hit(path, LONG, lambda process, _: process.send_signal(signal.SIGINT))

@@ -56,6 +56,7 @@ def schwinger(tmp_path_factory):
 def one_flavour(tmp_path_factory):
     """One flavour at a large κ, where many determinants are negative."""
     changes = ["action.lattice=[4, 4]", "action.beta=0.5", "action.kappa=0.4", "action.flavours=1"]
+    changes += ["sampling.steps=80", "beside.steps=60"]
     run = sampled(tmp_path_factory.mktemp("one") / "run", "schwinger-16x16-published", *changes)
     return run, validate(run)
 

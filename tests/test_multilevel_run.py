@@ -34,7 +34,7 @@ class StoppedError(Exception):
         pytest.param(
             "phi4-critical-16", ["action.beta=0.576", "reference={}", NARROW], marks=pytest.mark.slow
         ),
-        ("ising-32x32", ["action.beta=0.4", AWAY, *NETWORKS]),
+        pytest.param("ising-32x32", ["action.beta=0.4", AWAY, *NETWORKS], marks=pytest.mark.slow),
         ("ising-32x32", ["action.beta=0.4", AWAY]),
     ],
 )

@@ -139,6 +139,7 @@ def test_spins_are_learned_from_nothing_and_weighted_without_bias():
     assert w.mean().item() == pytest.approx(1, abs=5 * error)
 
 
+@pytest.mark.slow
 def test_a_curriculum_of_real_numbers_goes_through_all_sizes():
     action = PHI4.on_lattice((4, 8, 8))
     q = multilevel(action.lattice, action=action, width=6)

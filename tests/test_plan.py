@@ -181,6 +181,7 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_trained_model_enters_with_what_its_training_took(model):
     config = load_config("phi4-quick", ["compute.threads=1", "beside.chains=16"])
     question = asked(config, "phi_squared", 0.01)

@@ -304,6 +304,7 @@ QUICK = [
 ]
 
 
+@pytest.mark.slow
 def test_a_training_begins_with_the_weights_of_the_run_before(tmp_path, no_pages):
     changes = [word for change in QUICK for word in ("-o", change)]
     scan = tmp_path / "scan"

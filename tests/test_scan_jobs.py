@@ -111,6 +111,7 @@ def test_a_scan_that_was_killed_goes_on(tmp_path, whole):
     assert_whole(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_the_worst_of_the_processes_is_told(tmp_path):
     (tmp_path / "scan").mkdir()
     done = begun(tmp_path, "--jobs", "2", "-o", "beside.steps=6", "-o", "beside.chains=1")

@@ -153,6 +153,7 @@ def test_pions_of_two_masses_are_those_of_the_dense_inverses():
         torch.testing.assert_close(record[name], expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_chain_with_two_masses_agrees_with_reweighted_quenched_configurations():
     """HMC with hops, reweighted with the sign, and exact draws of U(1) weighted with the determinants."""
     lattice, beta, kappas = (4, 4), 1.0, (0.42, 0.25)

@@ -186,6 +186,7 @@ def test_sectors_elsewhere_are_the_same_theory():
             SectorLinks(**{"lattice": (4, 4), "beta": 1.0} | options)
 
 
+@pytest.mark.slow
 def test_gradients_of_sectors_are_those_of_the_divergence():
     """∂D(p|q) = −⟨∂ log r⟩_p of pure gauge theory at another β; for weights and shapes, within five sigma.
 

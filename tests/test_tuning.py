@@ -258,6 +258,7 @@ def smooth_links(chains: int) -> Tensor:
     return 0.3 * torch.randn(chains, 2, 4, 4, generator=seeded(20), dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_inner_steps_are_those_that_save_costly_forces() -> None:
     """A free field beside a weak, costly force: four inner steps save most, fifty little more."""
     sampler = HMC.of_length(Phi4((4, 6), m2=1.0, lam=0.0) + Weak(), 2.0, 10, inner_steps=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import ndtri, stdtr
 from torch import Generator, Tensor
 
 from latflow.analysis import measure
@@ -142,9 +142,9 @@ def asked_sites(action: Action, fields: Tensor, seed: int) -> Tensor:
 
 def significance(pull: float, number: int, degrees: float) -> float:
     """The normal deviate as improbable as the largest |pull| of so many, whose error has so many degrees."""
-    probability = 2 * float(stats.t.sf(abs(pull), max(degrees, 1.0)))
+    probability = 2 * float(stdtr(max(degrees, 1.0), -abs(pull)))
     together = -math.expm1(number * math.log1p(-min(probability, 1 - 1e-16)))
-    return float(stats.norm.isf(together / 2)) if together > 1e-300 else abs(pull)
+    return float(-ndtri(together / 2)) if together > 1e-300 else abs(pull)
 
 
 def in_words(pull: float, significance: float) -> str:
