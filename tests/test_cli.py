@@ -34,7 +34,13 @@ def changes(*more):
 def whole(tmp_path_factory):
     """A run from the first command to its report, and what was printed."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    steps = ("training.steps=60", "sampling.steps=500", "beside.steps=150", "beside.thermalisation=30")
+    steps = (
+        "training.steps=60",
+        "sampling.steps=500",
+        "sampling.block=100",
+        "beside.steps=150",
+        "beside.thermalisation=30",
+    )
     return path, latflow_command("run", "phi4-quick", *changes(*steps), "--out", path)
 
 

@@ -91,7 +91,10 @@ def in_twos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_compiler
 @pytest.mark.usefixtures("in_twos")
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if "," in name else name for name in SAMPLERS],
+)
 def test_a_compiled_history_is_the_eager_one(name: str) -> None:
     eager, compiled = SAMPLERS[name], COMPILED[name]
     dtype = torch.float32 if name == "flow" else torch.float64

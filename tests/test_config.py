@@ -35,7 +35,10 @@ hidden = [4]
 """
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if "128" in name else name for name in preset_names()],
+)
 def test_presets_describe_runs(name):
     config = load_config(name)
     assert config.name == name

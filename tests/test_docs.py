@@ -100,7 +100,7 @@ def run_examples(text: str, names: dict, page: Path) -> None:
     assert not told, "\n".join(told)
 
 
-LONG = ("howto-hmc", "howto-plan", "howto-transfer")
+LONG = ("howto-hmc", "howto-plan", "howto-transfer", "own")
 """Pages whose commands are those that other tests run, too."""
 
 

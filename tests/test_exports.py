@@ -140,6 +140,7 @@ def test_pyerrors_finds_the_results_of_the_table(which, tmp_path, request):
     assert len(listed) > counted
 
 
+@pytest.mark.slow
 def test_a_count_that_never_varied_keeps_its_error(tmp_path):
     """Of U(1) links so stiff that no charge but zero occurs: one count of 2τ/N, in what is made of it."""
     action = lf.actions.U1Gauge((4, 4), beta=40.0)

@@ -25,6 +25,7 @@ SHORT = [
 _STEP = re.compile(r"```python\n(.*?)```|^    (\S[^\n]*)$", re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     load_pyerrors()

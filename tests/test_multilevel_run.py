@@ -69,6 +69,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(changes, tmp_path):
     assert_same(outcome(whole.path, ()), outcome(stopped.path, ()))
 
 
+@pytest.mark.slow
 def test_a_curriculum_comes_from_a_configuration(tmp_path):
     smaller = ["training.steps=30", "training.curriculum={lattices=[[8, 8]], steps=[20]}"]
     config = load_config("phi4-critical-16", [*SMALL, NARROW, "action.lattice=[16, 16]", *smaller])

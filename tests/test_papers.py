@@ -65,7 +65,7 @@ def counting(fail_at: int | None = None) -> tuple[Experiment[CountSettings], lis
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow)
-        if name in ("trivializing", "topology", "schwinger-spectrum", "acceleration", "coverage")
+        if name in ("trivializing", "topology", "schwinger-spectrum", "acceleration", "coverage", "crossing")
         else name
         for name in names("experiments")
     ],

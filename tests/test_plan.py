@@ -117,6 +117,7 @@ def test_the_question_names_what_there_is():
         asked(config, None, 2.0)
 
 
+@pytest.mark.slow
 def test_a_pilot_knows_its_chain():
     """The free field: ⟨φ²⟩ is known, and the heat bath of its sites and HMC must find it."""
     config = config_of(PHI4 | {"lam": 0.0})

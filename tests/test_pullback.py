@@ -344,15 +344,9 @@ def links(x: Tensor) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("scalar_map", "direction"),
-    [
-        ("spline", "forward"),
-        *(
-            pytest.param(*one, marks=pytest.mark.slow)
-            for one in [("spline", "inverse"), ("projection", "forward")]
-        ),
-    ],
+    ("scalar_map", "direction"), [("spline", "forward"), ("spline", "inverse"), ("projection", "forward")]
 )
 def test_u1_through_untrained_perturbed_gauge_flows(scalar_map: str, direction: str) -> None:
     lattice, beta = (4, 4), 1.0

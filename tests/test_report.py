@@ -819,7 +819,7 @@ addEventListener("load", () => {{
 </script>"""
 
 
-@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("width", [360, pytest.param(1200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("which", "figures"),
     [

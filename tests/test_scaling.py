@@ -57,9 +57,8 @@ def test_crossings_cover_the_point_where_curves_cross():
     assert_covers(pulls([one.value for one in told], exact(1, BETA)))
 
 
-@pytest.mark.parametrize(
-    ("correction", "omega"), [(0.0, None), pytest.param(2.0, 2.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("correction", "omega"), [(0.0, None), (2.0, 2.0)])
 def test_fits_cover_the_critical_point_and_nu(correction, omega):
     sizes = (8.0, 16.0, 32.0, 64.0)
     found = [collapse(curves(seed, sizes, correction=correction), omega) for seed in range(SETS // 3)]
