@@ -216,8 +216,8 @@ def _results(found: Mapping[str, Any]) -> dict[str, Any]:
             "main": tuple(map(str, found["main"])),
             "diagnostics": {name: _number(one) for name, one in found["diagnostics"].items()},
             "seconds": {name: float(one) for name, one in found["seconds"].items()},
-            "checkpoints": dict(found["checkpoints"]),
-            "mark": str(found["mark"]),
+            "checkpoints": dict(found.get("checkpoints", {})),
+            "mark": str(found.get("mark", "")),
         }
     except KeyError as error:
         raise _OutdatedError(f"it has no {error}") from error
