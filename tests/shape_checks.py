@@ -1,7 +1,8 @@
 """Shapes are checked in the first calls of each function in each test, and no more.
 
-To bind the arguments of every call took more time than all tests together. What is not called costs nothing:
-its checks are made when it is called first. Programs that PyTorch compiles are those of the bare functions.
+To bind the arguments of every call took more than half of the time of tests of whole runs. What is not called
+costs nothing: its checks are made when it is called first. Programs that PyTorch compiles are those of the
+bare functions.
 """
 
 import functools

@@ -29,6 +29,12 @@ def command(path, changes):
     return ["sample", "phi4-quick", *options, "--out", str(path)]
 
 
+def sampled(path, changes):
+    """What no disturbed run may differ from."""
+    assert CliRunner().invoke(app, command(path, changes)).exit_code == 0
+    return path
+
+
 def start(path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, "-m", "latflow", *command(path, LONGER)]
@@ -60,9 +66,7 @@ def lines(path):
 
 @pytest.fixture(scope="module")
 def undisturbed_longer(tmp_path_factory):
-    path = tmp_path_factory.mktemp("longer") / "run"
-    assert CliRunner().invoke(app, command(path, LONGER)).exit_code == 0
-    return path
+    return sampled(tmp_path_factory.mktemp("longer") / "run", LONGER)
 
 
 def test_whatever_ends_it_the_numbers_are_the_same(tmp_path, undisturbed_longer):
@@ -111,10 +115,7 @@ def small_disk(tmp_path):
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
-    """What no disturbed run may differ from."""
-    path = tmp_path_factory.mktemp("small") / "run"
-    assert CliRunner().invoke(app, command(path, SMALL)).exit_code == 0
-    return path
+    return sampled(tmp_path_factory.mktemp("small") / "run", SMALL)
 
 
 def fill(disk, kilobytes):

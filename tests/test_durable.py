@@ -87,3 +87,9 @@ def test_every_file_of_a_block_reaches_the_disk(tmp_path, monkeypatch):
         flushed
     )
     assert store.path / "model/x/0.0" not in flushed
+    for first, steps in ((6, 2), (8, 5)):  # chunks that are filled in part, and on
+        before = {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()}
+        flushed.clear()
+        store.append({"model": {"x": np.full((steps, 2), float(first))}}, first)
+        now = {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()}
+        assert {file for file in now if before.get(file) != now[file]} <= set(flushed)
