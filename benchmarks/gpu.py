@@ -24,7 +24,7 @@ from results import conditions, write_section
 
 FOLDER = Path(__file__).parent
 LATTICES = ((8, 32), (12, 16), (16, 16))
-"""Sides and batches of table 1 of which a part takes a minute at most."""
+"""Sides and batches of table 1."""
 
 
 class Part(NamedTuple):
