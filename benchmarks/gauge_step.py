@@ -12,7 +12,6 @@ the dense operator; `quenched` has no fermions at all, the limit in which the de
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Generator
@@ -29,7 +28,6 @@ DENSE_UP_TO = 12
 """A dense operator of a larger side takes longer than the whole table."""
 
 
-@dataclass(frozen=True)
 class DenseFermions(WilsonFermions):
     """The same fermions by the determinant of the dense operator."""
 

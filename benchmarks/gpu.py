@@ -49,7 +49,9 @@ def parts(device: str, quick: bool) -> list[Part]:
         found.append(Part(f"table 1, L = {side}, batch {batch}", words, 120))
     for name in ("training_step", "gauge_step", "determinant", "sampling", "spin_sampling"):
         script = [sys.executable, str(FOLDER / f"{name}.py"), "--device", device, "--quick"]
-        found.append(Part(name, script, 120))
+        if name == "training_step":  # whose memory takes a process for each estimator and size
+            script += ["--sub-batch", "0"]
+        found.append(Part(name, script, 240))
     return found
 
 
