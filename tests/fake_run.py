@@ -1,6 +1,8 @@
 """What a run has found, made up: as little of a run as validation asks of one."""
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,8 +55,10 @@ class FakeRun:
     def settings(self, chain: str) -> Any:
         return SimpleNamespace(thermalisation=10) if chain in self.kernels else None
 
-    def digests(self) -> dict[str, str | None]:
-        return {}
+    @property
+    def path(self) -> Path:
+        """Of a folder that is not there."""
+        return Path(os.devnull, "none")
 
     def model(self) -> Any:
         return self.density

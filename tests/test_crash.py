@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from latflow.cli import app
 from latflow.runs import Run
+from latflow.runs.place import digests_in
 from small_runs import SMALL, assert_same, outcome, visible_steps
 
 LONGER = [
@@ -218,4 +219,4 @@ def test_two_commands_on_one_folder(tmp_path, undisturbed_longer):
     assert process.returncode == 0, said
     assert_same(outcome(path), outcome(undisturbed_longer))
     # the verdict knows that it is of other numbers than those that are there now
-    assert early["checkpoints"] != Run.open(path).digests()
+    assert early["checkpoints"] != digests_in(path)

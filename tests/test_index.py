@@ -13,6 +13,7 @@ from latflow.cli import app
 from latflow.config import parse_config
 from latflow.report.overview import overview, run_folders
 from latflow.runs import Run
+from latflow.storage import load_tree, save_tree
 from latflow.workflow import judged, keep
 
 
@@ -144,4 +145,31 @@ def test_a_verdict_of_before_says_how_it_is_written_anew(sampled, tmp_path):
     )
     run = Run.open(path)
     keep(run, judged(run))  # as the command does before it writes the page
+    assert overview(path).state == "passed"
+
+
+def test_a_verdict_on_other_numbers_is_told(sampled, tmp_path):
+    path = Path(shutil.copytree(sampled, tmp_path / "changed"))
+    run = Run.open(path)
+    kept = path / "checkpoints" / "beside.safetensors"
+    before = kept.read_bytes()
+    save_tree(kept, {**load_tree(kept), "more": 1})
+    found = overview(path)
+    assert found.state == "outdated"
+    assert found.why == (
+        f"results.json is of other numbers than those in beside: `latflow report {path}` writes it anew"
+    )
+    kept.write_bytes(before[:100])  # which gives no numbers at all
+    assert overview(path).state == "outdated"
+    kept.write_bytes(before)
+    assert overview(path).state == "passed"
+    new = path / "checkpoints" / "model.safetensors"  # of a chain that was made after the verdict
+    shutil.copy(kept, new)
+    assert overview(path).state == "outdated"
+    new.unlink()
+    old = json.loads((path / "results.json").read_text())
+    del old["checkpoints"], old["digest"]  # which earlier versions did not write
+    (path / "results.json").write_text(json.dumps(old))
+    assert overview(path).state == "passed"
+    keep(run, judged(run))
     assert overview(path).state == "passed"

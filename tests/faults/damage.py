@@ -42,7 +42,7 @@ def seen(path: Path) -> Found:
     from latflow.report.overview import overview
 
     found, page = Found(numbers=outcome(path)), overview(path)
-    if page.state == "damaged":
+    if page.state in ("outdated", "damaged"):
         found.told.append(page.why)
     found.results = {"values": page.values, "diagnostics": page.diagnostics, "state": page.state}
     return found

@@ -16,6 +16,7 @@ from small_runs import GROUPS, SMALL, outcome
 CURRICULUM = ["training.curriculum.lattices=[[2, 2]]", "training.curriculum.steps=[9]"]
 KINDS = {"flow": SMALL, "curriculum": [*SMALL, *CURRICULUM], "pair": SMALL}
 """The runs that are killed, as changes of the preset phi4-quick; a pair is trained by two processes."""
+_BY_THE_CLOCK = ("seconds", "digest", "run", "checkpoints", "mark")
 
 
 def arguments(kind: str, path: Path) -> list[str]:
@@ -54,12 +55,12 @@ def files_in(path: Path) -> set[str]:
 
 
 def results_in(path: Path) -> dict[str, Any]:
-    """The verdict that is kept, less what depends on the clock."""
+    """The verdict that is kept, less what depends on the clock, as checkpoints do by the seconds in them."""
     file = path / "results.json"
     if not file.exists():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))
-    return {key: value for key, value in found.items() if key not in ("seconds", "digest", "run")}
+    return {key: value for key, value in found.items() if key not in _BY_THE_CLOCK}
 
 
 def whole_lines(path: Path) -> list[bytes]:

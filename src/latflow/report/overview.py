@@ -17,7 +17,7 @@ from latflow.config import read_toml
 from latflow.errors import ConfigError
 from latflow.measurement import Measurement
 from latflow.plain_files import read_whole
-from latflow.runs.place import CONFIG, INFO, identity
+from latflow.runs.place import CONFIG, INFO, digests_in, identity
 from latflow.storage import digest_holds
 
 RESULTS, REPORT, SCAN_PAGE = "results.json", "report.html", "scan.html"
@@ -28,7 +28,7 @@ _DEEPEST = 4
 """Levels of folders below the one in which runs are looked for."""
 
 State = Literal["passed", "failed", "inconclusive", "unfinished", "outdated", "damaged"]
-"""The verdict on a run, or why there is none; outdated is one that another version of latflow has written."""
+"""The verdict on a run, or why there is none; outdated is one of other numbers or of another version."""
 
 Values = Mapping[str, Mapping[str, Measurement]]
 """By the names of observables and of the ways to know them."""
@@ -52,7 +52,6 @@ class Overview:
         main: the names of those observables that one wants first.
         diagnostics: plain numbers by name.
         seconds: that its stages took, by the clock.
-        checkpoints: digests of those that the verdict was made of, by their names.
         mark: that the page of this verdict has.
     """
 
@@ -69,7 +68,6 @@ class Overview:
     main: tuple[str, ...] = ()
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    checkpoints: Mapping[str, str | None] = field(default_factory=dict)
     mark: str = ""
 
 
@@ -97,7 +95,7 @@ class _DamagedError(Exception):
 
 
 class _OutdatedError(Exception):
-    """What is of another version in a file."""
+    """Of what other version or numbers a verdict is."""
 
 
 def overview(path: Path) -> Overview:
@@ -114,9 +112,11 @@ def overview(path: Path) -> Overview:
         if found.get("run", identity(info)) != identity(info):
             raise _DamagedError(f"{RESULTS} is of another run: `latflow report {path}` writes it anew")
         known |= _results(found)
+        if changed := _changed(found, path):
+            raise _OutdatedError(f"other numbers than those in {', '.join(changed)}")
         return Overview(path, found["verdict"], **known)
     except _OutdatedError as error:
-        known["why"] = f"{RESULTS} is of another version of latflow ({error}): {_anew(path)}"
+        known["why"] = f"{RESULTS} is of {error}: {_anew(path)}"
         return Overview(path, "outdated", **known)
     except _DamagedError as error:
         known["why"] = str(error)
@@ -216,13 +216,22 @@ def _results(found: Mapping[str, Any]) -> dict[str, Any]:
             "main": tuple(map(str, found["main"])),
             "diagnostics": {name: _number(one) for name, one in found["diagnostics"].items()},
             "seconds": {name: float(one) for name, one in found["seconds"].items()},
-            "checkpoints": dict(found.get("checkpoints", {})),
             "mark": str(found.get("mark", "")),
         }
     except KeyError as error:
-        raise _OutdatedError(f"it has no {error}") from error
+        raise _OutdatedError(f"another version of latflow (it has no {error})") from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _OutdatedError(f"it has other values: {error}") from error
+        raise _OutdatedError(f"another version of latflow (it has other values: {error})") from error
+
+
+def _changed(found: Mapping[str, Any], path: Path) -> list[str]:
+    """The checkpoints that are not among those that a verdict was made of, by their names."""
+    if "checkpoints" not in found:
+        return []  # earlier versions kept none
+    judged = found["checkpoints"]
+    if not isinstance(judged, dict):
+        raise _OutdatedError("another version of latflow (its checkpoints are no table)")
+    return [name for name, digest in digests_in(path).items() if judged.get(name, "") != digest]
 
 
 def _number(value: float | None) -> float:

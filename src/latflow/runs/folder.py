@@ -45,7 +45,7 @@ from latflow.runs.provenance import Differing, Stage, depends, extension, in_wor
 from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
-from latflow.storage import digest_of, load_tree, put_in_place, save_tree, sweep, write_text
+from latflow.storage import load_tree, put_in_place, save_tree, sweep, write_text
 from latflow.theories import Action
 from latflow.training.world import ALONE, World, launched
 from latflow.version import __version__
@@ -360,20 +360,6 @@ class RunFolder:
             return load_tree(path)
         except CheckpointError:
             return None
-
-    def digests(self) -> dict[str, str | None]:
-        """Digests of the checkpoints that are there, by their names; None for one that is damaged.
-
-        By them a verdict knows the numbers that it was made of.
-        """
-        found: dict[str, str | None] = {}
-        for name in ("last", "best", "model", "beside"):
-            if (path := self.checkpoint(name)).exists():
-                try:
-                    found[name] = digest_of(path)
-                except CheckpointError:
-                    found[name] = None
-        return found
 
     def mend(self, name: CheckpointName) -> None:
         """Put the checkpoint before in the place of one that is damaged, lest that be kept.

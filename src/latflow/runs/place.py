@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from latflow.config import read_toml
-from latflow.errors import ConfigError, RunFolderError
+from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.plain_files import read_whole
-from latflow.storage import DIGEST, digest_holds, with_digest, write_text
+from latflow.storage import DIGEST, digest_holds, digest_of, with_digest, write_text
 
 CONFIG, INFO, CODE = "config.toml", "run.json", "code"
 
@@ -79,6 +79,21 @@ def identity(info: Mapping[str, Any]) -> list[Any]:
 def write_info(path: Path, info: Mapping[str, Any]) -> None:
     """Write `run.json` in a folder, with a digest."""
     write_text(path / INFO, json.dumps(with_digest(info), indent=2))
+
+
+def digests_in(path: Path) -> dict[str, str | None]:
+    """Digests of the checkpoints in a folder, by their names; None for one that is damaged.
+
+    By them a verdict knows the numbers that it was made of. Those kept from before are not among them.
+    """
+    found: dict[str, str | None] = {}
+    for name in ("last", "best", "model", "beside"):
+        if (file := path / "checkpoints" / f"{name}.safetensors").exists():
+            try:
+                found[name] = digest_of(file)
+            except CheckpointError:
+                found[name] = None
+    return found
 
 
 def copies(code: dict[str, str]) -> dict[str, str]:

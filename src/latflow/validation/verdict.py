@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from latflow.errors import UnreliableErrorWarning
+from latflow.runs.place import digests_in
 from latflow.validation.checks import Check
 from latflow.validation.density import density_checks
 from latflow.validation.doubts import doubts, of_weights, rests_on_weights, undecided
@@ -90,7 +91,7 @@ def validate(run: "Run") -> Validation:
     Raises:
         ValueError: when a series is too short for an error, naming how many steps it needs.
     """
-    checkpoints = run.digests()  # before anything is read: another process may add to it
+    checkpoints = digests_in(run.path)  # before anything is read: another process may add to it
     own = density_checks(run.model(), run.action) if run.config.model is not None else ()
     return replace(validated(Evidence.of(run), own), checkpoints=checkpoints)
 
