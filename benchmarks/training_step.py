@@ -13,13 +13,15 @@ a process of its own, above what the process held before.
 import argparse
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
 
 from latflow.densities.flows import ConvNet, Coupling, Flow, affine_flow
-from latflow.estimators import ESTIMATORS, Estimator, ForwardKL
+from latflow.densities.flows.recomputed import recomputed
+from latflow.estimators import ESTIMATORS, Estimate, Estimator, ForwardKL
 from latflow.planning.memory import peak_memory
 from latflow.theories import Phi4
 from measure import print_table, seconds
@@ -27,7 +29,10 @@ from measure import print_table, seconds
 BARE = "bare network"
 FORWARD_KL = "forward_kl"
 OF_FLOWS = ("score", "reinforce", "reinforce_leave_one_out", "path_gradient", "forward_path")
-STEPS = (BARE, "reparametrization", *OF_FLOWS, FORWARD_KL)
+AGAIN = ", recomputed"
+"""Of steps that keep the activations of one layer at a time."""
+RECOMPUTED = tuple(name + AGAIN for name in ("reparametrization", "reinforce", "path_gradient"))
+STEPS = (BARE, "reparametrization", *OF_FLOWS, FORWARD_KL, *RECOMPUTED)
 
 
 def bare_network(flow: Flow, field: Tensor, sub_batch: int) -> Callable[[], None]:
@@ -42,16 +47,24 @@ def bare_network(flow: Flow, field: Tensor, sub_batch: int) -> Callable[[], None
     return run
 
 
-def training_step(flow: Flow, estimator: Estimator, batch: int, sub_batch: int) -> Callable[[], None]:
-    """An estimate of the gradient and its backward passes."""
+def training_step(
+    flow: Flow, density: Flow, estimator: Estimator, batch: int, sub_batch: int
+) -> Callable[[], None]:
+    """An estimate of the gradient and its backward passes, of a density with the parameters of the flow."""
     action = Phi4(flow.lattice, m2=-4.0, lam=8.0)
     generator = Generator(flow.prior.like.device).manual_seed(1)
 
     def run() -> None:
-        for piece in estimator.pieces(flow, action, batch, generator, sub_batch):
-            piece.loss.backward()
+        pieces = estimator.pieces(density, action, batch, generator, sub_batch)
+        # in no variable of a loop, where what is left of a graph would live on beside the next one
+        deque(map(backward, pieces), maxlen=0)
 
     return run
+
+
+def backward(piece: Estimate) -> None:
+    """Leave a part of the gradient in the parameters."""
+    piece.loss.backward()
 
 
 def passes(options: argparse.Namespace, sub_batch: int, batch: int) -> dict[str, Callable[[], None]]:
@@ -60,7 +73,11 @@ def passes(options: argparse.Namespace, sub_batch: int, batch: int) -> dict[str,
     field = torch.randn(batch, options.side, options.side, device=options.device)
     estimators = {**ESTIMATORS, FORWARD_KL: ForwardKL(field)}
     steps = {BARE: bare_network(flow, field, sub_batch)}
-    return steps | {name: training_step(flow, estimators[name], batch, sub_batch) for name in STEPS[1:]}
+    for name in STEPS[1:]:
+        density = recomputed(flow) if name.endswith(AGAIN) else flow
+        estimator = estimators[name.removesuffix(AGAIN)]
+        steps[name] = training_step(flow, density, estimator, batch, sub_batch)
+    return steps
 
 
 def memory_of(name: str, options: argparse.Namespace, sub_batch: int) -> str:

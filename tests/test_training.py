@@ -1,6 +1,7 @@
 """The training loop: its records, schedules and guards; resumed, it is the same to the last bit."""
 
 import math
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from itertools import islice
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from cases import GENERAL_ESTIMATORS, draw
 from latflow.densities.flows import Flow, Normal, Scale, affine_flow, spline_flow
@@ -27,6 +29,7 @@ from latflow.fields import SCALAR
 from latflow.storage import load_tree, save_tree
 from latflow.theories import Action, Phi4
 from latflow.training import Record, Schedule, Trainer, train
+from latflow.training.profiling import graph_nodes
 from latflow.training.schedules import Plateau
 
 ACTION = Phi4((4, 4), m2=0.5, lam=0.3)
@@ -213,6 +216,30 @@ def test_a_step_of_reinforce_runs_each_network_once(sub_batch, passes):
     network.register_forward_hook(lambda *_: calls.append(1))
     next(trainer(flow, sub_batch=sub_batch))
     assert len(calls) == passes
+
+
+@pytest.mark.parametrize("name", ["reinforce", "reparametrization", "path_gradient", "forward_path"])
+def test_the_graph_of_a_piece_is_gone_before_the_next_is_made(name):
+    """Else a step held two of them, whatever the size of its pieces."""
+    flow, nodes, alive = build(), [], []
+
+    class Pieces(Watched):
+        def pieces(self, *arguments):
+            return map(self.watched, self.inner.pieces(*arguments))
+
+        def watched(self, piece):
+            of_python = (one for one in graph_nodes(piece.loss) if isinstance(one, BackwardCFunction))
+            nodes.extend(map(weakref.ref, of_python))
+            return piece
+
+    def look(*_):
+        alive.append(sum(one() is not None for one in nodes))
+
+    next(module for module in flow.modules() if isinstance(module, ConvNet)).register_forward_hook(look)
+    next(trainer(flow, Pieces(GENERAL_ESTIMATORS[name]), sub_batch=4))
+    assert len(nodes) >= 4 * 4  # of two layers with two convolutions each, or more
+    assert len(alive) >= 4
+    assert max(alive) == 0
 
 
 def test_steps_that_are_not_finite_are_skipped_and_said():

@@ -97,8 +97,14 @@ class Estimator(ABC):
         every process calls as often.
         """
         for size in sizes(n, sub_batch):
-            loss, log_weight = self(density, action, size, generator)
-            yield Estimate(loss * (size / n), log_weight)
+            yield self._piece(density, action, size, generator, size / n)
+
+    def _piece(
+        self, density: Density, action: Action, size: int, generator: Generator, share: float
+    ) -> Estimate:
+        """Its graph is in no variable of `pieces`, where it would live on beside the next one."""
+        loss, log_weight = self(density, action, size, generator)
+        return Estimate(loss * share, log_weight)
 
 
 def sizes(n: int, sub_batch: int) -> list[int]:

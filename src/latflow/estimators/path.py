@@ -132,8 +132,8 @@ class ForwardPath(Estimator):
         generator.set_state(before)
         parts = (one.split(sub_batch) for one in (own, *self._signals(own, gather(own))))
         for log_w, w, signal in zip(*parts, strict=True):
-            drawn, gradient = _drawn(density, action, len(log_w), generator)
-            yield self._estimate(action, drawn, gradient, log_w, w, signal, n)
+            # in no variable: the graph would live on beside the one of the next piece
+            yield self._estimate(action, *_drawn(density, action, len(log_w), generator), log_w, w, signal, n)
         generator.set_state(after)
 
     def _signals(self, log_weight: LogProb, whole: Float[Tensor, "all"]) -> tuple[LogProb, LogProb]:
