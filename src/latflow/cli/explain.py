@@ -113,7 +113,8 @@ def _of_memory(error: BaseException) -> str | None:
         return None
     return (
         f"there is not enough memory ({words.strip().splitlines()[0] if words else type(error).__name__}): "
-        "choose a smaller batch, training.sub_batch, fewer chains, a smaller block or lattice"
+        "choose a smaller batch, training.sub_batch, training.recompute, fewer chains, a smaller block "
+        "or lattice"
     )
 
 

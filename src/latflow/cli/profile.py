@@ -74,6 +74,7 @@ def _measured(
     import torch
 
     from latflow.config.checking import built_action, built_model
+    from latflow.densities.flows.recomputed import recomputed
     from latflow.estimators import estimator_of
     from latflow.seeds import generator_for
     from latflow.training.profiling import profile_step
@@ -85,6 +86,7 @@ def _measured(
     try:
         model = built_model(config.model, action, generator=generator_for(config.seed, "initialisation"))
         model = model.to(device=config.compute.torch_device(), dtype=config.compute.torch_dtype)
+        measured = recomputed(model) if training.recompute else model
         found: dict[tuple[str, str], StepProfile] = {}
         for name in wished or dict.fromkeys([training.estimator, *_SHARED]):
             options = training.estimator_options if name == training.estimator else {}
@@ -92,7 +94,7 @@ def _measured(
                 try:
                     made = estimator_of(name, options)
                     generator = generator_for(config.seed, "profile", config.compute.torch_device())
-                    one = profile_step(model, action, made, size, generator, precision, repeats)
+                    one = profile_step(measured, action, made, size, generator, precision, repeats)
                 except ValueError as error:
                     if wished or name == training.estimator:
                         raise ConfigError(f"{name}: {error}") from error

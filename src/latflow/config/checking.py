@@ -166,6 +166,7 @@ def _check_training(training: Any, action: "Action", density: Any) -> None:
     import torch
     from torch import nn
 
+    from latflow.densities.flows.recomputed import recomputed
     from latflow.estimators import ESTIMATORS, estimator_of
     from latflow.training.optimizers import grouped, make_optimizer
 
@@ -208,6 +209,11 @@ def _check_training(training: Any, action: "Action", density: Any) -> None:
             arguments["curriculum"].parts(density, action)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"training.curriculum: {error}") from error
+    try:
+        if training.recompute:
+            recomputed(density)
+    except ValueError as error:
+        raise ConfigError(f"training.recompute: {error}") from error
     try:
         if isinstance(density, nn.Module):
             grouped(density, arguments["rate_factors"])

@@ -2,10 +2,8 @@
 
 import statistics
 import time
-import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -111,13 +109,8 @@ def profile_step(
         taken.append((second - first, _now(device) - second))
     density.zero_grad(set_to_none=True)
     parameters = {p.untyped_storage().data_ptr() for p in density.parameters()}
-    with _held() as alive:
-        loss = estimate()
-        storages = {
-            storage.data_ptr(): storage.nbytes()
-            for kept in list(alive)
-            if (storage := kept.tensor.untyped_storage()).data_ptr() not in parameters
-        }
+    loss, held = _held(estimate)
+    storages = {place: size for place, size in held.items() if place not in parameters}
     nodes = _timed(loss, device)
     peak = _peak(whole)
     density.zero_grad(set_to_none=True)
@@ -168,25 +161,23 @@ def _short(node: Node) -> str:
     return node.name().rpartition("::")[2]
 
 
-class _Kept:
-    """A tensor that a graph holds, for as long as it does."""
+def _held(estimate: Callable[[], Tensor]) -> tuple[Tensor, dict[int, int]]:
+    """An estimate, and the bytes of each storage that its graph holds; not what graphs on the way held."""
+    found: dict[int, int] = {}
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+    def unpack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        return tensor
 
-
-@contextmanager
-def _held() -> Iterator["weakref.WeakSet[_Kept]"]:
-    """What graphs made within hold, those apart that are gone by then."""
-    alive: weakref.WeakSet[_Kept] = weakref.WeakSet()
-
-    def pack(tensor: Tensor) -> _Kept:
-        kept = _Kept(tensor)
-        alive.add(kept)
-        return kept
-
-    with saved_tensors_hooks(pack, lambda kept: kept.tensor):
-        yield alive
+    with saved_tensors_hooks(torch.detach, unpack):
+        loss = estimate()
+    found.clear()  # what was unpacked on the way
+    for node in graph_nodes(loss):
+        for name in dir(node):
+            if name.startswith("_saved") or name == "saved_tensors":
+                getattr(node, name)  # unpacks it
+    return loss, found
 
 
 def _peak(run: Callable[[], None]) -> int:

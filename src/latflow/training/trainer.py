@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latflow.densities.base import Density
+from latflow.densities.flows.recomputed import recomputed
 from latflow.errors import CheckpointError, TrainingError
 from latflow.estimators import Estimator, reinforce
 from latflow.formulas import effective_sample_size
@@ -85,6 +86,8 @@ class Trainer(Iterator[Record]):
         optimizer_options: of the optimiser, such as betas and weight_decay.
         clip: largest norm of the gradient; longer ones are shortened to it. None leaves them.
         sub_batch: draws whose activations a process holds at once; None for all that it makes.
+        recompute: keep of each layer of a flow its fields alone, and compute the activations again for the
+            derivative: the memory of one layer instead of all, for one more pass through the networks.
         precision: "full", or the lower one in which the networks run under autocast. Fields, actions,
             log-determinants and log-weights keep theirs, and a density in float64 stays so altogether.
         max_skipped: how many steps in a row may be skipped for a loss or a gradient that is not finite; after
@@ -98,7 +101,7 @@ class Trainer(Iterator[Record]):
 
     Raises:
         ValueError: for arguments out of range, an action whose exp(−S) cannot be normalised, or a batch that
-            the processes cannot share out evenly.
+            the processes cannot share out evenly; for `recompute` of a density that is no flow.
         ProcessError: when another process was lost.
         TrainingError: from the iteration, when more than `max_skipped` steps in a row are not finite.
     """
@@ -118,6 +121,7 @@ class Trainer(Iterator[Record]):
         optimizer_options: Mapping[str, Any] = MappingProxyType({}),
         clip: Positive | None = None,
         sub_batch: Count | None = None,
+        recompute: bool = False,
         precision: PrecisionName = "full",
         max_skipped: Whole = 20,
         anneal: Anneal | None = None,
@@ -132,6 +136,8 @@ class Trainer(Iterator[Record]):
         check_precision(precision)
         if max_skipped < 0:
             raise ValueError(f"expected max_skipped ≥ 0, got {max_skipped}")
+        if recompute:
+            recomputed(density)
         action.check_proper()
         estimator.check(density, action if anneal is None else anneal.action(action, 0))
         self.world = World.here()
@@ -140,6 +146,7 @@ class Trainer(Iterator[Record]):
         self.world.broadcast([*density.parameters(), *density.buffers()])
         self.density, self.action, self.estimator = density, action, estimator
         self.steps, self.batch, self.sub_batch = steps, batch, sub_batch or batch
+        self.recompute = recompute
         self.generator, self.learning_rate, self.clip = generator, learning_rate, clip
         self.schedule = schedule or Schedule()
         self.precision, self.max_skipped = precision, max_skipped
@@ -240,6 +247,7 @@ class Trainer(Iterator[Record]):
         losses, log_weights = [], []
         device = self.generator.device.type
         density, action = self._parts()
+        density = recomputed(density) if self.recompute else density
         pieces = self.estimator.pieces(
             density, action, self.share, self.generator, self.sub_batch, self.world.gather
         )
@@ -253,6 +261,7 @@ class Trainer(Iterator[Record]):
                 self.scaler.scale(loss).backward()
             losses.append(loss.detach())
             log_weights.append(piece.log_weight)
+            del piece, loss  # what is left of the graph, before the next one is made
         log_weight = self.world.gather(torch.cat(log_weights))
         return torch.stack(losses).sum().to(log_weight), log_weight
 
