@@ -58,7 +58,8 @@ def averaged(
     centred = history - origin
     if log_weight is None and factor is None:
         mean = centred.mean((0, 1))
-        return Averaged(origin + mean, centred - mean, history, scalar)
+        centred -= mean  # in place: of a long chain each copy takes much memory
+        return Averaged(origin + mean, centred, history, scalar)
     weight = np.ones((steps, chains, 1))
     parts = {
         "log-weights": None if log_weight is None else scaled_weight(log_weight),
@@ -74,7 +75,9 @@ def averaged(
         raise ValueError(f"expected factors for {name} whose average is not zero")
     weight = weight / weight.mean()
     mean = (weight * centred).mean((0, 1))
-    return Averaged(origin + mean, weight * (centred - mean), history, scalar)
+    centred -= mean
+    centred *= weight
+    return Averaged(origin + mean, centred, history, scalar)
 
 
 def linearised(function: Callable[..., Any], averages: Sequence[Averaged]) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +92,10 @@ def linearised(function: Callable[..., Any], averages: Sequence[Averaged]) -> tu
         shapes = [average.history.shape for average in averages]
         raise ValueError(f"expected series of one history, got shapes {shapes}")
     values, gradients = _gradients(function, averages)
-    parts = [average.fluctuation @ gradient for average, gradient in zip(averages, gradients, strict=True)]
-    return values, np.sum(parts, axis=0)
+    projected = averages[0].fluctuation @ gradients[0]
+    for average, gradient in zip(averages[1:], gradients[1:], strict=True):
+        projected += average.fluctuation @ gradient  # one at a time: of long chains each takes much memory
+    return values, projected
 
 
 def _gradients(

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from latflow.analysis.autocorrelation import CONSTANT, derive, measure
 from latflow.analysis.weights import entropy, free_energy, scaled_weight
 from latflow.measurement import Measurement
+from latflow.series import Changed
 
 if TYPE_CHECKING:
     from latflow.observables.base import Observable
@@ -119,7 +120,7 @@ def summary(
         ValueError: as `measure`.
     """
     axes = {observable.name: len(observable.axes) for observable in observables}
-    arrays = {name: _with_chains(values, axes.get(name, 0)) for name, values in series.items()}
+    arrays = Changed(series, lambda name, values: _with_chains(values, axes.get(name, 0)))
     sample = kind(arrays, log_weight, factor)
     found: dict[str, Measurement] = {}
     rows = [one for one in observables if one.label and all(name in arrays for name in _needed(one))]

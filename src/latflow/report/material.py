@@ -65,17 +65,17 @@ class Material:
         return known(self.action, self.run.config.reference)
 
     @cached_property
-    def model(self) -> dict[str, np.ndarray]:
+    def model(self) -> Mapping[str, np.ndarray]:
         """The series of the model's chain."""
         return self.run.series("model")
 
     @cached_property
-    def proposals(self) -> dict[str, np.ndarray]:
+    def proposals(self) -> Mapping[str, np.ndarray]:
         """Those of the raw draws of the model."""
         return self.run.series("proposals")
 
     @cached_property
-    def beside(self) -> dict[str, np.ndarray]:
+    def beside(self) -> Mapping[str, np.ndarray]:
         """Those of the chain beside it."""
         return self.run.series("beside")
 
@@ -93,7 +93,7 @@ class Material:
             for chain, words in self.words.items()
         }
 
-    def draws(self) -> dict[str, np.ndarray]:
+    def draws(self) -> Mapping[str, np.ndarray]:
         """The raw draws of the model with their weights.
 
         Raises:

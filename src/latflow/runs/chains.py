@@ -16,6 +16,7 @@ from xarray import Dataset
 from zarr.storage import LocalStore
 
 from latflow.errors import RunFolderError
+from latflow.series import Loaded
 from latflow.storage import reach_disk, replacing
 
 # Readers find the arrays and their lengths through the consolidated metadata, one file that is replaced when
@@ -28,6 +29,9 @@ _BEGUN = ".partial"
 
 _ABOUT = ".z*"
 """How files are called that say what a folder holds."""
+
+_IN_MEMORY = 2**27
+"""Bytes of the series of a group that are read at once; of longer chains as many are kept."""
 
 _CODEC = Zstd(level=1, checksum=True)
 """With a checksum of each chunk: a changed one does not unpack."""
@@ -56,13 +60,16 @@ class Written:
         sums = {name: (*self.sums.get(name, ()), _sum(values)) for name, values in series.items()}
         return Written(steps, arrays, (*self.blocks, steps), sums)
 
-    def changed(self, series: Mapping[str, np.ndarray]) -> str | None:
-        """The first series that is not what was written."""
-        for name, sums in self.sums.items():
-            parts = np.split(series[name], self.blocks[:-1])
-            if [_sum(part) for part in parts] != list(sums):
-                return name
-        return None
+    @property
+    def size(self) -> int:
+        """Bytes of all series together."""
+        sizes = (np.dtype(dtype).itemsize * math.prod(chunks[1:]) for dtype, chunks in self.arrays.values())
+        return self.steps * sum(sizes)
+
+    def holds(self, name: str, values: np.ndarray) -> bool:
+        """Whether a series is what was written."""
+        sums = self.sums.get(name)  # earlier versions kept none
+        return sums is None or sums == tuple(map(_sum, np.split(values, self.blocks[:-1])))
 
 
 def _chunk(number: int, axes: int) -> str:
@@ -154,15 +161,22 @@ class ChainStore:
             opened.attrs = dict(self.attributes)  # of those in the store nothing would tell damage
             return opened[list(written.arrays)].isel(step=slice(written.steps))
 
-    def series(self, group: str, written: Written) -> dict[str, np.ndarray]:
-        """What is written of a group, each series (step, chain, …).
+    def series(self, group: str, written: Written) -> Mapping[str, np.ndarray]:
+        """What is written of a group, each series (step, chain, …); of a long chain read as it is asked for.
 
         Raises:
-            RunFolderError: when something is missing or damaged.
+            RunFolderError: when something is missing or damaged; where a series of a long chain is, when it
+                is asked for.
         """
         with self.dataset(group, written) as opened:
-            self._load(group, written, opened)
-            return {str(name): values.to_numpy() for name, values in opened.data_vars.items()}
+            names = tuple(map(str, opened.data_vars))
+
+        def load(name: str) -> np.ndarray:
+            with self.dataset(group, written) as opened:
+                return self._load(group, written, opened, name)
+
+        found = Loaded(names, load, _IN_MEMORY)
+        return dict(found) if written.size <= _IN_MEMORY else found
 
     def export(self, target: Path, written: Mapping[Any, Written]) -> None:
         """Write groups to one NetCDF-4 file, which is an HDF5 file, whole or not at all.
@@ -173,17 +187,18 @@ class ChainStore:
         with replacing(target) as temporary:
             for number, (group, there) in enumerate(written.items()):
                 with self.dataset(group, there) as opened:
-                    self._load(group, there, opened)
+                    for name in map(str, opened.data_vars):
+                        self._load(group, there, opened, name)
                     mode = "a" if number else "w"
                     opened.to_netcdf(temporary, mode=mode, group=group, engine="h5netcdf")
 
-    def _load(self, group: str, written: Written, opened: Dataset) -> None:
-        """Read all of a group, and hold it against what was written."""
+    def _load(self, group: str, written: Written, opened: Dataset, name: str) -> np.ndarray:
+        """Read a series of a group, and hold it against what was written."""
         with self._telling(group):
-            opened.load()
-        found = {str(name): values.to_numpy() for name, values in opened.data_vars.items()}
-        if (name := written.changed(found)) is not None:
+            values = opened[name].to_numpy()
+        if not written.holds(name, values):
             raise self._damaged(group, f"the array {name} is not what was written")
+        return values
 
     def _check(self, group: str, written: Written) -> None:
         """Every array is there, of its kind, with every chunk of the steps that are written."""

@@ -145,8 +145,14 @@ class Run(RunFolder):
         """The training records, one for each step: the fields of `training.Record`."""
         return training.read_history(self)
 
-    def series(self, group: Group) -> dict[str, np.ndarray]:
-        """The numbers of a chain, each (step, chain, …), or {} where nothing is written yet."""
+    def series(self, group: Group) -> Mapping[str, np.ndarray]:
+        """The numbers of a chain, each (step, chain, …), by name; none where nothing is written yet.
+
+        Those of a long chain are read when they are asked for, and the last ones are kept.
+
+        Raises:
+            RunFolderError: when something is missing or damaged.
+        """
         return growth.chain_store(self).series(group, growth.written(self, group))
 
     def dataset(self, group: Group) -> Dataset:

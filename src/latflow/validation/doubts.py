@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from latflow.analysis.summary import FEWEST_ERRORS
 from latflow.validation.evidence import Evidence, MarkovChain
 from latflow.validation.table import MAX_PULL, Row
@@ -134,19 +132,17 @@ def of_weights(diagnostics: Mapping[str, float]) -> Iterator[str]:
 
 def _of_chain(evidence: Evidence, name: Chain, chain: MarkovChain, way: Way) -> Iterator[str]:
     """Whether a chain has moved, and how many independent configurations it is worth."""
-    names = {observable.name for observable in evidence.action.observables}
-    series = [np.asarray(values) for key, values in chain.series.items() if key in names]
-    sentence = chain.words.sentence
-    if series and all((values == values[:1]).all() for values in series):
+    names = [one.name for one in evidence.action.observables if one.name in chain.series]
+    sentence, steps = chain.words.sentence, len(chain.series["action"])
+    if names and all((chain.series[name] == chain.series[name][:1]).all() for name in names):
         yield (
-            f"Nothing changed in {len(series[0])} steps of {sentence}: averages over it have no error. Its "
+            f"Nothing changed in {steps} steps of {sentence}: averages over it have no error. Its "
             "acceptance says why; a smaller step or another kernel moves it."
         )
         return
     action = way.measurements.get("action_density")
     if action is None or action.tau_int is None or action.n is None:
         return
-    steps = len(chain.series["action"])
     share = way.diagnostics.get(f"{OF_WAY[name]}{REWEIGHTED}", 1.0)
     count = share * action.n / max(2 * action.tau_int, 1.0)
     if count < FEWEST:

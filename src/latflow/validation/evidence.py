@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latflow.observables import recorded
+from latflow.series import Changed
 from latflow.theories import Action
 from latflow.validation.checks import Check
 from latflow.validation.words import CHAINS, ChainWords, OfRun, chain_words
@@ -111,8 +112,13 @@ def finite_draws(draws: Series) -> tuple[Series, int]:
         return {}, 0
     log_weight = draws["log_weight"].reshape(-1)
     good = ~(np.isnan(log_weight) | np.isposinf(log_weight))
-    flat = {name: values.reshape(-1, *values.shape[2:])[good] for name, values in draws.items()}
-    return flat, int((~good).sum())
+    every = bool(good.all())
+
+    def flat(_: str, values: np.ndarray) -> np.ndarray:
+        values = values.reshape(-1, *values.shape[2:])
+        return values if every else values[good]
+
+    return Changed(draws, flat), int((~good).sum())
 
 
 def measured_series(action: Action, fields: Tensor) -> dict[str, np.ndarray]:

@@ -195,12 +195,12 @@ def chain_diagnostics(action: Action, chain: MarkovChain) -> dict[str, float]:
     """
     series = chain.series
     found = {"acceptance": acceptance(series["accepted"]).value}
-    for name, values in series.items():
+    for name in series:
         what, _, kernel = name.partition("_")
         if what == "accepted" and kernel:
-            found[f"acceptance_{kernel}"] = float(values.mean())
+            found[f"acceptance_{kernel}"] = float(series[name].mean())
         elif name.startswith("delta_h"):
-            found[name.replace("delta_h", "exp_minus_delta_h")] = _exp_minus(values)
+            found[name.replace("delta_h", "exp_minus_delta_h")] = _exp_minus(series[name])
     for observable in action.observables:
         if observable.sectors is not None and observable.name in series:
             rate = tunnelling_rate(visited(observable.sectors, series[observable.name]))
