@@ -18,6 +18,7 @@ from latflow import cli
 from latflow.config import load_config
 from latflow.errors import CheckpointError, LatflowError, RunFolderError
 from latflow.runs import Run, growth
+from latflow.runs.place import info_in, write_info
 from latflow.runs.provenance import depends, extension
 from latflow.samplers import run_blocks
 from latflow.storage import load_tree, save_tree
@@ -219,6 +220,26 @@ def test_an_edited_configuration_is_told(copy):
     file = copy / "config.toml"
     file.write_text(file.read_text().replace("lam = 8.0", "lam = 7.0"))
     told(copy, "config.toml was edited", "action.lam: 8.0 and 7.0", stage=Run.open)
+
+
+def test_settings_that_a_later_version_brings_change_no_run(copy, finished, caplog):
+    """A run of before they were there is read and goes on, unless its file now says one."""
+    file, info, last = copy / "config.toml", info_in(copy), copy / "checkpoints" / "last.safetensors"
+    file.write_text(file.read_text().replace("recompute = false\n", ""))
+    del info["configuration"]["training"]["recompute"]
+    write_info(copy, info)
+    tree = load_tree(last)  # of the best weights the chain knows the digest
+    del tree["made_by"]["training.recompute"]
+    save_tree(last, tree)
+    assert_same(outcome(copy), outcome(finished))
+    assert caplog.messages == []
+    told_by = file.read_text()
+    file.write_text(told_by.replace("[training]\n", "[training]\nrecompute = true\n"))
+    told(copy, "config.toml was edited", "training.recompute: None and True", stage=Run.open)
+    file.write_text(told_by)
+    run = complete(copy, "training.steps=25", steps=("train",))
+    assert len(run.history()) == 25
+    assert load_tree(last)["made_by"]["training.recompute"] is False
 
 
 def test_another_description_or_thread_is_free(copy, finished, caplog):

@@ -21,7 +21,7 @@ from latflow.fields.spins import PHASES
 from latflow.observables import recorded
 from latflow.observables.base import Observable, Sectors
 from latflow.report.tables import verdict_tables
-from latflow.runs.folder import plain
+from latflow.runs.provenance import plain
 from latflow.theories import Action
 from latflow.types import Draws
 from latflow.validation import (

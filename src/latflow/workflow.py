@@ -133,7 +133,7 @@ def keep_judgement(judgement: "Judgement", folder: Path | str, command: str = ""
         OSError: when it cannot be written.
     """
     from latflow.report import write_judgement
-    from latflow.runs.folder import plain
+    from latflow.runs.provenance import plain
     from latflow.storage import write_text
 
     folder = Path(folder)

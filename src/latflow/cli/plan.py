@@ -73,7 +73,7 @@ def plan(
     from latflow.cli import stages
     from latflow.planning import Prediction, asked, begin, begun, trained
     from latflow.planning import plan as planned
-    from latflow.runs.folder import plain
+    from latflow.runs.provenance import plain
     from latflow.storage import write_text
 
     opened = stages.opening(source, override or (), None)

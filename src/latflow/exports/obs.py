@@ -38,7 +38,7 @@ from latflow.exports.origin import origin
 from latflow.measurement import Measurement
 from latflow.observables.base import Observable
 from latflow.runs import Group, Run
-from latflow.runs.folder import plain
+from latflow.runs.provenance import plain
 from latflow.storage import replacing
 from latflow.validation.evidence import finite_draws, normalised
 from latflow.validation.ways import OF_LOG_Z

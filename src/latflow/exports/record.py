@@ -21,9 +21,9 @@ from latflow.exports.bag import Member, write_bag
 from latflow.exports.crate import DESCRIPTOR, crate, day
 from latflow.report import mark_in, mark_of, write_report
 from latflow.runs import Group, Run
-from latflow.runs.folder import plain
 from latflow.runs.lock import locked
 from latflow.runs.place import CODE, CONFIG, INFO
+from latflow.runs.provenance import plain
 from latflow.storage import digest_holds, replacing
 from latflow.validation import Validation
 from latflow.workflow import judged, keep

@@ -12,7 +12,7 @@ from latflow.planning.outcome import Plan
 from latflow.planning.pilot import Question
 from latflow.planning.ranking import Row
 from latflow.runs import Run
-from latflow.runs.folder import plain
+from latflow.runs.provenance import plain
 from latflow.storage import write_text
 from latflow.validation import Validation
 

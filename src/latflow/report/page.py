@@ -21,7 +21,7 @@ from latflow.report.material import Material
 from latflow.report.plate import Plate
 from latflow.report.plates import plates
 from latflow.runs import Run
-from latflow.runs.folder import plain
+from latflow.runs.provenance import plain
 from latflow.storage import DIGEST, with_digest, write_text
 from latflow.validation import Judgement, Validation
 from latflow.validation.words import CHAINS

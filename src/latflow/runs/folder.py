@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import platform
 import shlex
@@ -41,7 +40,7 @@ from latflow.runs.place import (
     table_in,
     write_info,
 )
-from latflow.runs.provenance import Differing, Stage, depends, extension, in_words
+from latflow.runs.provenance import Differing, Stage, changed_settings, depends, extension, in_words, plain
 from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
@@ -326,7 +325,7 @@ class RunFolder:
         """
         tree = self._stored(name, *entries, "made_by")
         stage: Stage = "training" if name in ("last", "best") else "model" if name == "model" else "beside"
-        if changed := differing(tree["made_by"], self.made_by(stage)):
+        if changed := changed_settings(tree["made_by"], self.made_by(stage), self.config):
             raise CheckpointError(
                 f"{self.checkpoint(name)} was made with other settings (there and now):\n  "
                 + "\n  ".join(in_words(changed))
@@ -483,7 +482,9 @@ class RunFolder:
         """
         if not (self.path / INFO).exists():
             return  # told where it is needed
-        new = differing(self.info.get("configuration", {}), self._configuration()["configuration"])
+        new = changed_settings(
+            self.info.get("configuration", {}), self._configuration()["configuration"], self.config
+        )
         if not new:
             return
         refused, news = extension(new, self.done)
@@ -496,15 +497,6 @@ class RunFolder:
             )
         for line in (f"{file} was edited: {', '.join(in_words(new))}", *news):
             _LOG.warning(line)
-
-
-def plain(value: Any) -> Any:
-    """The same tree of dicts and lists, with None for the numbers that JSON does not know: nan and inf."""
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @cache

@@ -1,9 +1,11 @@
 """Which settings decide the numbers of a stage, and what becomes of it when others are asked for."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Literal
 
-from latflow.config import flat
+from latflow.config import Given, RunConfig, differing, flat, parse_config
+from latflow.errors import ConfigError
 
 Stage = Literal["training", "model", "beside"]
 """What a run computes: the weights, the chain of the model, and the one beside it."""
@@ -67,6 +69,46 @@ def extension(changed: Differing, count: Callable[[], Mapping[Stage, int]]) -> t
             "better weights"
         )
     return refused, news
+
+
+def changed_settings(there: Mapping[str, Any], now: Mapping[str, Any], config: RunConfig) -> Differing:
+    """What differs between settings that were kept and those of a configuration.
+
+    A key that was not known then has come with a later version, whose default does what was done before.
+
+    Args:
+        there: the settings that were kept, by their keys or as tables.
+        now: the same of the configuration.
+        config: all of it.
+    """
+    changed = differing(there, now)
+    later = changed.keys() - flat(there).keys()
+    if not later:
+        return changed
+    given = {part.place: part for part in (config.action, config.model) if isinstance(part, Given)}
+    try:
+        default = flat(plain(parse_config(_without(config.table(), later), given=given).table()))
+    except ConfigError:  # one of them has no default
+        return changed
+    return {key: pair for key, pair in changed.items() if key not in later or pair[1] != default.get(key)}
+
+
+def _without(table: Mapping[str, Any], keys: Set[str], prefix: str = "") -> dict[str, Any]:
+    """Tables without some of their keys, each with those of the tables around it: "training.steps"."""
+    return {
+        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if prefix + key not in keys
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same tree of dicts and lists, with None for the numbers that JSON does not know: nan and inf."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def in_words(changed: Differing) -> list[str]:

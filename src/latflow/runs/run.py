@@ -17,8 +17,9 @@ from latflow.config import ChainPlan, Given, parse_config
 from latflow.errors import RunFolderError
 from latflow.runs import growth, sampling, training
 from latflow.runs.chains import Written
-from latflow.runs.folder import RunFolder, plain
+from latflow.runs.folder import RunFolder
 from latflow.runs.place import identity
+from latflow.runs.provenance import plain
 from latflow.samplers import Sampler
 from latflow.storage import with_digest, write_text
 from latflow.theories import Action

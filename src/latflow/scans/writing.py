@@ -11,7 +11,7 @@ from typing import Any
 from latflow.measurement import Measurement
 from latflow.report.overview import SCAN_PAGE
 from latflow.report.page import environment, picture
-from latflow.runs.folder import plain
+from latflow.runs.provenance import plain
 from latflow.scans.findings import Findings
 from latflow.scans.folder import SCAN, ScanFolder
 from latflow.scans.groups import STATES, Group
