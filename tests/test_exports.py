@@ -112,7 +112,9 @@ def spins(tmp_path_factory):
     return sampled_spins(tmp_path_factory.mktemp("exports") / "spins")
 
 
-@pytest.mark.parametrize("which", [pytest.param("run", marks=pytest.mark.slow), "alone", "signed", "spins"])
+@pytest.mark.parametrize(
+    "which", ["alone", "spins", *(pytest.param(one, marks=pytest.mark.slow) for one in ("run", "signed"))]
+)
 def test_pyerrors_finds_the_results_of_the_table(which, tmp_path, request):
     run = request.getfixturevalue(which)
     lf.export(run, tmp_path / "chains.json.gz")

@@ -107,6 +107,7 @@ def test_fermions_have_three_independent_opinions(schwinger):
     assert "exact draws of the theory without Wilson fermions" in verdict.notes[0]
 
 
+@pytest.mark.slow
 def test_an_odd_number_of_flavours_is_reweighted(one_flavour):
     run, verdict = one_flavour
     rows = {row.name: row for row in verdict.rows}
@@ -150,6 +151,7 @@ def test_every_plate_is_drawn(request, which, expected):
         assert not re.search("magneti|φ", plate.caption + plate.alt + plate.title)
 
 
+@pytest.mark.slow
 def test_the_page_speaks_of_links(schwinger):
     run, verdict = schwinger
     text = write_report(run, verdict).read_text(encoding="utf-8")
@@ -203,6 +205,7 @@ def test_the_command_line_shows_the_third_opinion(schwinger):
     assert "condensate" in words
 
 
+@pytest.mark.slow
 def test_the_command_line_reweights_to_other_angles(u1, one_flavour, tmp_path):
     run, _ = u1
     result = CliRunner().invoke(cli.app, ["theta", str(run.path), "--angles", "4"])

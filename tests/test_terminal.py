@@ -39,8 +39,9 @@ def caught():
 
 # paths
 
-NAMES = ["a b", "ü – φ⁴", "~", "x://y", "[a]", "-x", 'a"b', "n" * 200]
+NAMES = ["ü – φ⁴", "~", "x://y", "-x"]
 MORE_NAMES = [
+    "a b", "[a]", 'a"b', "n" * 200,
     "~x", "a:b", "a::b", "memory:", "a#b", "a%20b", "--", "a,b", "a'b", "a=b", "a?b", "a*b", "{0}", "$HOME",
     "a\\b", "samples.zarr", ".hidden", "a.zip", "1e5",
 ]  # fmt: skip
