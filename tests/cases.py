@@ -3,10 +3,11 @@
 Each case builds a bijection for a number of dimensions. A new bijection is one line here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import pytest
 import torch
 from torch import Generator, Tensor, nn
 
@@ -68,6 +69,11 @@ def perturbed(module: Module, size: float = 0.15) -> Module:
         for p in module.parameters():
             p += size * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p)
     return module
+
+
+def thinned(values: Iterable[Any], n: int) -> list[Any]:
+    """Of many values of a parameter every n-th for the ordinary tests, the others for the slow ones."""
+    return [one if i % n == 0 else pytest.param(one, marks=pytest.mark.slow) for i, one in enumerate(values)]
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

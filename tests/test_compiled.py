@@ -38,7 +38,8 @@ def start(action: Action, chains: int, dtype: torch.dtype) -> torch.Tensor:
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "flow" else name for name in SAMPLERS]
+    "name",
+    [one if one == "leapfrog" else pytest.param(one, marks=pytest.mark.slow) for one in SAMPLERS],
 )
 def test_a_compiled_step_is_the_eager_one(name: str) -> None:
     eager, compiled, filters = SAMPLERS[name], COMPILED[name], list(warnings.filters)

@@ -12,6 +12,7 @@ import pytest
 from annotated_types import Gt
 from pydantic import ValidationError
 
+from cases import thinned
 from latflow.config import differing, load_config, parse_config, preset_names, section_of, to_toml
 from latflow.config.checking import built_action, built_model
 from latflow.config.schema import training_section
@@ -47,7 +48,7 @@ def test_presets_describe_runs(name):
     assert built_model(config.model, action).lattice == action.lattice
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", thinned(preset_names(), 4))
 def test_a_configuration_survives_its_file(name):
     config = load_config(name, ["training.clip=0.5", "compute.threads=1"])
     again = parse_config(tomllib.loads(to_toml(config)))

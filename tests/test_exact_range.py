@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from cases import thinned
 from latflow import exact
 from latflow.theories import XY, Ising, Phi4, Potts
 
@@ -13,7 +14,7 @@ COUPLINGS = [10.0**n for n in range(-8, 7)]
 LATTICES = [(2, 2), (2, 3), (4, 6), (16, 7), (64, 64)]
 
 
-@pytest.mark.parametrize("lattice", [*LATTICES, (2,), (5,), (64,)])
+@pytest.mark.parametrize("lattice", thinned([*LATTICES, (2,), (5,), (64,)], 3))
 def test_ising_over_all_couplings(lattice):
     """Weak coupling: log Z = V log 2 + dVK²/2. Strong: of all aligned, with the first excitation above."""
     sites, bonds = math.prod(lattice), len(lattice) * math.prod(lattice)
@@ -62,9 +63,7 @@ def test_mutual_information_between_none_and_one_bit(beta):
         assert found == pytest.approx(math.log(2) if abs(beta) >= 50 else 0, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    "lattice", [pytest.param(one, marks=pytest.mark.slow) if one == (4, 6) else one for one in LATTICES]
-)
+@pytest.mark.parametrize("lattice", thinned(LATTICES, 2))
 def test_u1_over_all_couplings(lattice):
     """⟨cos P⟩ → β/2 and → 1 − (V − 1)/(2Vβ); ⟨Q²⟩ → V/12 of free plaquettes and → 0."""
     sites = math.prod(lattice)

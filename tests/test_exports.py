@@ -13,6 +13,7 @@ import xarray
 from typer.testing import CliRunner
 
 import latflow as lf
+from cases import thinned
 from latflow import cli, storage
 from latflow.analysis.autocorrelation import load_pyerrors
 from latflow.config import load_config
@@ -209,7 +210,7 @@ def test_a_chain_keeps_its_name_as_it_grows_and_another_has_another(tmp_path):
 SMALL_HMC = ["beside.steps=30", "beside.chains=3", "beside.thermalisation=15", "beside.block=10"]
 
 
-@pytest.mark.parametrize("which", ["run", "signed"])
+@pytest.mark.parametrize("which", thinned(["run", "signed"], 2))
 def test_pyerrors_reweights_draws_and_signs_to_the_results(which, tmp_path, request):
     """⟨wO⟩/⟨w⟩ by pyerrors from the series is the row of the table, and log⟨w⟩ is log Z."""
     run, pyerrors = request.getfixturevalue(which), load_pyerrors()

@@ -126,6 +126,7 @@ def trainer(q, action, steps, **options):
     return Trainer(q, action, soft_labels(chains=128), **given)
 
 
+@pytest.mark.slow
 def test_spins_are_learned_from_nothing_and_weighted_without_bias():
     """log Z on 4³ near criticality against the transfer matrix, from the mean weight."""
     action = Ising((4, 4, 4), beta=0.2216546)

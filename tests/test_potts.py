@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from cases import thinned
 from latflow import exact, observables
 from latflow.config import load_config
 from latflow.densities.autoregressive import convolutional_spins, dense_spins, hierarchical_spins
@@ -444,7 +445,7 @@ MODELS = {
 
 
 @every_sampler
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", thinned(MODELS, 2))
 def test_means_are_those_of_the_enumeration(name, model):
     """200 independent chains give the spread; of the energy, its fluctuations, the order, and each state."""
     assert_means_of_the_enumeration(SAMPLERS[name](MODELS[model]), MODELS[model])

@@ -384,6 +384,7 @@ def test_a_singular_matrix_raises_nothing():
     torch.testing.assert_close(inverse_[1], matrix[1])
 
 
+@pytest.mark.slow
 def test_large_matrices_on_two_threads():
     """A plain batched factorisation never returns here: hence a process of its own, and a time limit."""
     code = """
