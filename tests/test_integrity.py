@@ -19,9 +19,10 @@ from latflow.config import load_config
 from latflow.errors import CheckpointError, LatflowError, RunFolderError
 from latflow.runs import Run, growth
 from latflow.runs.place import info_in, write_info
-from latflow.runs.provenance import depends, extension
+from latflow.runs.provenance import changed_settings, depends, extension, plain
 from latflow.samplers import run_blocks
 from latflow.storage import load_tree, save_tree
+from latflow.theories import Phi4
 from small_runs import SMALL, assert_same, outcome
 
 CONFIG = load_config("phi4-quick", SMALL)
@@ -240,6 +241,26 @@ def test_settings_that_a_later_version_brings_change_no_run(copy, finished, capl
     run = complete(copy, "training.steps=25", steps=("train",))
     assert len(run.history()) == 25
     assert load_tree(last)["made_by"]["training.recompute"] is False
+
+
+def test_what_a_later_version_brings_is_its_default_or_a_change(tmp_path):
+    config = load_config("phi4-quick", SMALL)
+    table = plain(config.table())
+
+    def without(section, *keys):
+        return table | {section: {key: value for key, value in table[section].items() if key not in keys}}
+
+    assert changed_settings(without("training", "recompute"), table, config) == {}
+    assert changed_settings(without("training", "learning_rate"), table, config) == {
+        "training.learning_rate": (None, 0.01)  # which is not its default
+    }
+    # without its mass a theory cannot be built, so that nothing is taken for a default
+    assert changed_settings(without("action", "m2"), table, config) == {"action.m2": (None, -4.0)}
+    # one that was made in Python is taken as it is
+    here = Run.of(Phi4((4, 4), m2=1.0, lam=0.5), None, tmp_path / "run", beside={"steps": 20}).config
+    there, now = plain(here.table()), plain(here.table())
+    del there["beside"]["hmc"]["jitter"]
+    assert changed_settings(there, now, here) == {}
 
 
 def test_another_description_or_thread_is_free(copy, finished, caplog):

@@ -290,6 +290,8 @@ def test_a_signal_loses_no_step(tmp_path, expected_training, signum, step):
         run.train(on_record=press)
     assert caught.value.signum == signum
     assert run.trained_steps == len(run.history()) == step + 1
+    best = run.checkpoint("best")  # of the checkpoint that was due after six steps, where it came to that
+    assert (load_tree(best)["step"] if best.exists() else None) == (6 if step > 6 else None)
     Run.open(run.path).train()
     assert_same(outcome(run.path, groups=()), expected_training)
 
