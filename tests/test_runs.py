@@ -19,7 +19,7 @@ from latflow.config import load_config
 from latflow.densities.flows import load_flow
 from latflow.errors import CheckpointError, RunFolderError
 from latflow.observables import magnetization
-from latflow.runs import Interrupted, Run, chains, folder, training
+from latflow.runs import Interrupted, Run, chains, checkpoints, training
 from latflow.runs.interrupts import deferred_signals
 from latflow.storage import load_tree, save_tree
 from latflow.training import Record
@@ -162,7 +162,7 @@ def test_a_run_says_how_it_came_about(finished):
 
 
 def test_other_versions_are_noted(trained, monkeypatch):
-    monkeypatch.setattr("latflow.runs.folder.__version__", "9.9")
+    monkeypatch.setattr("latflow.runs.circumstances.__version__", "9.9")
     trained.sample()
     trained.sample_beside()
     assert trained.info["latflow"] == latflow.__version__
@@ -252,13 +252,13 @@ def test_training_goes_on_after_a_kill(tmp_path, expected_training, steps):
 @pytest.mark.parametrize("saves", [1, 2, 3])
 def test_training_goes_on_after_a_kill_between_two_files(tmp_path, expected_training, monkeypatch, saves):
     run = new_run(tmp_path / "run")
-    stop, save = after(saves), folder.save_tree
+    stop, save = after(saves), checkpoints.save_tree
 
     def save_then_stop(*arguments):
         save(*arguments)
         stop()
 
-    monkeypatch.setattr(folder, "save_tree", save_then_stop)
+    monkeypatch.setattr(checkpoints, "save_tree", save_then_stop)
     with pytest.raises(Killed):
         run.train()
     monkeypatch.undo()
@@ -319,8 +319,8 @@ def test_sampling_goes_on_after_a_kill_while_writing(trained, expected, monkeypa
         )
     else:
         # the first checkpoint comes with the end of the thermalisation
-        stop, save = after(block + 1), folder.save_tree
-        monkeypatch.setattr(folder, "save_tree", lambda *arguments: stop() or save(*arguments))
+        stop, save = after(block + 1), checkpoints.save_tree
+        monkeypatch.setattr(checkpoints, "save_tree", lambda *arguments: stop() or save(*arguments))
     with pytest.raises(Killed):
         trained.sample()
     monkeypatch.undo()
@@ -349,7 +349,7 @@ def test_chains_are_readable_while_they_grow(trained):
 def test_a_full_disk_while_training(tmp_path, expected_training, monkeypatch):
     run = new_run(tmp_path / "run")
     full = after(4, OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr(folder, "save_tree", lambda *arguments: full() or save_tree(*arguments))
+    monkeypatch.setattr(checkpoints, "save_tree", lambda *arguments: full() or save_tree(*arguments))
     with pytest.raises(OSError, match="No space left"):
         run.train()
     monkeypatch.undo()

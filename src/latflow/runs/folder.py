@@ -2,14 +2,7 @@
 
 import contextlib
 import logging
-import os
-import platform
-import shlex
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +15,8 @@ from latflow.config.parts import Buildable
 from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.registry import sources
-from latflow.runs.commit import commit
+from latflow.runs.checkpoints import Checkpoints, remedy
+from latflow.runs.circumstances import circumstances, command
 from latflow.runs.ensembles import check_files
 from latflow.runs.interrupts import StopRequest, deferred_signals
 from latflow.runs.lock import locked
@@ -44,22 +38,18 @@ from latflow.runs.provenance import Differing, Stage, changed_settings, depends,
 from latflow.runs.start import keep_start, read_start, started
 from latflow.runs.trial import try_out
 from latflow.seeds import derived_seed
-from latflow.storage import load_tree, put_in_place, save_tree, sweep, write_text
+from latflow.storage import sweep, write_text
 from latflow.theories import Action
-from latflow.training.world import ALONE, World, launched
-from latflow.version import __version__
+from latflow.training.world import ALONE, World
 
 Folder = TypeVar("Folder", bound="RunFolder")
 Purpose = Literal["initialisation", "training", "model", "beside"]
 """What a generator is for; each has its own, so that no stage changes the numbers of another."""
 
-CheckpointName = Literal["last", "best", "model", "beside"]
-"""What a stage writes again and again."""
-
 _LOG = logging.getLogger(__name__)
 
 
-class RunFolder:
+class RunFolder(Checkpoints):
     """A folder that holds a run.
 
         config.toml                  the configuration as it ran
@@ -79,7 +69,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path: Path = path
+        super().__init__(path)
         self.config: RunConfig = config
 
     @classmethod
@@ -144,7 +134,7 @@ class RunFolder:
         code = {str(file): file_digest(file) for file in sorted(set(sources(config.table())))}
         for name, copy in copies(code).items():
             write_text(path / CODE / copy, Path(name).read_text(encoding="utf-8"))
-        info = {"format": FORMAT, "command": _command(), **folder._circumstances()}
+        info = {"format": FORMAT, "command": command(), **circumstances(config)}
         info |= {"code": code} if code else {}
         info |= {"ensembles": files} if files else {}
         if start is not None:
@@ -226,23 +216,6 @@ class RunFolder:
         """Where tensors live."""
         return self.config.compute.torch_device()
 
-    @property
-    def history_file(self) -> Path:
-        """The training records."""
-        return self.path / "history.jsonl"
-
-    def checkpoint(self, name: str) -> Path:
-        """The file of a checkpoint: init, last, best, model, beside."""
-        return self.path / "checkpoints" / f"{name}.safetensors"
-
-    def checkpoint_before(self, name: str) -> Path:
-        """The file of what that checkpoint was before it was written the last time."""
-        return self.checkpoint(f"{name}.before")
-
-    def keep(self, name: CheckpointName, tree: dict[str, Any]) -> None:
-        """Write a checkpoint, and keep the one before."""
-        save_tree(self.checkpoint(name), tree, self.checkpoint_before(name))
-
     def generator(self, purpose: Purpose) -> Generator:
         """A generator whose seed follows from that of the run and from its purpose."""
         # weights are drawn on the CPU, so that every device starts from the same
@@ -276,7 +249,7 @@ class RunFolder:
         if self.config.training is None or self.config.training.init_from is None:
             return self.new_model()
         path = self.checkpoint("init")
-        tree = World.here().from_first(lambda: self._stored("init", "weights", "lattice"))
+        tree = World.here().from_first(lambda: self.stored("init", "weights", "lattice"))
         try:
             return started(self, tree, path)
         except ValueError as error:
@@ -299,19 +272,6 @@ class RunFolder:
         load_weights(model, self.load(which, "weights")["weights"], path)
         return model.to(device=self.device, dtype=self.config.compute.torch_dtype).eval()
 
-    def require_best(self) -> None:
-        """A training that came to a checkpoint that was due has kept its best weights.
-
-        Raises:
-            CheckpointError: when they are gone.
-        """
-        last, best = self.checkpoint("last"), self.checkpoint("best")
-        if last.exists() and not best.exists() and self._stored("last", "best")["best"]["step"]:
-            raise CheckpointError(
-                f"{best} is gone, while {last.name} is there: put it back, or remove {last.name} too, and "
-                "this stage is computed anew"
-            )
-
     def made_by(self, stage: Stage) -> dict[str, Any]:
         """The settings that decide the numbers of a stage, by their keys: what a checkpoint of it says."""
         return plain(depends(stage, self.config.table()))
@@ -323,70 +283,15 @@ class RunFolder:
             CheckpointError: when it is damaged, holds something else, or was made with other settings than
                 those of this run; saying how to go on.
         """
-        tree = self._stored(name, *entries, "made_by")
+        tree = self.stored(name, *entries, "made_by")
         stage: Stage = "training" if name in ("last", "best") else "model" if name == "model" else "beside"
         if changed := changed_settings(tree["made_by"], self.made_by(stage), self.config):
             raise CheckpointError(
                 f"{self.checkpoint(name)} was made with other settings (there and now):\n  "
                 + "\n  ".join(in_words(changed))
-                + f"\nput them back in {self.path / CONFIG}, or {_remedy(name)}"
+                + f"\nput them back in {self.path / CONFIG}, or {remedy(name)}"
             )
         return tree
-
-    def _stored(self, name: str, *entries: str) -> dict[str, Any]:
-        """The checkpoint of a name, whatever settings made it; raises as `load`."""
-        path = self.checkpoint(name)
-        try:
-            tree = load_tree(path)
-        except CheckpointError as error:
-            tree = self._stored_before(name)
-            if tree is None:
-                raise CheckpointError(f"{error}: {_remedy(name)}") from error
-            _tell(f"{error}: the one before is taken in its place, {self.checkpoint_before(name).name}")
-        if missing := [entry for entry in entries if entry not in tree]:
-            raise CheckpointError(f"{path} holds no {missing[0]!r}, but {', '.join(tree)}: {_remedy(name)}")
-        return tree
-
-    def _stored_before(self, name: str) -> dict[str, Any] | None:
-        """What may stand in for a checkpoint that is damaged: the one before; None where that is no better.
-
-        The best weights have none: those before were not the best.
-        """
-        path = self.checkpoint_before(name)
-        if name == "best" or not self.checkpoint(name).exists() or not path.exists():
-            return None
-        try:
-            return load_tree(path)
-        except CheckpointError:
-            return None
-
-    def mend(self, name: CheckpointName) -> None:
-        """Put the checkpoint before in the place of one that is damaged, lest that be kept.
-
-        Call this where the folder is held, before the stage goes on from it.
-        """
-        path = self.checkpoint(name)
-        if not path.exists():
-            return
-        try:
-            load_tree(path)
-        except CheckpointError:
-            if self._stored_before(name) is not None:
-                self._stored(name)  # which tells of it
-                put_in_place(self.checkpoint_before(name), path)
-
-    def done(self) -> dict[Stage, int]:
-        """The steps that each stage has made, where it has begun."""
-        found: dict[Stage, int] = {}
-        if self.checkpoint("last").exists():
-            found["training"] = self._stored("last", "trainer")["trainer"]["step"]
-        elif self.history_file.exists():
-            found["training"] = 0
-        chains: tuple[Stage, ...] = ("model", "beside")
-        for chain in chains:
-            if self.checkpoint(chain).exists():
-                found[chain] = self._stored(chain, "steps")["steps"]
-        return found
 
     def check_processes(self) -> None:
         """The processes that work together must be able to share out the batch, the chains and the devices.
@@ -441,32 +346,13 @@ class RunFolder:
             finally:
                 torch.set_num_threads(threads)
 
-    def _circumstances(self) -> dict[str, Any]:
-        """Everything outside the configuration on which the numbers may depend."""
-        packages = ("torch", "numpy", "xarray", "zarr", "pyerrors")
-        device = self.device
-        return {
-            "latflow": __version__,
-            **({} if (source := commit()) is None else {"commit": source}),
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-            "seed": self.config.seed,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "platform": platform.platform(),
-            "host": platform.node(),
-            "processors": os.cpu_count(),
-            "threads": self.config.compute.threads or torch.get_num_threads(),
-            "processes": launched().size,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
     def _note_circumstances(self) -> None:
         """Write down where a run goes on elsewhere or with other versions: its numbers may then differ."""
-        now, info = self._circumstances(), self.info | self._configuration()
+        now, info = circumstances(self.config), self.info | self._configuration()
         resumed = info.get("resumed", [])
         before = [info, *resumed][-1]
         if any(now[key] != before.get(key) for key in now if key != "created"):
-            info["resumed"] = [*resumed, {"command": _command(), **now}]
+            info["resumed"] = [*resumed, {"command": command(), **now}]
         if info != self.info:
             write_info(self.path, info)
 
@@ -497,18 +383,3 @@ class RunFolder:
             )
         for line in (f"{file} was edited: {', '.join(in_words(new))}", *news):
             _LOG.warning(line)
-
-
-@cache
-def _tell(line: str) -> None:
-    """Warn of what is met at every look, once."""
-    _LOG.warning(line)
-
-
-def _remedy(name: str) -> str:
-    names = f"{name}.safetensors" if name != "best" else "best.safetensors and last.safetensors"
-    return f"remove {names} there, and this stage is computed anew"
-
-
-def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

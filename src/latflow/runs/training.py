@@ -19,7 +19,8 @@ from latflow.densities.files import load_weights
 from latflow.errors import CheckpointError, ConfigError, RunFolderError
 from latflow.estimators import estimator_of
 from latflow.plain_files import read_whole
-from latflow.runs.folder import CheckpointName, RunFolder
+from latflow.runs.checkpoints import CheckpointName
+from latflow.runs.folder import RunFolder
 from latflow.runs.provenance import plain
 from latflow.storage import load_tree
 from latflow.training import Record, Trainer
