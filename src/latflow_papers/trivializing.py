@@ -89,15 +89,17 @@ def _lines(group: Sequence[Row]) -> list[list[Cell]]:
 
 
 def _text(settings: TrivializingSettings) -> str:
+    through = round(settings.share * settings.chains)
+    fewer = f", of {through} through flows" if through < settings.chains else ""
     return (
         f"HMC for φ⁴ with λ = {settings.lam} at ξ = L/4, leapfrog, trajectory length 1, the step size tuned "
         f"to an acceptance of {settings.acceptance}, and the same in the latent variables of minimal flows: "
         "one pair of affine couplings, s and t one convolution each, a few dozen numbers, trained for "
         f"{settings.steps} steps of {settings.batch} draws. τ_M = ½ + Σρ is that of M in trajectories, times "
         "the force evaluations of a trajectory, and in milliseconds of one processor core for one of "
-        f"{settings.chains} chains that run at once. The product with the milliseconds decides: a force "
-        "through the flow costs its forward and backward pass. The chains of the coarse "
-        "theory in a prior make two trajectories of Fourier-accelerated HMC between two draws."
+        f"{settings.chains} chains that run at once{fewer}. The product with the milliseconds decides: a "
+        "force through the flow costs its forward and backward pass. The chains of the coarse theory in a "
+        "prior make two trajectories of Fourier-accelerated HMC between two draws."
     )
 
 
@@ -178,7 +180,7 @@ COARSE_TO_FINE = Experiment(
         volumes=(),
         coarse=((10, 0.601), (20, 0.645)),
         from_coarse=("four", "twice"),
-        chains=32,
+        share=0.25,
     ),
     quick=TrivializingSettings(
         points=((4, 0.46),),

@@ -48,6 +48,7 @@ class TrivializingSettings:
         acceptance: to which every step size is tuned, at trajectories of length 1.
         rounds: in which the step size is tuned.
         chains: that run at once.
+        share: of the chains, for those that pass through flows, whose steps take many times as long.
         trajectories: of each chain, in units of ξ², with which τ_M grows.
         steps: of the training.
         batch: draws of a step.
@@ -65,6 +66,7 @@ class TrivializingSettings:
     acceptance: float = 0.9
     rounds: int = 8
     chains: int = 256
+    share: float = 1.0
     trajectories: int = 96
     steps: int = 2000
     batch: int = 128
@@ -245,6 +247,7 @@ class Study:
         settings, generator = self.settings, self.bench.generator(f"{name}, chain")
         first = HMC.of_length(theory, 1.0, 8)
         sampler = flowed_hmc(flow, theory, first.step_size, first.n_steps) if flow else first
+        share *= settings.share if flow else 1.0
         start = self.equilibrium(theory, xi)[: max(2, round(share * settings.chains))]
         sampler, state = self.tuned(sampler, start, generator)
         length = max(8, round(settings.trajectories * xi**2))
@@ -268,7 +271,9 @@ class Study:
         """Chains of HMC in equilibrium after some twelve τ_M, from which every sampler may start."""
         if theory not in self._thermal:
             generator = self.bench.generator(f"{theory}, equilibrium")
-            hmc = HMC.of_length(theory, 1.0, 8 + round(max(theory.lattice) / 16))
+            hmc = HMC.of_length(
+                theory, 1.0, 8 + round(max(theory.lattice) / 16), compiled=self.settings.compiled
+            )
             hot = torch.randn(self.settings.chains, *theory.lattice, generator=generator)
             steps = round(min(self.settings.trajectories, 60) * xi**2)
             self._thermal[theory] = thermalise(hmc, hmc.init(hot), steps, generator, block=200).x
