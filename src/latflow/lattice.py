@@ -52,6 +52,16 @@ def volume(lattice: Lattice) -> int:
     return math.prod(lattice)
 
 
+def batches(n: int, lattice: Lattice, sites: int) -> list[int]:
+    """Numbers of fields that add up to n, each of at most so many sites or of one field.
+
+    >>> batches(5, (4, 4), 32)
+    [2, 2, 1]
+    """
+    most = max(1, sites // volume(lattice))
+    return [min(most, n - first) for first in range(0, n, most)]
+
+
 def momenta(lattice: Lattice) -> Tensor:
     """Momenta p_μ = 2π n_μ / L_μ of a periodic lattice, shape (d, *lattice), float64."""
     axes = [2 * math.pi * torch.arange(side, dtype=torch.float64) / side for side in lattice]

@@ -13,7 +13,7 @@ from latflow.densities.base import unlowered
 from latflow.densities.multilevel.geometry import beyond, classes, neighbours
 from latflow.densities.multilevel.networks import bounded
 from latflow.fields import SPINS
-from latflow.lattice import volume
+from latflow.lattice import batches, volume
 from latflow.seeds import seeded
 from latflow.theories.neighbours import BondedSpins
 from latflow.types import Field, Lattice, LogProb
@@ -124,8 +124,7 @@ class BondedMultilevel(nn.Module):
         """n independent draws, (n, *lattice), and log q of each in float64, without graph."""
         if n == 0:
             return self.like.new_zeros(0, *self.lattice), self.like.new_zeros(0, dtype=torch.float64)
-        at_once = max(1, _AT_ONCE // volume(self.lattice))
-        parts = [self._drawn(min(at_once, n - first), generator) for first in range(0, n, at_once)]
+        parts = [self._drawn(size, generator) for size in batches(n, self.lattice, _AT_ONCE)]
         x = torch.cat([rows[:-1].T for rows, _ in parts]).contiguous()
         return x.unflatten(1, self.lattice), torch.cat([log_q for _, log_q in parts])
 

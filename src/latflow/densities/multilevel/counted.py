@@ -14,7 +14,7 @@ from latflow.densities.multilevel.geometry import classes, counterpart, depth, n
 from latflow.densities.multilevel.tables import Counts, Table
 from latflow.densities.multilevel.windows import Seen, windows
 from latflow.fields import SPINS
-from latflow.lattice import volume
+from latflow.lattice import batches, volume
 from latflow.theories.neighbours import NearestNeighbours
 from latflow.theories.sites import SpinWeight
 from latflow.types import Field, Lattice, LogProb
@@ -95,8 +95,7 @@ class CountedMultilevel(nn.Module):
         """n independent draws, (n, *lattice), and log q of each in float64, without graph."""
         if n == 0:
             return self.like.new_zeros(0, *self.lattice), self.like.new_zeros(0, dtype=torch.float64)
-        at_once = max(1, _AT_ONCE // volume(self.lattice))
-        parts = [self._drawn(min(at_once, n - first), generator) for first in range(0, n, at_once)]
+        parts = [self._drawn(size, generator) for size in batches(n, self.lattice, _AT_ONCE)]
         x = torch.cat([rows.T for rows, _ in parts]).contiguous()
         return x.unflatten(1, self.lattice), torch.cat([log_q for _, log_q in parts])
 
@@ -119,11 +118,9 @@ class CountedMultilevel(nn.Module):
             ValueError: for fields on another lattice.
         """
         self.kind.check(x, self.lattice)
-        log_q = self.like.new_zeros(len(x), dtype=torch.float64)
         if len(x) == 0:
-            return log_q
-        at_once = max(1, _AT_ONCE // volume(self.lattice))
-        return torch.cat([self._log_prob(part) for part in x.split(at_once)])
+            return self.like.new_zeros(0, dtype=torch.float64)
+        return torch.cat([self._log_prob(part) for part in x.split(batches(len(x), self.lattice, _AT_ONCE))])
 
     def _log_prob(self, x: Field) -> LogProb:
         rows, log_q = self._rows(x), self.like.new_zeros(len(x), dtype=torch.float64)
@@ -147,8 +144,7 @@ class CountedMultilevel(nn.Module):
         Returns:
             The counts of all slots of all tables, in the order of `classes`.
         """
-        at_once = max(1, _AT_ONCE // volume(self.lattice))
-        parts = [self._rows(part) for part in x.split(at_once)]
+        parts = [self._rows(part) for part in x.split(batches(len(x), self.lattice, _AT_ONCE))]
         exact = [torch.sigmoid(2 * self._looked_up("anywhere", rows)) for rows in parts]
         found = []
         for seen in self.seen:

@@ -24,7 +24,7 @@ from latflow.densities.multilevel.kinds import conditional_of
 from latflow.densities.multilevel.networks import CoupledNetwork, SiteNetwork
 from latflow.densities.multilevel.spans import Span
 from latflow.fields import FieldKind
-from latflow.lattice import volume
+from latflow.lattice import batches, volume
 from latflow.theories.neighbours import NearestNeighbours
 from latflow.types import Lattice, LogProb, SiteField
 
@@ -99,8 +99,7 @@ class Multilevel(nn.Module):
         if n == 0:
             none = site.value(self.like.new_zeros(*site.shape, 0, *self.lattice))
             return none, self.like.new_zeros(0, dtype=torch.float64)
-        at_once = max(1, _AT_ONCE // volume(self.lattice))
-        parts = [self._drawn(min(at_once, n - first), generator) for first in range(0, n, at_once)]
+        parts = [self._drawn(size, generator) for size in batches(n, self.lattice, _AT_ONCE)]
         x = torch.cat([site.value(rows[..., :-1, :]).T for rows, _ in parts]).contiguous()
         return x.unflatten(1, self.lattice), torch.cat([log_q for _, log_q in parts])
 
