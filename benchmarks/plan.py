@@ -13,9 +13,11 @@ the disk.
 import argparse
 import dataclasses
 import math
+import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,6 +41,8 @@ CASES = {
 }
 """Of each the preset, changes, the observable, the relative error, and the samplers that may move chains."""
 
+tell = partial(print, file=sys.stderr, flush=True)
+"""How far it is, which is no result."""
 
 LONGER = 3
 """Times the predicted steps: of the run from which it is known what the error takes."""
@@ -50,15 +54,15 @@ def rows(case: str, options: argparse.Namespace) -> list[list[str]]:
     config = load_config(preset, [*changes, "model=null"])
     question = asked(config, observable, options.error or error)
     models = [trained(one, config) for one in options.model or ()]
-    found = plan(config, question, models, minutes=options.budget, say=print, only=only)
+    found = plan(config, question, models, minutes=options.budget, say=tell, only=only)
     for row in found.rows:
         short = "> " if row.lower else ""
-        print(f"  {row.title}: τ {short}{row.tau}, cost {short}{row.cost} {'; '.join(row.doubts)}")
-    print(found.recommendation(), flush=True)
+        tell(f"  {row.title}: τ {short}{row.tau}, cost {short}{row.cost} {'; '.join(row.doubts)}")
+    tell(found.recommendation())
     lines = []
     for row in [one for one in found.rows if one.sound][: options.best]:
         line = compared(case, found, row, config)
-        print(" | ".join(line), flush=True)
+        tell(" | ".join(line))
         lines.append(line)
     return lines
 
