@@ -20,7 +20,7 @@ from latflow.cli import app
 from latflow.config import load_config
 from latflow.errors import CheckpointError, RunFolderError
 from latflow.registry import load, names
-from latflow_papers import publish
+from latflow_papers import publish, trivializing_study
 from latflow_papers.bench import Bench, Experiment, Findings
 from latflow_papers.documents import documents, page
 from latflow_papers.results import RESULTS, Number, Results, Table, filled, number
@@ -89,6 +89,19 @@ def test_every_experiment_runs_and_fits_its_page(name, tmp_path):
     asked = [place for place in re.findall(r"\{\{.*?\}\}", PAGE) if place.startswith(f"{{{{ {name}.")]
     assert {place.split(".")[1].split()[0] for place in asked} >= {"text", "tables", "made"}
     assert "{{" not in filled("\n".join(asked), tmp_path)
+
+
+def test_fewer_chains_pass_through_flows(tmp_path, monkeypatch):
+    counts = []
+
+    def counted(sampler, state, *_):
+        counts.append(len(sampler.field(state)))
+        return {}
+
+    monkeypatch.setattr(trivializing_study, "measured", counted)
+    settings = load("experiments", "trivializing-40").quick
+    trivializing_study.Study(Bench(tmp_path, settings), settings).point(*settings.points[0])
+    assert counts == [4, 2]
 
 
 def test_an_experiment_goes_on_from_its_parts(tmp_path):

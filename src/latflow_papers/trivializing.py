@@ -187,6 +187,7 @@ COARSE_TO_FINE = Experiment(
         kernels=(3,),
         volumes=(),
         coarse=(),
+        share=0.5,
         rounds=2,
         chains=4,
         trajectories=10,

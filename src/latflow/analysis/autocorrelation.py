@@ -153,7 +153,7 @@ def derive_vector(
     ]
     values, projected = linearised(function, averages)
     still = _stillness([average.history for average in averages], log_weight is not None)
-    del averages
+    del averages  # of a long chain they take much memory
     found = [
         _measurement(float(value), projected[..., i], still, log_weight is not None, tau_exp)
         for i, value in enumerate(values)
