@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -100,23 +101,23 @@ class Grid:
             ResolutionError: where r is so large that the nodes do not resolve p, or p > M f.
         """
         largest = log_p.amax(0)
-        p = torch.exp(log_p - largest)
-        mass = self._cumulative(p)
-        excess = self._excess(p)
+        p = self._stretched(log_p, largest)
+        masses = self._masses(p)
+        excess = self._excess(p[: self.nodes])
         self._check(excess.max())
         # subtracted from log p it leaves log p/M, where the highest node is one
         most = excess.clamp_(min=1).log_().mul_(_POWER).add_(_MARGIN).add_(largest)
-        x, height, kept = self._tried(p, mass, most, None, at, generator)
+        x, height, kept = self._tried(p, masses, most, None, at, generator)
         left = (~kept).nonzero()[:, 0]
         while len(left):
             # several for each at once: almost none is left after that, where one by one it would take long
             again = left.repeat(_TRIES)
-            proposed, heights, kept = self._tried(p, mass[:, again], most[again], again, at, generator)
+            proposed, heights, kept = self._tried(p, masses.of(again), most[again], again, at, generator)
             kept, first = kept.view(_TRIES, -1).max(0)
             taken = first * len(left) + torch.arange(len(left), device=x.device)
             x[left], height[left] = proposed[taken], heights[taken]
             left = left[~kept]
-        return x, height.double() - largest - torch.log(mass[-1] * self.spacing)
+        return x, height.double() - largest - torch.log(masses.total * self.spacing)
 
     def _excess(self, p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:
         """The most by which p at a node exceeds the mean of those beside it, as a ratio."""
@@ -124,17 +125,17 @@ class Grid:
 
     def _tried(
         self,
-        p: Float[Tensor, "nodes all"],
-        mass: Float[Tensor, "stretches columns"],
+        p: Float[Tensor, "rows all"],
+        masses: "Masses",
         most: Float[Tensor, "columns"],
         some: Int[Tensor, "columns"] | None,
         at: At,
         generator: Generator,
     ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "columns"], Bool[Tensor, "columns"]]:
         """A proposal for each column, log p of it, and whether it is kept."""
-        proposed, interpolant = self._from_interpolant(p, mass, some, generator)
+        proposed, interpolant = self._from_interpolant(p, masses, some, generator)
         height = at(proposed, some)
-        chance = torch.exp(height - most) / interpolant
+        chance = (height - most).exp_().div_(interpolant)
         self._check(_LARGEST_EXCESS * (chance.max() - 1e-4))
         uniform = torch.rand(chance.shape, generator=generator, dtype=chance.dtype, device=chance.device)
         return proposed, height, uniform < chance
@@ -148,53 +149,79 @@ class Grid:
 
     @property
     def _stretch(self) -> int:
-        """Nodes in each of the stretches, all but the last, in which a sum of many is found."""
+        """Nodes in each of the stretches in which a sum of many is found."""
         return math.isqrt(self.nodes - 1) + 1
 
-    def _cumulative(self, p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "stretches columns"]:
-        """∫ p up to the end of each stretch of nodes, in spacings; the end nodes count half.
+    def _stretched(
+        self, log_p: Float[Tensor, "nodes columns"], largest: Float[Tensor, "columns"]
+    ) -> Float[Tensor, "rows columns"]:
+        """p over its largest at the nodes, and rows of zeros that fill up the last stretch."""
+        rows = -(-self.nodes // self._stretch) * self._stretch
+        p = log_p.new_empty(rows, log_p.shape[1])
+        torch.sub(log_p, largest, out=p[: self.nodes]).exp_()
+        p[self.nodes :] = 0
+        return p
 
-        In float64, for what is left of a sum of float32 numbers beyond most of p is noise.
-        """
-        mass = torch.stack([part.sum(0, dtype=torch.float64) for part in p.split(self._stretch)])
-        mass[0] -= p[0] / 2
-        mass[-1] -= p[-1] / 2
-        for before, row in itertools.pairwise(mass.unbind()):
-            row += before
-        return mass
+    def _masses(self, p: Float[Tensor, "rows columns"]) -> "Masses":
+        """In float64, for what is left of a sum of float32 numbers beyond most of p is noise."""
+        columns = p.shape[1]
+        before = p.new_zeros(len(p) // self._stretch + 1, columns, dtype=torch.float64)
+        torch.sum(p.view(-1, self._stretch, columns), 1, dtype=torch.float64, out=before[1:])
+        _accumulate(before)
+        start = p[0].double() / 2
+        return Masses(before, start, before[-1] - start - p[self.nodes - 1] / 2)
 
     def _from_interpolant(
         self,
-        p: Float[Tensor, "nodes all"],
-        mass: Float[Tensor, "stretches columns"],
+        p: Float[Tensor, "rows all"],
+        masses: "Masses",
         some: Int[Tensor, "columns"] | None,
         generator: Generator,
     ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "columns"]]:
         """Draws of the piecewise linear density with values p at the nodes, and its values there.
 
         It is a sum of triangles around the nodes: one is drawn by its weight, first its stretch and then the
-        node in it, and x from the triangle. At the ends half of one is folded onto the other.
+        node in it, and how far the draw reached into its weight tells where in the triangle x lies. Of the
+        triangles at the ends there is one half, the right one of the first and the left one of the last.
         """
-        columns, last = p.shape[1], self.nodes - 1
-        column = torch.arange(columns, device=p.device) if some is None else some
-        both = torch.rand(2, mass.shape[1], generator=generator, dtype=torch.float64, device=p.device)
-        stretch, rest = _place(mass, both[0] * mass[-1])
-        first = stretch * self._stretch
-        rows = first + torch.arange(self._stretch, device=p.device)[:, None]
-        flat = p.view(-1)
-        # beyond the last node of a short stretch nothing is found
-        places = rows.clamp_(max=last).mul_(columns).add_(column)
-        inside = flat.index_select(0, places.view(-1)).view_as(places).double()
-        inside[0] -= torch.where(first == 0, inside[0] / 2, 0)
-        for before, row in itertools.pairwise(inside.unbind()):
-            row += before
-        node = torch.minimum(_place(inside, rest)[0] + first, torch.as_tensor(last, device=p.device))
-        shift = _triangular(both[1]).to(p.dtype)
-        shift = torch.where(node == 0, shift.abs(), torch.where(node == last, -shift.abs(), shift))
-        beside = (node + torch.where(shift < 0, -1, 1)).clamp_(max=last)
-        here, there = (flat.index_select(0, at * columns + column) for at in (node, beside))
-        interpolant = torch.lerp(here, there, shift.abs()).clamp_(min=torch.finfo(p.dtype).tiny)
-        return (node + shift).mul_(self.spacing).sub_(self.cut), interpolant
+        all_columns, stretch = p.shape[1], self._stretch
+        own = torch.arange(len(masses.total), device=p.device)
+        column = own if some is None else some
+        uniform = torch.rand(own.shape, generator=generator, dtype=torch.float64, device=p.device)
+        which, rest = _part(masses.before, uniform.mul_(masses.total).add_(masses.start), own)
+        flat, first = p.view(-1), (which * (stretch * all_columns)).add_(column)
+        places = first + all_columns * torch.arange(stretch, device=p.device)[:, None]
+        before = p.new_zeros(stretch + 1, len(own), dtype=torch.float64)
+        before[1:] = flat.index_select(0, places.view(-1)).view_as(places)
+        _accumulate(before)
+        inside, rest = _part(before, rest, own)
+        here = flat.index_select(0, (inside * all_columns).add_(first))
+        # −1 to 1 within the triangle, from which the density 1 − |shift| makes ±[1 − √(1 − |t|)]
+        t = rest.mul_(2).div_(here).sub_(1).to(p.dtype).clamp_(-1, 1)
+        size = 1 - (1 - t.abs()).sqrt_()
+        node = which.mul_(stretch).add_(inside)
+        beside = torch.where(t < 0, -1, 1).add_(node).clamp_(0, self.nodes - 1)
+        there = flat.index_select(0, beside.mul_(all_columns).add_(column))
+        interpolant = torch.lerp(here, there, size).clamp_(min=torch.finfo(p.dtype).tiny)
+        return torch.copysign(size, t).add_(node).mul_(self.spacing).sub_(self.cut), interpolant
+
+
+class Masses(NamedTuple):
+    """Sums of p over nodes, in float64, for each column.
+
+    Attributes:
+        before: of all nodes before each of the stretches, and at the end of all.
+        start: half the first node, from where draws begin.
+        total: of all, the end nodes halved: ∫ p in spacings.
+    """
+
+    before: Float[Tensor, "stretches columns"]
+    start: Float[Tensor, "columns"]
+    total: Float[Tensor, "columns"]
+
+    def of(self, some: Int[Tensor, "some"]) -> "Masses":
+        """Those of some columns."""
+        return Masses(self.before.index_select(1, some), self.start[some], self.total[some])
 
 
 class Circle(Grid):
@@ -208,19 +235,24 @@ class Circle(Grid):
         return torch.maximum(super()._excess(p), ends)
 
 
-def _triangular(uniform: Float[Tensor, "columns"]) -> Float[Tensor, "columns"]:
-    """Numbers t in (−1, 1) of the density 1 − |t|, from uniform ones."""
-    twice = 2 * uniform
-    return torch.where(twice < 1, torch.sqrt(twice) - 1, 1 - torch.sqrt((2 - twice).clamp_(min=0)))
+def _accumulate(rows: Float[Tensor, "rows columns"]) -> None:
+    """Add to each row all rows before it, in place."""
+    for before, row in itertools.pairwise(rows.unbind()):
+        row += before
 
 
-def _place(
-    mass: Float[Tensor, "parts columns"], target: Float[Tensor, "columns"]
+def _part(
+    before: Float[Tensor, "parts columns"], target: Float[Tensor, "columns"], own: Int[Tensor, "columns"]
 ) -> tuple[Int[Tensor, "columns"], Float[Tensor, "columns"]]:
-    """In which part a target of the mass up to its end lies, and how far beyond its beginning."""
-    part = (mass < target).sum(0).clamp_(max=len(mass) - 1)
-    before = mass.gather(0, (part - 1).clamp_(min=0)[None])[0] * (part > 0)
-    return part, (target - before).clamp_(min=0)
+    """The part of a sum in which a target lies, by what comes before each, and how far it reaches into it.
+
+    Args:
+        before: each part, and all of them at the end.
+        target: of each column; changed in place.
+        own: the numbers of the columns.
+    """
+    part = (before[1:-1] < target).sum(0)
+    return part, target.sub_(before.view(-1).index_select(0, (part * len(own)).add_(own)))
 
 
 def _trapezoid(p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:

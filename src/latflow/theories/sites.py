@@ -172,23 +172,29 @@ class LineWeight(SiteWeight):
     @cached_property
     @torch.inference_mode(False)
     def _table(self) -> tuple[float, Tensor]:
-        """Step of h, and log z with step times its derivative at equidistant h, (entries, 2)."""
+        """Step of h, and between equidistant h the coefficients of log z by powers of t, (entries, 4)."""
         largest = max(abs(self.neighbours), 1e-6) * self.cut
         entries = 2 * math.ceil(200 * largest * self.typical) + 1
         h, fine = torch.linspace(-largest, largest, entries, dtype=torch.float64), Grid(self.cut, 401)
         log_p = self.log_weights(fine, h)
-        mean = (fine.probabilities(log_p) * fine.x[:, None]).sum(0)
-        step = 2 * largest / (entries - 1)
-        return step, torch.stack((fine.log_normalisation(log_p), step * mean), 1)
+        slope = (fine.probabilities(log_p) * fine.x[:, None]).sum(0) * 2 * largest / (entries - 1)
+        value = fine.log_normalisation(log_p)
+        (a, b), (da, db) = ((each[:-1], each[1:]) for each in (value, slope))
+        cubic = torch.stack((a, da, 3 * (b - a) - 2 * da - db, 2 * (a - b) + da + db), 1)
+        return 2 * largest / (entries - 1), cubic
 
     def log_partition(self, h: Numbers) -> Numbers:
         step, table = self._table
-        place = h.double() / step + (len(table) - 1) / 2
-        index = place.detach().long().clamp(0, len(table) - 2)
-        t, (low, high) = place - index, (table.to(h.device)[index], table.to(h.device)[index + 1])
-        (a, da), (b, db) = low.unbind(-1), high.unbind(-1)
-        bend, skew = 3 * (b - a) - 2 * da - db, 2 * (a - b) + da + db
-        return (a + t * (da + t * (bend + t * skew))).to(h.dtype)
+        place = h.double() / step + len(table) / 2
+        index = place.detach().long().clamp_(0, len(table) - 1)
+        t = place - index
+        value, slope, bend, skew = table.to(h.device).index_select(0, index.flatten()).unbind(1)
+        flat = t.flatten()
+        return (
+            torch.addcmul(value, flat, torch.addcmul(slope, flat, torch.addcmul(bend, flat, skew)))
+            .view_as(h)
+            .to(h.dtype)
+        )
 
     @cached_property
     def _staircases(self) -> Staircases:
