@@ -1,6 +1,7 @@
 """Multilevel densities: normalised, drawn as they say, exact where they claim it, and trained."""
 
 import math
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from cases import perturbed
 from latflow import exact
 from latflow.densities import build_density, draws, load_density, log_weight, save_density
 from latflow.densities.multilevel import LineConditional, Multilevel, SpinConditional, multilevel
-from latflow.densities.multilevel.geometry import beyond, classes
+from latflow.densities.multilevel.geometry import beyond, classes, images
 from latflow.errors import CheckpointError
 from latflow.estimators import SoftLabels, reinforce_leave_one_out, soft_labels
 from latflow.exact import spin_states
@@ -239,17 +240,25 @@ def test_the_symmetry_is_exact(action):
 
 
 def test_soft_labels_are_a_mean_over_the_exact_conditional():
-    """Each spin in turn: −Σ_s p(s | others) log q(s | window), over all sites but those of the last class."""
+    """Each spin in turn: −Σ_s p(s | others) log q(s | window), over all sites but those of the last class.
+
+    Of the window as it is, and in the mean over all images where there are columns for them.
+    """
     q, x = density(ISING), fields(ISING, 3)
-    rows, expected = q._rows(x), torch.zeros(3, dtype=torch.float64)
+    rows, expected = q._rows(x), 0.0
     for one in q.classes[:-1]:
-        c, free = q._coefficients(one, rows)
-        s = q._beyond(one, rows)
-        for value in (torch.ones_like(s[0]), -torch.ones_like(s[0])):
-            p = q.conditional.log_prob_exactly(value, s).exp()
-            expected -= (p * q.conditional.log_prob(value, c, free)).view(-1, 3).sum(0)
-    found = q.cross_entropy(x, 10_000, seeded())
-    assert found.item() == pytest.approx(expected.mean().item(), abs=1e-10)
+        s, every = q._beyond(one, rows), images(one, q.lattice)
+        for turned in every:
+            c, free = q._coefficients(one, rows, None, turned[None])
+            for value in (torch.ones_like(s[0]), -torch.ones_like(s[0])):
+                p = q.conditional.log_prob_exactly(value, s).exp()
+                each = -(p * q.conditional.log_prob(value, c, free)).view(-1, 3).sum(0).mean().item()
+                expected += each / len(every)
+    assert q.cross_entropy(x, 10_000, seeded()).item() == pytest.approx(expected, abs=1e-10)
+    # two images out of eight, drawn at random
+    found = [q.cross_entropy(x, 2 * len(x), seeded(seed)).item() for seed in range(20)]
+    assert statistics.stdev(found) > 1e-6
+    assert abs(statistics.mean(found) - expected) < 5 * statistics.stdev(found) / math.sqrt(20)
 
 
 def test_soft_labels_of_real_numbers_are_a_mean_over_the_exact_conditional():
@@ -259,7 +268,7 @@ def test_soft_labels_of_real_numbers_are_a_mean_over_the_exact_conditional():
     free = torch.zeros(8, dtype=torch.float64)
     x, _ = q.draw_exactly(s, seeded(4))
     log_q = q.log_prob(x, c, free)
-    found = q.cross_entropy(s[:, :1], c[:, :1], free).item()
+    found = q.cross_entropy(q.labels(s[:, :1]), c[:, :1], free).item()
     assert found == pytest.approx(-log_q.mean().item(), abs=4 * log_q.std().item() / math.sqrt(n))
 
 

@@ -1,12 +1,20 @@
 """The geometry of multilevel densities, by counting sites."""
 
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 import torch
 
-from latflow.densities.multilevel.geometry import SiteClass, beyond, classes, depth, neighbours, offsets
+from latflow.densities.multilevel.geometry import (
+    SiteClass,
+    beyond,
+    classes,
+    depth,
+    images,
+    neighbours,
+    offsets,
+)
 from latflow.lattice import checkerboard, lattice_momentum_squared, volume
 
 LATTICES = [(4, 4), (8, 8), (16, 16), (32, 32), (4, 8), (16, 8), (8, 32), (12, 12), (24, 8), (4, 24), (12, 8)]
@@ -52,6 +60,34 @@ def test_sites_belong_to_the_sublattice_that_their_role_says(lattice):
         assert not rest.any()
         if not one.role.startswith("top"):
             assert bool((at % 2 == torch.tensor(parities[one.role.rstrip("abcd")])).all()), one.name
+
+
+@pytest.mark.parametrize("lattice", [*LATTICES, (8, 8, 8), (4, 16, 16), (4, 4, 8)])
+def test_images_of_a_window_are_windows_of_images(lattice):
+    """A field that is turned about a site has around it what the field has, in another order."""
+    field = torch.arange(volume(lattice) + 1)
+    field[-1] = -1
+    for one in classes(lattice):
+        orders = images(one, lattice)
+        assert torch.equal(orders[0], torch.arange(len(one.window))), one.name
+        if one.role.startswith("top"):
+            assert len(orders) == 1
+            continue
+        assert len({tuple(order.tolist()) for order in orders}) == len(orders), one.name
+        site = places(one.sites[-1:], lattice)
+        seen = set()
+        for axes in permutations(range(len(lattice))):
+            if tuple(lattice[axis] for axis in axes) != lattice:
+                continue
+            for signs in product((1, -1), repeat=len(lattice)):
+                away = places(torch.arange(volume(lattice)), lattice) - site
+                turned = field.clone()
+                turned[:-1] = numbers_of(site + torch.tensor(signs) * away[:, list(axes)], lattice)
+                seen.add(tuple(turned[one.window[:, -1]].tolist()))
+        ours = {tuple(field[one.window[:, -1][order]].tolist()) for order in orders}
+        assert ours <= seen, one.name
+        if len(lattice) == 2:  # in space the windows of some kinds do not have all symmetries
+            assert len(orders) == (8 if lattice[0] == lattice[1] else 4), one.name
 
 
 @pytest.mark.parametrize("lattice", [(16, 16), (32, 32), (16, 32), (16, 16, 16)])

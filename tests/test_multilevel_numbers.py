@@ -8,7 +8,7 @@ from torch import Generator
 
 from latflow.densities.files import build_density
 from latflow.densities.flows import SectorLinks
-from latflow.densities.multilevel.geometry import Placed, counterpart
+from latflow.densities.multilevel.geometry import Placed, counterpart, images
 from latflow.densities.multilevel.loglinear import LogLinear
 from latflow.densities.multilevel.spans import Span
 from latflow.densities.multilevel.symmetric import StateNetwork, of_states
@@ -25,11 +25,11 @@ def test_cross_entropies_are_summed_over_all_sites_that_are_drawn():
     x = action.kind.start((8, 8), 3, Generator().manual_seed(1), torch.float64)
     rows, expected = density._rows(x), 0.0
     for one in density.classes[:-1]:
-        each = density.conditional.cross_entropy(
-            density._beyond(one, rows), *density._coefficients(one, rows)
-        )
-        assert len(each) == 3 * len(one.sites)
-        expected += float(each.detach().sum()) / 3
+        turned = images(one, density.lattice)
+        labels = density.conditional.labels(density._beyond(one, rows)).repeat(1, len(turned))
+        each = density.conditional.cross_entropy(labels, *density._coefficients(one, rows, None, turned))
+        assert len(each) == 3 * len(one.sites) * len(turned)
+        expected += float(each.detach().sum()) / 3 / len(turned)
     assert max(len(one.sites) for one in density.classes[:-1]) > 1
     assert density.cross_entropy(x, 10_000, Generator()).item() == pytest.approx(expected)
 

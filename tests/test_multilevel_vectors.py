@@ -210,7 +210,7 @@ def test_soft_labels_are_a_mean_over_the_exact_conditional(action):
     c, none = c.double().expand(-1, n), torch.empty(0)
     x, _ = q.conditional.draw_exactly(s, seeded(4))
     log_q = q.conditional.log_prob(x, c, none)
-    found = q.conditional.cross_entropy(s[..., :1], c[:, :1], none).item()
+    found = q.conditional.cross_entropy(q.conditional.labels(s[..., :1]), c[:, :1], none).item()
     assert found == pytest.approx(-log_q.mean().item(), abs=5 * log_q.std().item() / math.sqrt(n))
 
 

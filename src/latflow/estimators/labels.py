@@ -147,7 +147,8 @@ class SoftLabels(Populated):
         chains: of each process, as of `Populated`.
         proposals: the share of them for which the density proposes in each call.
         sweeps: of the heat bath in each call.
-        columns: of how many sites, over all chains of a call, each class of sites is judged.
+        columns: of how many sites, over all chains of a call, each class of sites is judged, or of how many
+            of their images under the symmetries of the lattice.
 
     Raises:
         ValueError: as `Populated`.

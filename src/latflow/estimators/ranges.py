@@ -39,7 +39,8 @@ class SoftLabelsInRanges(Estimator):
             nowhere fewer than a call moves.
         proposals: for which share of the chains the density proposes in each call, above 0 and at most 1.
         sweeps: of the heat bath in each call.
-        columns: of how many sites, over all chains of a call, each class of sites is judged.
+        columns: of how many sites, over all chains of a call, each class of sites is judged, or of how many
+            of their images under the symmetries of the lattice.
 
     Raises:
         ValueError: for numbers out of range; from a call, for a density that is not for a range of couplings,

@@ -65,11 +65,14 @@ class AngleConditional(Conditional):
     def log_prob_exactly(self, x: Each, s: Others) -> Each:
         return self.log_prob(x, self.coefficients(s), s)
 
-    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
-        with torch.no_grad():
-            p = self.grid.probabilities(self._at_nodes(self.coefficients(s)))
+    @torch.no_grad()
+    def labels(self, s: Others) -> Columns:
+        """The probabilities of the nodes."""
+        return self.grid.probabilities(self._at_nodes(self.coefficients(s)))
+
+    def cross_entropy(self, labels: Columns, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
         log_q = self._at_nodes(c)
-        return self.grid.log_normalisation(log_q) - (p * log_q).sum(0)
+        return self.grid.log_normalisation(log_q) - (labels * log_q).sum(0)
 
     def coefficients(self, s: Others) -> Columns:
         """c of p(θ | s), (2K, columns)."""

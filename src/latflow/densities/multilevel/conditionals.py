@@ -60,8 +60,12 @@ class Conditional(ABC):
         """log p(x | s), float64."""
 
     @abstractmethod
-    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:
-        """−⟨log q⟩ over p(x | s): the soft labels of training."""
+    def labels(self, s: Others) -> Columns:
+        """What `cross_entropy` has to know of p(x | s), without graph."""
+
+    @abstractmethod
+    def cross_entropy(self, labels: Columns, c: Columns, free: Tensor) -> Each:
+        """−⟨log q⟩ over p(x | s), with its soft labels."""
 
 
 class Tables:
@@ -126,9 +130,14 @@ class SpinConditional(NumberConditional):
     def log_prob_exactly(self, x: Each, s: Others) -> Each:
         return self.log_prob(x, self.half_log_odds(s), s[0])
 
-    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
+    @torch.no_grad()
+    def labels(self, s: Others) -> Columns:
+        """The probability of +1."""
+        return torch.sigmoid(2 * self.half_log_odds(s))
+
+    def cross_entropy(self, labels: Columns, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
         log_odds = 2 * c[0]
-        return functional.softplus(log_odds) - torch.sigmoid(2 * self.half_log_odds(s)[0]) * log_odds
+        return functional.softplus(log_odds) - labels[0] * log_odds
 
     def half_log_odds(self, s: Others) -> Columns:
         """c of p(x | s), (1, columns)."""
@@ -196,11 +205,14 @@ class LineConditional(NumberConditional):
         log_z = self.grid.log_normalisation(self._exactly_at_nodes(s))
         return self._inside(x, self._exactly_at(x, s) - log_z)
 
-    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:
-        with torch.no_grad():
-            p = self.grid.probabilities(self._exactly_at_nodes(s))
+    @torch.no_grad()
+    def labels(self, s: Others) -> Columns:
+        """The probabilities of the nodes."""
+        return self.grid.probabilities(self._exactly_at_nodes(s))
+
+    def cross_entropy(self, labels: Columns, c: Columns, free: Tensor) -> Each:
         log_q = self._at_nodes(c, free)
-        return self.grid.log_normalisation(log_q) - (p * log_q).sum(0)
+        return self.grid.log_normalisation(log_q) - (labels * log_q).sum(0)
 
     def _inside(self, x: Each, log_q: Each) -> Each:
         return torch.where(x.abs() <= self.grid.cut, log_q, -math.inf)

@@ -17,6 +17,7 @@ from latflow.densities.multilevel.geometry import (
     classes,
     counterpart,
     depth,
+    images,
     neighbours,
     offsets,
 )
@@ -86,6 +87,7 @@ class Multilevel(nn.Module):
             others = beyond(one.sites, self.lattice).movedim(1, 0)
             for what, table in (("window", one.window), ("beyond", others)):
                 self.register_buffer(f"{what}_{one.name}", self._rows_of(table), persistent=False)
+            self.register_buffer(f"images_{one.name}", images(one, self.lattice), persistent=False)
         for colour, parity in (("even", 0), ("odd", 1)):
             sites, around = neighbours(self.lattice, parity)
             self.register_buffer(colour, sites, persistent=False)
@@ -151,25 +153,34 @@ class Multilevel(nn.Module):
         """−⟨log q(even)⟩ by soft labels: in place of each x_n its exact density given all other even sites.
 
         One number with a graph: the sum over classes of the means over the fields, and over some sites of
-        the class, times the number of its sites.
+        the class, times the number of its sites. Where these are few, each is judged in several images under
+        the symmetries of the lattice, which all have its exact density: what a network makes of one of them
+        by chance is noise.
 
         Args:
             x: fields from p, of which the even sites alone matter.
-            columns: of how many sites, over all fields, each class is judged; sites are drawn at random.
+            columns: of how many sites, over all fields, each class is judged, or of how many images; both are
+                drawn at random.
             generator: of these.
         """
         rows, total = self._rows(x), self.like.new_zeros((), dtype=torch.float64)
         for one in self.classes[:-1]:
             most, some = max(1, columns // len(x)), None
             if most < len(one.sites):
-                order = torch.rand(len(one.sites), generator=generator, device=x.device)
-                some = order.argsort()[:most]
-            exact = self._beyond(one, rows, some)
-            coefficients = self._coefficients(one, rows, some)
+                some = self._at_random(len(one.sites), most, generator)
+            every = self._table("images", one)
+            turned = every[self._at_random(len(every), max(1, most // len(one.sites)), generator)]
+            c, free = self._coefficients(one, rows, some, turned)
             with unlowered(rows):
-                each = self.conditional.cross_entropy(exact, *coefficients)
+                labels = self.conditional.labels(self._beyond(one, rows, some))
+                each = self.conditional.cross_entropy(labels.repeat(1, len(turned)), c, free)
             total = total + len(one.sites) * each.mean(dtype=torch.float64)
         return total
+
+    def _at_random(self, number: int, most: int, generator: Generator) -> Int[Tensor, "chosen"]:
+        """So many of a number, all where there are no more, each once."""
+        order = torch.rand(number, generator=generator, device=self.like.device)
+        return order.argsort()[:most]
 
     def on_lattice(self, lattice: Sequence[int]) -> "Multilevel":
         """The density on another lattice: every class has the network of the class with its role here.
@@ -230,12 +241,23 @@ class Multilevel(nn.Module):
             if source is not None and all(own is not theirs for theirs in other.networks.values()):
                 own.load_state_dict(other.networks[source].state_dict())
 
-    def _coefficients(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """c of all sites, or some, of a class in all fields, (coefficients, sites · batch), and f."""
+    def _coefficients(
+        self,
+        one: SiteClass,
+        rows: Rows,
+        some: Int[Tensor, "some"] | None = None,
+        turned: Int[Tensor, "images known"] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """c of all sites, or some, of a class in all fields, (coefficients, sites · batch), and f.
+
+        With images of the window, all columns in the first of them, then in the second, and so on.
+        """
         network, window = self.networks[one.name], self._table("window", one)
         assert isinstance(network, SiteNetwork)
-        window = window if some is None else window[..., some]
-        return network(self.conditional.seen(_taken(rows, window))).to(rows.dtype), network.free
+        known = _taken(rows, window if some is None else window[..., some])
+        if turned is not None:
+            known = torch.cat([known[order] for order in turned], -1)
+        return network(self.conditional.seen(known)).to(rows.dtype), network.free
 
     def _beyond(self, one: SiteClass, rows: Rows, some: Tensor | None = None) -> Tensor:
         """Sums of e over the other neighbours of each neighbour, (2d, *components, sites · batch)."""

@@ -25,7 +25,7 @@ too. What cannot be halved any more is the top lattice, whose sites come first, 
 
 from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import permutations, product
 from typing import NamedTuple
 
 import torch
@@ -121,6 +121,33 @@ def offsets(role: str) -> list[tuple[int, ...]]:
     steps = range(-int(one.reach), int(one.reach) + 1)
     near = [place for place in product(steps, repeat=len(one.odd)) if 0 < _squared(place) <= one.reach**2]
     return sorted((place for place in near if _is_known(one, earlier, place)), key=lambda p: (_squared(p), p))
+
+
+@torch.inference_mode(False)
+def images(one: SiteClass, lattice: Lattice) -> Int[Tensor, "images known"]:
+    """The rotations and reflections of the lattice about a site that keep what is known around it.
+
+    They are orders of the places of the window, the first as it is: a density with the symmetries of the
+    lattice is the same for the window in any of them. Of a site of the top lattice there is that one alone.
+    """
+    as_it_is = torch.arange(len(one.window))
+    if one.role.startswith(TOP):
+        return as_it_is[None]
+    places = offsets(one.role)
+    number, unknown = {place: k for k, place in enumerate(places)}, one.window == volume(lattice)
+    found = []
+    for axes in permutations(range(len(lattice))):
+        if tuple(lattice[axis] for axis in axes) != lattice:
+            continue
+        for signs in product((1, -1), repeat=len(lattice)):
+            turned = [
+                tuple(sign * place[axis] for sign, axis in zip(signs, axes, strict=True)) for place in places
+            ]
+            if all(place in number for place in turned):
+                order = torch.tensor([number[place] for place in turned])
+                if bool((unknown[order] == unknown).all()):
+                    found.append(order)
+    return torch.stack(found)
 
 
 def _squared(place: tuple[int, ...]) -> int:

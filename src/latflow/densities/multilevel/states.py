@@ -46,9 +46,13 @@ class StateConditional(Conditional):
     def log_prob_exactly(self, x: Each, s: Others) -> Each:
         return self.log_prob(x, self.log_probabilities(s), s)
 
-    def cross_entropy(self, s: Others, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
-        p = torch.softmax(self.log_probabilities(s), 0)
-        return torch.logsumexp(c, 0) - (p * c).sum(0)
+    @torch.no_grad()
+    def labels(self, s: Others) -> Columns:
+        """The probabilities of the states."""
+        return torch.softmax(self.log_probabilities(s), 0)
+
+    def cross_entropy(self, labels: Columns, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
+        return torch.logsumexp(c, 0) - (labels * c).sum(0)
 
     def log_probabilities(self, s: Others) -> Columns:
         """c of p(a | s), (states, columns)."""
