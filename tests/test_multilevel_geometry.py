@@ -86,19 +86,21 @@ def test_images_of_a_window_are_windows_of_images(lattice):
                 seen.add(tuple(turned[one.window[:, -1]].tolist()))
         ours = {tuple(field[one.window[:, -1][order]].tolist()) for order in orders}
         assert ours <= seen, one.name
-        if len(lattice) == 2:  # in space the windows of some kinds do not have all symmetries
+        if (
+            len(lattice) == 2 and 12 not in lattice
+        ):  # in space, and on six cells, some windows are less symmetric
             assert len(orders) == (8 if lattice[0] == lattice[1] else 4), one.name
 
 
 @pytest.mark.parametrize("lattice", [(16, 16), (32, 32), (16, 32), (16, 16, 16)])
 def test_windows_on_large_lattices_are_complete_and_move_with_the_site(lattice):
-    """A shift by four spacings maps a class onto itself; its windows go along."""
+    """A shift by four spacings, and at once by twelve, maps a class onto itself; its windows go along."""
     for one in classes(lattice):
         if one.role.startswith("top") or min(lattice) < 8 * 2**one.level:
             continue
         assert bool((one.window < volume(lattice)).all()), one.name
         assert len(one.window) == len(offsets(one.role))
-        shift = 2**one.level * torch.tensor([4, 8, 12][: len(lattice)])
+        shift = 2**one.level * torch.tensor([4, 12, 8][: len(lattice)])
         numbers = numbers_of(places(one.sites, lattice) + shift, lattice)
         index = {int(site): column for column, site in enumerate(one.sites)}
         columns = [index[int(number)] for number in numbers]
@@ -106,11 +108,10 @@ def test_windows_on_large_lattices_are_complete_and_move_with_the_site(lattice):
         assert torch.equal(window, one.window[:, columns])
 
 
-def test_windows_have_sixteen_or_twenty_sites():
-    for role in ("Aa", "Ba", "oea", "eoa", "B"):
-        assert len(offsets(role)) == 16
-    for role in ("Ab", "Bb", "oeb", "eob"):
-        assert len(offsets(role)) == 20
+def test_windows_on_a_plane_have_twenty_to_thirty_sites():
+    known = {one.role: len(offsets(one.role)) for one in classes((16, 16)) if not one.role.startswith("top")}
+    assert [known[f"A{part}"] for part in "abcd"] == [24, 20, 28, 24]
+    assert [known[f"{kind}{part}"] for kind in ("B", "oe", "eo") for part in "ab"] == [28, 24, 24, 28, 28, 24]
 
 
 def test_windows_in_space_have_forty_to_seventy_sites():
@@ -190,7 +191,7 @@ def test_a_class_has_a_name():
     assert isinstance(classes((4, 4))[0], SiteClass)
 
 
-@pytest.mark.parametrize(("lattice", "most"), [((32, 32), 0.025), ((16, 16, 16), 0.12)])
+@pytest.mark.parametrize(("lattice", "most"), [((32, 32), 0.004), ((16, 16, 16), 0.12)])
 def test_windows_leave_little_of_the_divergence_of_a_free_field(lattice, most):
     """D_KL(p|q) of the best linear conditionals by windows, at ξ = L/4.
 

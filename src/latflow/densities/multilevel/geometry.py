@@ -5,8 +5,9 @@ even in all directions are level l + 1; the others are added, given all that is 
 Each has sites of one kind, by the directions in which n/b is odd, in some of the cells of two sites each way,
 by the directions in which the cell's own place is odd. On a plane
 
-    Aa, Ab     (odd, odd), one colour of the checkerboard of these sites, in two halves
-    Ba, Bb     (odd, odd), the other colour, likewise
+    Aa … Ad    (odd, odd), one colour of the checkerboard of these sites, in four: two halves, each in the
+               colours of its own checkerboard
+    Ba, Bb     (odd, odd), the other colour, in two halves
     oea, oeb   (odd, even), by the two colours of their checkerboard
     eoa, eob   (even, odd), likewise
 
@@ -32,7 +33,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from latflow.densities.multilevel.parts import Part, before, parts, quartered
+from latflow.densities.multilevel.parts import PERIOD, Part, before, parts
 from latflow.lattice import checked_lattice, volume
 from latflow.types import Lattice
 
@@ -158,7 +159,7 @@ def _is_known(one: Part, earlier: Sequence[Part], place: tuple[int, ...]) -> boo
     """Whether the sites at an offset from all sites of a class are drawn before it."""
     ends = [[2 * c + o + step for c, o, step in zip(cell, one.odd, place, strict=True)] for cell in one.cells]
     odd = tuple(end % 2 for end in ends[0])
-    cells = {tuple(end // 2 % 2 for end in one_end) for one_end in ends}
+    cells = {tuple(end // 2 % PERIOD for end in one_end) for one_end in ends}
     same = [part.cells for part in earlier if part.odd == odd]
     return not any(odd) or cells <= frozenset[tuple[int, ...]]().union(*same)
 
@@ -181,36 +182,24 @@ def classes(lattice: Lattice) -> tuple[SiteClass, ...]:
     return (*found[:-1], found[-1]._replace(last=True))
 
 
-def order(lattice: Lattice, *, quarters: bool = False) -> Iterator[Placed]:
-    """All classes of even sites, in the order in which they are drawn.
-
-    Args:
-        lattice: side lengths.
-        quarters: whether each half of the colour A of a plane is split once more, in the colours of its own
-            checkerboard: Aa and Ab, then Ac and Ad.
-
-    Raises:
-        ValueError: as `depth`.
-    """
+def order(lattice: Lattice) -> Iterator[Placed]:
+    """All classes of even sites, in the order in which they are drawn. Raises as `depth`."""
     levels = depth(lattice)
     spacing = 2**levels
     top = spacing * _grid(*(side // spacing for side in lattice))
     for number, site in enumerate(top):
         yield Placed(levels, f"{TOP}{number}", _numbers(site[None], lattice))
     for level in reversed(range(levels)):
-        for role, places in _added(level, lattice, quarters=quarters):
+        for role, places in _added(level, lattice):
             yield Placed(level, role, _numbers(places, lattice))
 
 
-def _added(
-    level: int, lattice: Lattice, *, quarters: bool
-) -> Iterator[tuple[str, Int[Tensor, "sites dimensions"]]]:
+def _added(level: int, lattice: Lattice) -> Iterator[tuple[str, Int[Tensor, "sites dimensions"]]]:
     """The classes that are not empty, and the coordinates of their sites."""
     spacing = 2**level
     cells = _grid(*(side // (2 * spacing) for side in lattice))
-    of_level = parts(len(lattice), level)
-    for one in quartered(of_level) if quarters else of_level:
-        chosen = cells[[tuple(cell) in one.cells for cell in (cells % one.period).tolist()]]
+    for one in parts(len(lattice), level):
+        chosen = cells[[tuple(cell) in one.cells for cell in (cells % PERIOD).tolist()]]
         if len(chosen):
             yield one.role, spacing * (2 * chosen + torch.tensor(one.odd))
 

@@ -88,7 +88,7 @@ def windows(lattice: Lattice) -> tuple[Seen, ...]:
         raise ValueError(f"expected two sides for a density by tables, got {lattice}: networks serve three")
     known = torch.zeros(lattice, dtype=torch.bool)
     found = []
-    for one in list(order(lattice, quarters=True))[:-1]:
+    for one in list(order(lattice))[:-1]:
         spacing = 2**one.level
         torus = tuple(side // spacing for side in lattice)
         here = torch.stack((one.sites // lattice[1], one.sites % lattice[1]), -1)
