@@ -86,9 +86,8 @@ def test_images_of_a_window_are_windows_of_images(lattice):
                 seen.add(tuple(turned[one.window[:, -1]].tolist()))
         ours = {tuple(field[one.window[:, -1][order]].tolist()) for order in orders}
         assert ours <= seen, one.name
-        if (
-            len(lattice) == 2 and 12 not in lattice
-        ):  # in space, and on six cells, some windows are less symmetric
+        # in space, and on six cells, some windows are less symmetric
+        if len(lattice) == 2 and 12 not in lattice:
             assert len(orders) == (8 if lattice[0] == lattice[1] else 4), one.name
 
 

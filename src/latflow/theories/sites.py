@@ -189,12 +189,9 @@ class LineWeight(SiteWeight):
         index = place.detach().long().clamp_(0, len(table) - 1)
         t = place - index
         value, slope, bend, skew = table.to(h.device).index_select(0, index.flatten()).unbind(1)
-        flat = t.flatten()
-        return (
-            torch.addcmul(value, flat, torch.addcmul(slope, flat, torch.addcmul(bend, flat, skew)))
-            .view_as(h)
-            .to(h.dtype)
-        )
+        t = t.flatten()
+        cubic = torch.addcmul(value, t, torch.addcmul(slope, t, torch.addcmul(bend, t, skew)))
+        return cubic.view_as(h).to(h.dtype)
 
     @cached_property
     def _staircases(self) -> Staircases:
