@@ -93,7 +93,10 @@ def test_a_curriculum_comes_from_a_configuration(tmp_path):
             ["model={type='multilevel', conditional='tables'}"],
             "model: expected spins for tables, got LineWeight",
         ),
-        (["training.estimator=counting"], "training.estimator: expected a density that is made of counts"),
+        (
+            ["training.estimator=counting", "training.estimator_options={}"],
+            "training.estimator: expected a density that is made of counts",
+        ),
         (["training.estimator_options.proposals=2.0"], "training.estimator_options: expected 0 < proposals"),
         (["training.anneal={start=0.3, steps=10}"], "training.estimator: expected the theory for which the"),
         (["training.curriculum={lattices=[[6, 6]], steps=[20]}"], "training.curriculum: expected sides that"),
