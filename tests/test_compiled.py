@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import latflow as lf
+import latflow.compiled as compiled_module
 from latflow.samplers import HMC, FourierMass, can_compile, flowed_hmc, run, run_blocks
-from latflow.samplers import compiled as compiled_module
 from latflow.samplers import trajectories as trajectories_module
 from latflow.theories import Action, Phi4, Schwinger, U1Gauge
 
@@ -178,9 +178,7 @@ def assert_same_steps(name: str) -> HMC:
 @pytest.mark.usefixtures("heard")
 def test_without_a_compiler_trajectories_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_module, "can_compile", lambda: False)
-    with pytest.warns(
-        RuntimeWarning, match="no C\\+\\+ compiler was found, so trajectories run uncompiled"
-    ) as told:
+    with pytest.warns(RuntimeWarning, match="no C\\+\\+ compiler was found, so nothing is compiled") as told:
         assert_same_steps("leapfrog")
     assert len(told) == 1
     assert_same_steps("omelyan, jitter")  # nothing is said again
@@ -213,11 +211,11 @@ def test_private_parts_that_fail_give_way_to_the_public_ones(monkeypatch: pytest
         raise AttributeError("no current_callable\nand more lines")
 
     monkeypatch.setattr(compiled_module, "_compiled", changed)
-    with pytest.warns(RuntimeWarning, match="failed .AttributeError: no current_callable.: trajectories are"):
+    with pytest.warns(RuntimeWarning, match="failed .AttributeError: no current_callable.: the public"):
         assert_same_steps("leapfrog")
     compiled_module._say.cache_clear()
     monkeypatch.setattr(torch, "compile", changed)
-    with pytest.warns(RuntimeWarning, match="and torch.compile as well .*: trajectories run uncompiled"):
+    with pytest.warns(RuntimeWarning, match="and torch.compile as well .*: nothing is compiled"):
         assert_same_steps("leapfrog")
 
 

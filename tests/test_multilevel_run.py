@@ -12,7 +12,7 @@ from small_runs import SMALL_CHAINS, assert_same, outcome
 SMALL = [*SMALL_CHAINS, "action.lattice=[8, 8]", "training.steps=90"]
 """Changes to the presets."""
 
-NARROW = "model.width=8"
+NARROW = "model={type='multilevel', width=8}"
 NETWORKS = [
     "model={type='multilevel', width=8}",
     "training.estimator=soft_labels",

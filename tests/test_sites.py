@@ -1,6 +1,7 @@
 """Theories as weights of single sites: integrals over half of the lattice, and draws from them."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -98,15 +99,18 @@ def test_spins_are_drawn_from_their_weight():
     assert drawn.mean().item() == pytest.approx(math.tanh(0.5), abs=5 / math.sqrt(40_000))
 
 
+def normal(grid, given):
+    """Proposals from densities exp(−(scale · x)²)."""
+    scale = given["scale"]
+    log_p = -((grid.x[:, None].to(scale) * scale) ** 2)
+    return grid.proposals(log_p, lambda x: -((scale * x) ** 2), given)
+
+
 def test_a_grid_gives_draws_with_their_density():
     """⟨1/q⟩ over the draws is the length of the interval on which q is."""
-    grid = Grid(1.5, 40)
-    log_p = -((grid.x[:, None] * torch.tensor([2.0, 4.0], dtype=torch.float64)) ** 2)
+    grid = Grid(1.5, 28)
     scale = torch.tensor([2.0, 4.0], dtype=torch.float64).repeat(50_000)
-    wide = log_p.repeat(1, 50_000)
-    x, log_q = grid.draw(
-        wide, lambda x, some: -((x * (scale if some is None else scale[some])) ** 2), seeded(2)
-    )
+    x, log_q = grid.draw(partial(normal, grid), {"scale": scale}, {}, seeded(2))
     exact = torch.log(scale) - 0.5 * math.log(math.pi) - (scale * x) ** 2
     torch.testing.assert_close(log_q[1::2], exact[1::2], atol=1e-7, rtol=0)
     assert (x[1::2] ** 2).mean().item() == pytest.approx(1 / 32, rel=5 * math.sqrt(2 / 50_000))
@@ -114,9 +118,8 @@ def test_a_grid_gives_draws_with_their_density():
 
 def test_a_grid_that_is_too_coarse_says_so():
     grid = Grid(3.0, 12)
-    log_p = -((20 * grid.x[:, None]) ** 2).repeat(1, 100)
     with pytest.raises(ResolutionError, match="12 nodes on"):
-        grid.draw(log_p, lambda x, _: -((20 * x) ** 2), seeded())
+        grid.draw(partial(normal, grid), {"scale": torch.full((100,), 20.0)}, {}, seeded())
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda one: one.words.name + one.words.parameters)

@@ -160,10 +160,14 @@ def test_a_circle_has_no_ends(toward):
     assert circle.log_normalisation(log_p).item() == pytest.approx(
         math.log(2 * math.pi * special.i0(kappa)), abs=1e-12
     )
-    x, log_q = circle.draw(log_p.expand(-1, n), lambda x, _: kappa * torch.cos(x - toward), seeded(1))
+
+    def propose(given):
+        log_p = given["kappa"] * torch.cos(circle.x - toward)[:, None]
+        return circle.proposals(log_p, lambda x: given["kappa"] * torch.cos(x - toward), given)
+
+    x, log_q = circle.draw(propose, {"kappa": torch.full((n,), kappa, dtype=torch.float64)}, {}, seeded(1))
     away = np.remainder(x.numpy() - toward + math.pi, 2 * math.pi) - math.pi
     assert stats.kstest(away, stats.vonmises(kappa).cdf).pvalue > 1e-3
     torch.testing.assert_close(log_q, kappa * torch.cos(x - toward) - circle.log_normalisation(log_p))
-    sharp = 400 * torch.cos(circle.x - math.pi)[:, None].expand(-1, 50)
     with pytest.raises(ResolutionError, match="expected densities that 41 nodes"):
-        circle.draw(sharp, lambda x, _: 400 * torch.cos(x - math.pi), seeded(1))
+        circle.draw(propose, {"kappa": torch.full((50,), 400.0, dtype=torch.float64)}, {}, seeded(1))

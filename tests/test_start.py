@@ -13,6 +13,7 @@ from latflow.storage import load_tree
 from small_runs import SMALL, assert_same, outcome
 
 MULTILEVEL = [
+    "model.compiled=false",
     "training.steps=6",
     "training.batch=8",
     "training.curriculum=null",

@@ -222,7 +222,7 @@ def test_tuning_compiles_nothing_and_keeps_the_wish_to(monkeypatch: pytest.Monke
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("compiled")
 
-    monkeypatch.setattr("latflow.samplers.compiled.Programs.run", refuse)
+    monkeypatch.setattr("latflow.compiled.Programs.run", refuse)
     sampler = replace(named.hmc(FREE), compiled=True)
     adapted, _ = sampler.adapt(sampler.init(torch.zeros(8, 4, 6)), seeded(3), 5)
     assert adapted.compiled is True

@@ -1,6 +1,7 @@
 """Samplers: Markov chains whose stationary distribution is exp(−S), each an `init` and a `step`."""
 
 from latflow.analysis import thermalisation_time
+from latflow.compiled import can_compile
 from latflow.observables.base import Observe
 from latflow.samplers.base import (
     Block,
@@ -11,7 +12,6 @@ from latflow.samplers.base import (
     thermalise,
 )
 from latflow.samplers.chain_prior import RunningChains
-from latflow.samplers.compiled import can_compile
 from latflow.samplers.cycle import Cycle, CycleInfo, CycleState
 from latflow.samplers.flowed import flowed_hmc
 from latflow.samplers.hmc import HMC, HMCInfo, HMCState

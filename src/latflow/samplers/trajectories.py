@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Generator, Tensor
 
+from latflow.compiled import Programs, as_foreseen
 from latflow.observables.base import Observe
-from latflow.samplers.compiled import Programs, as_foreseen
 from latflow.samplers.history import joined, on_cpu, stacked
 from latflow.samplers.noise import NOISE, blank, drawn
 from latflow.theories.base import Evaluation

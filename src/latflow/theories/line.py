@@ -1,20 +1,23 @@
 """Densities of one real number on a grid: normalised by the trapezoid rule, drawn exactly by rejection."""
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, partial, reduce
+from itertools import accumulate
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from latflow.compiled import Named, Programs
 from latflow.errors import LatflowError
 
-At = Callable[[Float[Tensor, "some"], Int[Tensor, "some"] | None], Float[Tensor, "some"]]
-"""log p(x) up to the constant, of numbers x that belong to columns of the nodes; None for all in order."""
+At = Callable[[Float[Tensor, "columns"]], Float[Tensor, "columns"]]
+"""log p(x) up to the constant, of one x in each column."""
+
+Given = dict[str, Tensor]
+"""Tensors by name."""
 
 _MARGIN = 0.01
 """What is added to the logarithm of a bound: few draws more are thrown away."""
@@ -27,8 +30,11 @@ _LARGEST_EXCESS = 2.2
 _POWER = 2 / 3
 """Of the excess of a node, for the bound between nodes."""
 
-_TRIES = 4
-"""Proposals at once for each number whose first one was thrown away."""
+_FEW = 1024
+"""Columns that take as long as one."""
+
+_BLOCK = 2048
+"""Columns of a compiled call: enough for its overhead, few enough to stay near the processor."""
 
 
 class ResolutionError(LatflowError):
@@ -83,7 +89,12 @@ class Grid:
 
     @torch.no_grad()
     def draw(
-        self, log_p: Float[Tensor, "nodes columns"], at: At, generator: Generator
+        self,
+        propose: Named,
+        columns: Given,
+        shared: Given,
+        generator: Generator,
+        programs: Programs | None = None,
     ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "columns"]]:
         """One x of every column, with log q(x) = log p(x) − log Z in float64.
 
@@ -93,52 +104,58 @@ class Grid:
         about r to the power of ¼ to ⅓, of one with two peaks up to 0.6.
 
         Args:
-            log_p: at the nodes.
-            at: log p between them.
+            propose: makes `proposals` of what is given, and of uniform numbers `place` and `chance`.
+            columns: numbers by name, with a column for each density last.
+            shared: others that all have in common.
             generator: source of the draws.
+            programs: compile `propose` for a CPU, with 2048 columns in each call; None for all at once.
 
         Raises:
             ResolutionError: where r is so large that the nodes do not resolve p, or p > M f.
         """
-        largest = log_p.amax(0)
-        p = self._stretched(log_p, largest)
-        masses = self._masses(p)
-        excess = self._excess(p[: self.nodes])
-        self._check(excess.max())
-        # subtracted from log p it leaves log p/M, where the highest node is one
-        most = excess.clamp_(min=1).log_().mul_(_POWER).add_(_MARGIN).add_(largest)
-        x, height, kept = self._tried(p, masses, most, None, at, generator)
+        programs = programs if next(iter(columns.values())).device.type == "cpu" else None
+        call = _called if programs is None else partial(_in_blocks, programs)
+
+        def proposed(columns: Given) -> tuple[Tensor, Tensor, Tensor]:
+            like = next(iter(columns.values()))
+            uniform = partial(torch.rand, like.shape[-1], generator=generator, device=like.device)
+            given = columns | {"place": uniform(dtype=torch.float64), "chance": uniform(dtype=like.dtype)}
+            found = call(propose, given, shared)
+            self._check(found["excess"].max())
+            return found["x"], found["log_q"], found["kept"]
+
+        x, log_q, kept = proposed(columns)
         left = (~kept).nonzero()[:, 0]
         while len(left):
-            # several for each at once: almost none is left after that, where one by one it would take long
-            again = left.repeat(_TRIES)
-            proposed, heights, kept = self._tried(p, masses.of(again), most[again], again, at, generator)
-            kept, first = kept.view(_TRIES, -1).max(0)
+            # several for each of few: almost none is left after that, where one by one it would take long
+            again = left.repeat(-(-_FEW // len(left)))
+            found, each, kept = proposed({name: one.index_select(-1, again) for name, one in columns.items()})
+            kept, first = kept.view(-1, len(left)).max(0)
             taken = first * len(left) + torch.arange(len(left), device=x.device)
-            x[left], height[left] = proposed[taken], heights[taken]
+            x[left], log_q[left] = found[taken], each[taken]
             left = left[~kept]
-        return x, height.double() - largest - torch.log(masses.total * self.spacing)
+        return x, log_q
+
+    def proposals(self, log_p: Float[Tensor, "nodes columns"], at: At, given: Given) -> Given:
+        """x of each column, log q(x), whether it is `kept`, and by all of them the `excess` to be checked."""
+        largest = log_p.amax(0)
+        p = (log_p - largest).exp_()
+        excess = self._excess(p)
+        x, interpolant, total = self._from_interpolant(p, given["place"])
+        height = at(x)
+        # subtracted from log p it leaves log p/M, where the highest node is one
+        most = excess.clamp(min=1).log_().mul_(_POWER).add_(_MARGIN).add_(largest)
+        chance = (height - most).exp_().div_(interpolant)
+        return {
+            "x": x,
+            "log_q": height.double() - largest - torch.log(total * self.spacing),
+            "kept": given["chance"] < chance,
+            "excess": torch.maximum(excess.amax(), _LARGEST_EXCESS * (chance.amax() - 1e-4)),
+        }
 
     def _excess(self, p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:
         """The most by which p at a node exceeds the mean of those beside it, as a ratio."""
         return (p[1:-1] / (p[2:] + p[:-2]).add_(torch.finfo(p.dtype).tiny)).amax(0) * 2
-
-    def _tried(
-        self,
-        p: Float[Tensor, "rows all"],
-        masses: "Masses",
-        most: Float[Tensor, "columns"],
-        some: Int[Tensor, "columns"] | None,
-        at: At,
-        generator: Generator,
-    ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "columns"], Bool[Tensor, "columns"]]:
-        """A proposal for each column, log p of it, and whether it is kept."""
-        proposed, interpolant = self._from_interpolant(p, masses, some, generator)
-        height = at(proposed, some)
-        chance = (height - most).exp_().div_(interpolant)
-        self._check(_LARGEST_EXCESS * (chance.max() - 1e-4))
-        uniform = torch.rand(chance.shape, generator=generator, dtype=chance.dtype, device=chance.device)
-        return proposed, height, uniform < chance
 
     def _check(self, excess: Tensor) -> None:
         if not float(excess) <= _LARGEST_EXCESS:
@@ -147,81 +164,35 @@ class Grid:
                 "changes too much from node to node: give it more nodes, or a smaller learning rate"
             )
 
-    @property
-    def _stretch(self) -> int:
-        """Nodes in each of the stretches in which a sum of many is found."""
-        return math.isqrt(self.nodes - 1) + 1
-
-    def _stretched(
-        self, log_p: Float[Tensor, "nodes columns"], largest: Float[Tensor, "columns"]
-    ) -> Float[Tensor, "rows columns"]:
-        """p over its largest at the nodes, and rows of zeros that fill up the last stretch."""
-        rows = -(-self.nodes // self._stretch) * self._stretch
-        p = log_p.new_empty(rows, log_p.shape[1])
-        torch.sub(log_p, largest, out=p[: self.nodes]).exp_()
-        p[self.nodes :] = 0
-        return p
-
-    def _masses(self, p: Float[Tensor, "rows columns"]) -> "Masses":
-        """In float64, for what is left of a sum of float32 numbers beyond most of p is noise."""
-        columns = p.shape[1]
-        before = p.new_zeros(len(p) // self._stretch + 1, columns, dtype=torch.float64)
-        torch.sum(p.view(-1, self._stretch, columns), 1, dtype=torch.float64, out=before[1:])
-        _accumulate(before)
-        start = p[0].double() / 2
-        return Masses(before, start, before[-1] - start - p[self.nodes - 1] / 2)
-
     def _from_interpolant(
-        self,
-        p: Float[Tensor, "rows all"],
-        masses: "Masses",
-        some: Int[Tensor, "columns"] | None,
-        generator: Generator,
-    ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "columns"]]:
-        """Draws of the piecewise linear density with values p at the nodes, and its values there.
+        self, p: Float[Tensor, "nodes columns"], place: Float[Tensor, "columns"]
+    ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "columns"], Float[Tensor, "columns"]]:
+        """Draws of the piecewise linear density with values p at the nodes, its values there, and ∫ p / Δ.
 
         It is a sum of triangles around the nodes: one is drawn by its weight, first its stretch and then the
         node in it, and how far the draw reached into its weight tells where in the triangle x lies. Of the
-        triangles at the ends there is one half, the right one of the first and the left one of the last.
+        triangles at the ends there is one half, the right one of the first and the left one of the last. Sums
+        are in float64, for what is left of a sum of float32 numbers beyond most of p is noise.
         """
-        all_columns, stretch = p.shape[1], self._stretch
-        own = torch.arange(len(masses.total), device=p.device)
-        column = own if some is None else some
-        uniform = torch.rand(own.shape, generator=generator, dtype=torch.float64, device=p.device)
-        which, rest = _part(masses.before, uniform.mul_(masses.total).add_(masses.start), own)
-        flat, first = p.view(-1), (which * (stretch * all_columns)).add_(column)
-        places = first + all_columns * torch.arange(stretch, device=p.device)[:, None]
-        before = p.new_zeros(stretch + 1, len(own), dtype=torch.float64)
-        before[1:] = flat.index_select(0, places.view(-1)).view_as(places)
-        _accumulate(before)
-        inside, rest = _part(before, rest, own)
-        here = flat.index_select(0, (inside * all_columns).add_(first))
+        flat, number, own = p.view(-1), p.shape[1], torch.arange(p.shape[1], device=p.device)
+        stretch, last = math.isqrt(self.nodes - 1) + 1, self.nodes - 1
+        sums, start = [some.sum(0, dtype=torch.float64) for some in p.split(stretch)], p[0].double() / 2
+        total = reduce(torch.add, sums) - start - p[last] / 2
+        which, rest = _part(sums[:-1], place * total + start)
+        first = which * stretch
+        # beyond the last node, where a stretch may be shorter, rounding alone can lead
+        within = (first + torch.arange(stretch - 1, device=p.device)[:, None]).clamp_(max=last)
+        weights = flat.index_select(0, within.mul_(number).add_(own).view(-1)).double().view_as(within)
+        inside, rest = _part(weights.unbind(), rest)
+        node = first.add_(inside).clamp_(max=last)
+        here = flat.index_select(0, (node * number).add_(own))
         # −1 to 1 within the triangle, from which the density 1 − |shift| makes ±[1 − √(1 − |t|)]
         t = rest.mul_(2).div_(here).sub_(1).to(p.dtype).clamp_(-1, 1)
         size = 1 - (1 - t.abs()).sqrt_()
-        node = which.mul_(stretch).add_(inside)
-        beside = torch.where(t < 0, -1, 1).add_(node).clamp_(0, self.nodes - 1)
-        there = flat.index_select(0, beside.mul_(all_columns).add_(column))
+        beside = torch.where(t < 0, -1, 1).add_(node).clamp_(0, last)
+        there = flat.index_select(0, beside.mul_(number).add_(own))
         interpolant = torch.lerp(here, there, size).clamp_(min=torch.finfo(p.dtype).tiny)
-        return torch.copysign(size, t).add_(node).mul_(self.spacing).sub_(self.cut), interpolant
-
-
-class Masses(NamedTuple):
-    """Sums of p over nodes, in float64, for each column.
-
-    Attributes:
-        before: of all nodes before each of the stretches, and at the end of all.
-        start: half the first node, from where draws begin.
-        total: of all, the end nodes halved: ∫ p in spacings.
-    """
-
-    before: Float[Tensor, "stretches columns"]
-    start: Float[Tensor, "columns"]
-    total: Float[Tensor, "columns"]
-
-    def of(self, some: Int[Tensor, "some"]) -> "Masses":
-        """Those of some columns."""
-        return Masses(self.before.index_select(1, some), self.start[some], self.total[some])
+        return torch.copysign(size, t).add_(node).mul_(self.spacing).sub_(self.cut), interpolant, total
 
 
 class Circle(Grid):
@@ -235,24 +206,32 @@ class Circle(Grid):
         return torch.maximum(super()._excess(p), ends)
 
 
-def _accumulate(rows: Float[Tensor, "rows columns"]) -> None:
-    """Add to each row all rows before it, in place."""
-    for before, row in itertools.pairwise(rows.unbind()):
-        row += before
+def _called(propose: Named, columns: Given, shared: Given) -> Given:
+    return propose(columns | shared)
+
+
+def _in_blocks(programs: Programs, propose: Named, columns: Given, shared: Given) -> Given:
+    """The same by a compiled program for blocks of columns, of which the last is filled up with the first."""
+    number = next(iter(columns.values())).shape[-1]
+    parts: dict[str, list[Tensor]] = {}
+    for start in range(0, number, _BLOCK):
+        some = {name: one[..., start : start + _BLOCK] for name, one in columns.items()}
+        if number < start + _BLOCK:
+            again = torch.arange(start, start + _BLOCK) % number
+            some = {name: one.index_select(-1, again) for name, one in columns.items()}
+        for name, one in programs.run(propose, some | shared).items():
+            parts.setdefault(name, []).append(one if one.ndim else one[None])
+    return {name: torch.cat(some)[:number] for name, some in parts.items()}
 
 
 def _part(
-    before: Float[Tensor, "parts columns"], target: Float[Tensor, "columns"], own: Int[Tensor, "columns"]
+    parts: Sequence[Float[Tensor, "columns"]], target: Float[Tensor, "columns"]
 ) -> tuple[Int[Tensor, "columns"], Float[Tensor, "columns"]]:
-    """The part of a sum in which a target lies, by what comes before each, and how far it reaches into it.
-
-    Args:
-        before: each part, and all of them at the end.
-        target: of each column; changed in place.
-        own: the numbers of the columns.
-    """
-    part = (before[1:-1] < target).sum(0)
-    return part, target.sub_(before.view(-1).index_select(0, (part * len(own)).add_(own)))
+    """Which part of a sum a target lies in, beyond all that are given if need be, and how far it reaches."""
+    before = torch.stack(list(accumulate(parts, initial=torch.zeros_like(target))))
+    part = (before[1:] < target).sum(0)
+    own = torch.arange(len(target), device=target.device)
+    return part, target - before.view(-1).index_select(0, (part * len(target)).add_(own))
 
 
 def _trapezoid(p: Float[Tensor, "nodes columns"]) -> Float[Tensor, "columns"]:

@@ -202,10 +202,12 @@ class LineWeight(SiteWeight):
         if flat.numel() == 0 or float(flat.abs().max()) <= self._staircases.largest:
             return self._staircases.draw(flat, generator).view_as(h)
 
-        def at(x: Numbers, some: Tensor | None) -> Numbers:
-            return (flat if some is None else flat[some]) * x - self.potential(x)
+        def propose(given: dict[str, Tensor]) -> dict[str, Tensor]:
+            fields = given["h"]
+            log_p = self.log_weights(self.grid, fields)
+            return self.grid.proposals(log_p, lambda x: fields * x - self.potential(x), given)
 
-        return self.grid.draw(self.log_weights(self.grid, flat), at, generator)[0].view_as(h)
+        return self.grid.draw(propose, {"h": flat}, {}, generator)[0].view_as(h)
 
     def scaled(self, factor: float, neighbours: float) -> "LineWeight":
         return LineWeight(tuple((power, factor * v) for power, v in self.coefficients), neighbours)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from latflow.densities.multilevel.conditionals import Columns, Conditional, Each, Others, Tables
 from latflow.densities.multilevel.symmetric import AngleNetwork
-from latflow.theories.line import Circle
+from latflow.theories.line import Circle, Given
 from latflow.theories.neighbours import NearestNeighbours
 from latflow.theories.vectors import AngleWeight
 
@@ -51,10 +51,12 @@ class AngleConditional(Conditional):
         return torch.cat((window, external))
 
     def draw(self, c: Columns, free: Tensor, generator: Generator) -> tuple[Each, Each]:  # noqa: ARG002
-        def at(x: Tensor, some: Tensor | None) -> Tensor:
-            return _series(x, c if some is None else c[:, some])
+        return self.grid.draw(self._proposals, {"c": c}, {}, generator, self.programs)
 
-        return self.grid.draw(self._at_nodes(c), at, generator)
+    def _proposals(self, given: Given) -> Given:
+        """Proposals from q."""
+        c = given["c"]
+        return self.grid.proposals(self._at_nodes(c), lambda x: _series(x, c), given)
 
     def log_prob(self, x: Each, c: Columns, free: Tensor) -> Each:  # noqa: ARG002
         return _series(x, c).double() - self.grid.log_normalisation(self._at_nodes(c))

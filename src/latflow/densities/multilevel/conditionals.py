@@ -9,8 +9,9 @@ from jaxtyping import Float, Num
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from latflow.compiled import Programs
 from latflow.densities.multilevel.networks import SiteNetwork, WindowNetwork
-from latflow.theories.line import Grid
+from latflow.theories.line import Given, Grid
 from latflow.theories.neighbours import NearestNeighbours
 from latflow.theories.sites import LineWeight, SpinWeight
 
@@ -30,7 +31,12 @@ class Conditional(ABC):
     With s_j the sum of the other neighbours of the odd neighbour j, where the odd sites are integrated out,
 
         log p(x | s) = −V(x) + Σ_j log z(J (s_j + e(x))) − log Z(s)
+
+    Attributes:
+        programs: compile what is called for draws from a grid; None where nothing is compiled.
     """
+
+    programs: Programs | None = None
 
     def __init__(self, theory: NearestNeighbours) -> None:
         self.theory = theory
@@ -186,20 +192,26 @@ class LineConditional(NumberConditional):
         return torch.addmm((own + free @ common)[:, None], tilts.T, c)
 
     def draw(self, c: Columns, free: Tensor, generator: Generator) -> tuple[Each, Each]:
-        def at(x: Tensor, some: Tensor | None) -> Tensor:
-            return self._at(x, c if some is None else c[:, some], free)
+        shared = {"free": free.detach()}
+        return self.grid.draw(self._tilted, {"c": c}, shared, generator, self.programs)
 
-        return self.grid.draw(self._at_nodes(c, free), at, generator)
+    def _tilted(self, given: Given) -> Given:
+        """Proposals from q."""
+        c, free = given["c"], given["free"]
+        return self.grid.proposals(self._at_nodes(c, free), lambda x: self._at(x, c, free), given)
 
     def log_prob(self, x: Each, c: Columns, free: Tensor) -> Each:
         log_z = self.grid.log_normalisation(self._at_nodes(c, free))
         return self._inside(x, self._at(x, c, free) - log_z)
 
     def draw_exactly(self, s: Others, generator: Generator) -> tuple[Each, Each]:
-        def at(x: Tensor, some: Tensor | None) -> Tensor:
-            return self._exactly_at(x, s if some is None else s[:, some])
+        # the expansion is made before: compilers would make each of its terms from the first again
+        columns = {"s": s, "log_p": self._exactly_at_nodes(s)}
+        return self.grid.draw(self._exact, columns, {}, generator, self.programs)
 
-        return self.grid.draw(self._exactly_at_nodes(s), at, generator)
+    def _exact(self, given: Given) -> Given:
+        """Proposals from p(x | s)."""
+        return self.grid.proposals(given["log_p"], lambda x: self._exactly_at(x, given["s"]), given)
 
     def log_prob_exactly(self, x: Each, s: Others) -> Each:
         log_z = self.grid.log_normalisation(self._exactly_at_nodes(s))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from latflow.compiled import Programs
 from latflow.densities.base import unlowered
 from latflow.densities.multilevel.conditionals import Conditional
 from latflow.densities.multilevel.geometry import (
@@ -56,9 +57,11 @@ class Multilevel(nn.Module):
         recipe: the configuration from which a named preset built the density.
         span: the couplings between which the theory can be moved by `at`; None where it has those that it
             has. The networks are then made for such a span.
+        compiled: whether draws from grids are compiled, see `multilevel`.
 
     Raises:
-        ValueError: for a lattice that does not halve often enough.
+        ValueError: for a lattice that does not halve often enough, and for compiled draws without grids or in
+            a span.
     """
 
     like: Tensor
@@ -72,6 +75,7 @@ class Multilevel(nn.Module):
         nodes: int | None = None,
         recipe: dict[str, Any] | None = None,
         span: Span | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.lattice: Lattice = tuple(lattice)
@@ -79,6 +83,13 @@ class Multilevel(nn.Module):
         self.span = span
         self.symmetries = theory.site.symmetries
         self.conditional: Conditional = conditional_of(theory, nodes)
+        self.compiled = compiled
+        if compiled:
+            if span is not None or not hasattr(self.conditional, "grid"):
+                raise ValueError(
+                    "expected real numbers or angles, and no ranges, for draws that are compiled"
+                )
+            self.conditional.programs = Programs()
         self.classes = classes(self.lattice)
         self.width = next(iter(networks.values())).width
         self.networks = nn.ModuleDict(networks)
@@ -208,7 +219,7 @@ class Multilevel(nn.Module):
             shared.add(source)
         theory = replace(self.theory, lattice=sides)
         recipe = None if self.recipe is None else self.recipe | {"lattice": list(sides)}
-        made = Multilevel(sides, theory, self.kind, networks, self.nodes, recipe, span)
+        made = Multilevel(sides, theory, self.kind, networks, self.nodes, recipe, span, self.compiled)
         return made.to(self.like)
 
     def at(self, **couplings: float) -> "Multilevel":

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Generator
 
+from latflow.compiled import as_foreseen
 from latflow.densities.multilevel.bonded import BondedMultilevel
 from latflow.densities.multilevel.counted import CountedMultilevel
 from latflow.densities.multilevel.density import Multilevel, new_networks
@@ -28,6 +29,7 @@ def multilevel(
     nodes: Count | None = None,
     ranges: Mapping[str, Sequence[float]] | None = None,
     degree: Whole = 3,
+    compiled: bool | Literal["auto"] = False,
     generator: Generator | None = None,
 ) -> Multilevel | CountedMultilevel | BondedMultilevel:
     """A field drawn from the coarsest scale to the finest, each site from a window of known sites around it.
@@ -55,13 +57,16 @@ def multilevel(
         ranges: by the names of couplings of the action, the lowest and the highest for which the density is;
             None for those of the action alone.
         degree: of the polynomials, where there are ranges.
+        compiled: whether draws of real numbers or angles are compiled for the CPU, which takes some ten
+            seconds and pays from ten to fifty thousand fields on; "auto" where there is a C++ compiler and a
+            known version of PyTorch. A GPU draws as without.
         generator: draws the initial weights; a new one with seed 0 if None.
 
     Raises:
         ValueError: for another theory, a lattice that does not halve often enough, and ranges that do not
             hold the couplings of the action; for tables of real numbers or in three dimensions, and with
             settings of networks; for couplings that differ of what is no spins, and with tables, nodes or
-            ranges.
+            ranges; for compiled draws of what has no grid, or with ranges.
 
     >>> from latflow.theories import HoppingPhi4
     >>> import torch
@@ -86,17 +91,21 @@ def multilevel(
     if not isinstance(theory, NearestNeighbours):
         if not isinstance(theory, BondedSpins):
             raise ValueError(f"expected spins where couplings differ, got {type(theory).__name__}")
-        if conditional == "tables" or nodes is not None or ranges is not None:
+        if conditional == "tables" or nodes is not None or ranges is not None or compiled:
             raise ValueError(
-                "expected neither tables nor nodes nor ranges where couplings differ, got "
-                f"{conditional=}, {nodes=} and {ranges=}"
+                "expected neither tables nor nodes nor ranges nor compiled draws where couplings differ, got "
+                f"{conditional=}, {nodes=}, {ranges=} and {compiled=}"
             )
         return BondedMultilevel(sides, theory, width or 16, recipe, generator)
     if conditional == "tables":
         given = {"width": width, "nodes": nodes, "ranges": ranges}
-        if any(one is not None for one in given.values()):
-            raise ValueError(f"expected neither width nor nodes nor ranges beside tables, got {given}")
+        if any(one is not None for one in given.values()) or compiled:
+            raise ValueError(
+                f"expected neither width nor nodes nor ranges nor compiled draws beside tables, got "
+                f"{given | {'compiled': compiled}}"
+            )
         return CountedMultilevel(sides, theory, recipe=recipe)
     span = None if ranges is None else Span(action, ranges, degree)
     networks = new_networks(sides, conditional_of(theory, nodes), width or 32, seeded(generator), span)
-    return Multilevel(sides, theory, action.kind, networks, nodes, recipe, span)
+    compiles = as_foreseen() if compiled == "auto" else compiled
+    return Multilevel(sides, theory, action.kind, networks, nodes, recipe, span, compiles)

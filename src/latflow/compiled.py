@@ -109,7 +109,7 @@ def _key(function: Named, arguments: dict[str, Tensor]) -> tuple[Any, ...]:
 def _made(function: Named, names: list[str], inputs: list[Tensor], most_reads: int | None) -> _Program:
     """The program by the fastest way that works here."""
     if inputs[0].device.type == "cpu" and not can_compile():
-        _say("no C++ compiler was found, so trajectories run uncompiled: the same numbers, at less speed")
+        _say("no C++ compiler was found, so nothing is compiled: the same numbers, at less speed")
         return _plain(function, names, inputs)
     if _is_known():
         try:
@@ -121,9 +121,9 @@ def _made(function: Named, names: list[str], inputs: list[Tensor], most_reads: i
     try:
         program = _publicly(function, names, inputs)
     except _FAILURES as error:
-        _say(f"{reason}, and torch.compile as well ({_in_a_line(error)}): trajectories run uncompiled")
+        _say(f"{reason}, and torch.compile as well ({_in_a_line(error)}): nothing is compiled")
         return _plain(function, names, inputs)
-    _say(f"{reason}: trajectories are compiled by the public torch.compile, at less speed")
+    _say(f"{reason}: the public torch.compile takes its place, at less speed")
     return program
 
 
