@@ -183,8 +183,9 @@ EXPERIMENT = Experiment(
         further_lengths=(2.0,),
         multilevel_steps=(8, 8),
         multilevel_batch=4,
+        multilevel_columns=64,
         multilevel_proposals=60,
         thermalisation=5,
     ),
 )
-"""An hour and a half on one core."""
+"""Three hours on one core."""

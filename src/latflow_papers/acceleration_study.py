@@ -61,6 +61,7 @@ class AccelerationSettings:
         multilevel_steps: of the training at each point, further ones included, from the weights of the one
             before.
         multilevel_batch: chains that such a step moves.
+        multilevel_columns: sites at which it judges each class.
         multilevel_proposals: to each chain, and updates of clusters.
         thermalisation: updates of clusters before the chains of further points.
     """
@@ -79,8 +80,9 @@ class AccelerationSettings:
     share: float = 0.25
     further: tuple[tuple[int, float], ...] = ((64, 0.6745), (128, 0.681))
     further_lengths: tuple[float, ...] = (4.0, 8.0)
-    multilevel_steps: tuple[int, ...] = (400, 1100, 2500, 2500, 2000)
+    multilevel_steps: tuple[int, ...] = (300, 700, 1500, 3000, 2500)
     multilevel_batch: int = 128
+    multilevel_columns: int = 8192
     multilevel_proposals: int = 1500
     thermalisation: int = 300
 
@@ -169,7 +171,12 @@ class Comparison:
     def _multilevel(self, number: int, theory: HoppingPhi4) -> Multilevel:
         """The multilevel density, trained on from the weights of the smaller lattice."""
         settings, name = self.settings, f"L{theory.lattice[0]} multilevel training"
-        first = multilevel(theory.lattice, action=theory, generator=self.bench.generator("multilevel"))
+        first = multilevel(
+            theory.lattice,
+            action=theory,
+            compiled=settings.study.compiled,
+            generator=self.bench.generator("multilevel"),
+        )
         assert isinstance(first, Multilevel)
         if self.model is not None:
             first.load_state_dict(self.model.on_lattice(theory.lattice).state_dict())
@@ -180,13 +187,14 @@ class Comparison:
                 name,
                 first,
                 theory,
-                SoftLabels(columns=4096),
+                SoftLabels(columns=settings.multilevel_columns),
                 steps=settings.multilevel_steps[number],
                 batch=settings.multilevel_batch,
-                learning_rate=5e-3,
+                learning_rate=2e-2,
             ),
         )
         first.load_state_dict(part["weights"])
+        first.sample(1, self.bench.generator("multilevel"))  # compiled before the clock starts
         self.model = first
         self.model_seconds += part["cpu_seconds"]
         return first
