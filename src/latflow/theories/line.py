@@ -113,14 +113,15 @@ class Grid:
         Raises:
             ResolutionError: where r is so large that the nodes do not resolve p, or p > M f.
         """
-        programs = programs if next(iter(columns.values())).device.type == "cpu" else None
-        call = _called if programs is None else partial(_in_blocks, programs)
 
         def proposed(columns: Given) -> tuple[Tensor, Tensor, Tensor]:
             like = next(iter(columns.values()))
             uniform = partial(torch.rand, like.shape[-1], generator=generator, device=like.device)
             given = columns | {"place": uniform(dtype=torch.float64), "chance": uniform(dtype=like.dtype)}
-            found = call(propose, given, shared)
+            if programs is not None and like.device.type == "cpu":
+                found = _in_blocks(programs, propose, given, shared)
+            else:
+                found = propose(given | shared)
             self._check(found["excess"].max())
             return found["x"], found["log_q"], found["kept"]
 
@@ -206,12 +207,8 @@ class Circle(Grid):
         return torch.maximum(super()._excess(p), ends)
 
 
-def _called(propose: Named, columns: Given, shared: Given) -> Given:
-    return propose(columns | shared)
-
-
 def _in_blocks(programs: Programs, propose: Named, columns: Given, shared: Given) -> Given:
-    """The same by a compiled program for blocks of columns, of which the last is filled up with the first."""
+    """`propose` as a program for blocks of columns, of which the last is filled up with the first columns."""
     number = next(iter(columns.values())).shape[-1]
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, number, _BLOCK):
