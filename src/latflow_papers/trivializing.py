@@ -23,6 +23,10 @@ PUBLISHED = {
     "L40 Gaussian k3": "420(16)",
     "L40 four": "269(17)",
     "L40 twice": "164.5(5.0)",
+    "L80 HMC": "2518(130)",
+    "L80 Gaussian k3": "1965(165)",
+    "L80 four": "1146(182)",
+    "L80 twice": "788(128)",
 }
 """τ_M in the tables of the slides; that of the bigger volume names no lattice, its HMC is that of L = 16."""
 
@@ -169,31 +173,40 @@ TRIVIALIZING = Experiment(
     ),
 )
 
-COARSE_TO_FINE = Experiment(
-    name="trivializing-40",
-    title="Trivializing flows of φ⁴ from L = 10 to 20 to 40",
-    source=SOURCE,
-    run=run,
-    settings=TrivializingSettings(
-        points=((40, 0.667),),
-        kernels=(3,),
-        volumes=(),
-        coarse=((10, 0.601), (20, 0.645)),
-        from_coarse=("four", "twice"),
-        share=0.25,
-    ),
-    quick=TrivializingSettings(
-        points=((4, 0.46),),
-        kernels=(3,),
-        volumes=(),
-        coarse=(),
-        share=0.5,
-        rounds=2,
-        chains=4,
-        trajectories=10,
-        steps=3,
-        batch=4,
-        compiled=False,
-    ),
-)
-"""Hours on one core."""
+
+def _coarse_to_fine(fine: tuple[int, float], *coarse: tuple[int, float], **effort: Any) -> Experiment:
+    """HMC, and flows over normal numbers and over two coarser theories, on one lattice."""
+    sides = " to ".join(str(side) for side, _ in (*coarse, fine))
+    return Experiment(
+        name=f"trivializing-{fine[0]}",
+        title=f"Trivializing flows of φ⁴ from L = {sides}",
+        source=SOURCE,
+        run=run,
+        settings=TrivializingSettings(
+            points=(fine,),
+            kernels=(3,),
+            volumes=(),
+            coarse=coarse,
+            from_coarse=("four", "twice"),
+            share=0.25,
+            **effort,
+        ),
+        quick=TrivializingSettings(
+            points=((4, 0.46),),
+            kernels=(3,),
+            volumes=(),
+            coarse=(),
+            share=0.5,
+            rounds=2,
+            chains=4,
+            trajectories=10,
+            steps=3,
+            batch=4,
+            compiled=False,
+        ),
+    )
+
+
+L40 = _coarse_to_fine((40, 0.667), (10, 0.601), (20, 0.645))
+L80 = _coarse_to_fine((80, 0.677), (20, 0.645), (40, 0.667), chains=128, trajectories=40)
+"""Hours on one core, each."""
