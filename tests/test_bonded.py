@@ -246,7 +246,8 @@ def test_it_comes_back_from_its_file(tmp_path):
 def test_what_it_cannot_be_made_of_is_refused():
     for wrong in ({"conditional": "tables"}, {"nodes": 9}, {"ranges": {"beta": [0.5, 0.9]}}):
         with pytest.raises(
-            ValueError, match="expected neither tables nor nodes nor ranges where couplings differ"
+            ValueError,
+            match="expected neither tables nor nodes nor ranges nor compiled draws where",
         ):
             multilevel((4, 4), action=glass(), **wrong)
     with pytest.raises(ValueError, match=r"expected a theory on .* got Potts model"):

@@ -263,7 +263,9 @@ def test_what_it_cannot_do_is_refused():
     q = made(ISING)
     with pytest.raises(ValueError, match="expected spins for tables, got LineWeight"):
         multilevel((4, 4), action=HoppingPhi4((4, 4), 0.5, 0.5), conditional="tables")
-    with pytest.raises(ValueError, match="neither width nor nodes nor ranges beside tables, got "):
+    with pytest.raises(
+        ValueError, match="neither width nor nodes nor ranges nor compiled draws beside tables"
+    ):
         multilevel((4, 4), action=ISING, conditional="tables", width=8)
     with pytest.raises(ValueError, match=r"draws single sites, .* soft_labels, got CountedMultilevel"):
         trainer(q, ISING, 1, estimator=soft_labels())
