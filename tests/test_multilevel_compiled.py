@@ -1,5 +1,7 @@
 """Compiled draws of multilevel densities: the same densities, in blocks of columns."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -55,12 +57,14 @@ def test_compiled_draws_are_draws_of_the_density(action, tmp_path):
 
 @needs_compiler
 def test_compiled_draws_say_where_nodes_are_too_few():
+    """And end for numbers that are none, with which no proposal would ever be kept."""
     q = density(PHI4, nodes=24)
-    with torch.no_grad():
-        for network in q.networks.values():
-            network.bias += 3.0
-    with pytest.raises(ResolutionError, match="24 nodes on"):
-        q.sample(4, seeded())
+    for bias in (3.0, math.nan):
+        with torch.no_grad():
+            for network in q.networks.values():
+                network.bias.fill_(bias)
+        with pytest.raises(ResolutionError, match="24 nodes on"):
+            q.sample(4, seeded())
 
 
 def test_without_a_compiler_they_are_drawn_in_the_same_blocks(monkeypatch):
