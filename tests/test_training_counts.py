@@ -140,8 +140,8 @@ def test_a_population_moves_to_what_has_more_weight(here, there, moves):
     """S rises by 4 (9 + 8.1) = 68 from 0 to 3: what is proposed is accepted for certain, or never."""
     x = torch.full((5, 2, 2), here, dtype=torch.float64)
     density = Fixed(torch.full((2, 2), there, dtype=torch.float64), -1.0)
-    log_weight = SoftLabels(proposals=1.0)._propose(density, ACTION, x, Generator().manual_seed(1))
-    assert torch.equal(x, torch.full_like(x, there if moves else here))
+    moved, log_weight = SoftLabels()._proposed(density, ACTION, x, Generator().manual_seed(1))
+    assert torch.equal(moved, torch.full_like(x, there if moves else here))
     assert torch.allclose(log_weight, 1.0 - ACTION(density.x[None]))
 
 
@@ -172,6 +172,37 @@ def test_each_sweep_of_a_population_redraws_both_colours_and_each_call_other_cha
         estimator(density, ACTION, 2, Generator().manual_seed(1))
     assert density.theory.parities == [0, 1] * 6
     assert estimator._calls == 3
+
+
+@pytest.mark.parametrize(
+    ("proposals", "expected"), [(1.0, [2, 4, 4, 4]), (0.5, [2, 2, 4, 4]), (0.3, [2, 2, 2, 4])]
+)
+def test_draws_are_proposed_together_and_to_all_chains_in_turn(proposals, expected):
+    """To 2, 2 and round(0.3 · 3 · 2) = 2 of 4 chains: in every call, in every second, in every third."""
+    density = Fixed(torch.zeros(2, 2), 0.0)
+    density.theory = Watched()
+    population, estimator = torch.full((4, 2, 2), 3.0), Learning(chains=4, proposals=proposals)
+    estimator._populations[ACTION.lattice] = population
+    found = []
+    for _ in range(4):
+        assert len(estimator(density, ACTION, 2, Generator().manual_seed(1)).log_weight) == 2
+        found.append(int((population[:, 0, 0] == 0).sum()))
+    assert found == expected
+
+
+def test_the_log_weights_of_the_last_proposals_are_kept():
+    """By a population that goes on between two calls that propose; one that kept none proposes at once."""
+    density, generator = Fixed(torch.zeros(2, 2), 0.0), Generator().manual_seed(1)
+    density.theory = Watched()
+    first, second, third = (Learning(chains=4, proposals=0.25) for _ in range(3))
+    first._populations[ACTION.lattice] = torch.zeros(4, 2, 2)
+    told = first(density, ACTION, 4, generator).log_weight
+    state = first.state_dict()
+    second.load_state_dict(state)
+    density.log_q = 1.0
+    assert torch.equal(second(density, ACTION, 4, generator).log_weight, told)
+    third.load_state_dict({name: kept for name, kept in state.items() if name != "log_weight"})
+    assert torch.equal(third(density, ACTION, 4, generator).log_weight, told - 1.0)
 
 
 def test_forces_are_shortened_by_the_number_of_their_components():

@@ -79,9 +79,9 @@ def test_clusters_of_signs_are_joined_in_double_precision():
 
 
 def test_populations_decide_in_double_precision():
-    """The first numbers choose whom to move, for which any precision will do; the last decide."""
+    """The first numbers are those of draws, for which any precision will do; the last decide."""
     flow = affine_flow((4, 4), layers=1, hidden=(2,))
     x, generator = torch.zeros(4, 4, 4), Generator().manual_seed(1)
     with Uniform() as seen:
-        SoftLabels()._propose(flow, PHI4, x, generator)
+        SoftLabels()._proposed(flow, PHI4, x, generator)
     assert seen.found[-1] == torch.float64

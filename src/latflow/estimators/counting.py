@@ -39,7 +39,7 @@ class Counting(Populated):
 
     Args:
         chains: of each process, as of `Populated`.
-        proposals: the share of them for which the density proposes in each call.
+        proposals: of the density, for each chain that a call moves, as of `Populated`.
         sweeps: of the heat bath in each call.
         first: calls before the first time.
         growth: by which factor their number grows until the next time, above 1.

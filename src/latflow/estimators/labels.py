@@ -5,13 +5,14 @@ from itertools import permutations
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int
 from torch import Generator, Tensor
 
 from latflow.densities.base import Density, log_weight
 from latflow.estimators.base import Estimate, Estimator
 from latflow.theories.base import Action
 from latflow.theories.neighbours import CoupledSites, NearestNeighbours
-from latflow.types import Count, Lattice, SiteField
+from latflow.types import Count, Lattice, LogProb, SiteField
 
 
 @runtime_checkable
@@ -28,18 +29,19 @@ class SiteDensity(Density, Protocol):
 class Populated(Estimator):
     """An estimator with a population of chains that the density moves, and from which it learns.
 
-    In each call some of them are moved by a heat bath of all sites, with the theory's own distributions, and
-    some by proposals of the density, accepted as by `IndependenceMetropolis`. No other sampler is needed. The
-    chains start at draws of the density as it is at first, whatever it is; the heat bath makes what is short
-    in range, and the longer the range at which the density is right, the more of its proposals are accepted.
-    With a fixed density both moves keep p: the population has no bias but for what is left of its start.
-    Nothing is recorded of it.
+    In each call the next of them in turn are moved by a heat bath of all sites, with the theory's own
+    distributions. With 1/k for `proposals`, in every k-th call the density proposes to as many, likewise in
+    turn, accepted as by `IndependenceMetropolis`: many draws at once take less time each. No other sampler is
+    needed. The chains start at draws of the density as it is at first, whatever it is; the heat bath makes
+    what is short in range, and the longer the range at which the density is right, the more of its proposals
+    are accepted. With a fixed density both moves keep p: the population has no bias but for what is left of
+    its start. Nothing is recorded of it.
 
-    The log-weights are those of the proposals, which are fresh draws of the density.
+    The log-weights are those of the last proposals, which were fresh draws of the density.
 
     Args:
-        chains: of each process, or as many as its first call moves; each call moves the next of them in turn.
-        proposals: for which share of these chains the density proposes in each call, above 0 and at most 1.
+        chains: of each process, or as many as its first call moves.
+        proposals: of the density, for each chain that a call moves; above 0 and at most 1.
         sweeps: of the heat bath in each call.
 
     Raises:
@@ -62,6 +64,7 @@ class Populated(Estimator):
             )
         self.chains, self.proposals, self.sweeps = chains, proposals, sweeps
         self._populations: dict[Lattice, SiteField] = {}
+        self._log_weight: LogProb = torch.empty(0)
         self._calls = 0
 
     def check(self, density: object, action: Action) -> None:
@@ -78,52 +81,63 @@ class Populated(Estimator):
             )
 
     def __call__(self, density: Density, action: Action, n: int, generator: Generator) -> Estimate:
-        if action.lattice not in self._populations:
+        begins = action.lattice not in self._populations
+        if begins:
             self.check(density, action)
         assert isinstance(density, SiteDensity)
         with torch.autocast(generator.device.type, enabled=False):
-            if action.lattice not in self._populations:
+            if begins:
                 self._populations[action.lattice], _ = density.sample(max(self.chains, n), generator)
             population = self._populations[action.lattice]
             if n > len(population):
                 raise ValueError(f"expected to move at most all {len(population)} chains, got {n}")
-            order = torch.arange(self._calls * n, (self._calls + 1) * n, device=population.device)
-            index = order % len(population)
+            calls = int(1 / self.proposals)
+            if begins or not len(self._log_weight) or self._calls % calls == 0:
+                size = max(1, round(self.proposals * calls * n))
+                some = _turn(self._calls // calls, size, population)
+                population[some], self._log_weight = self._proposed(
+                    density, action, population[some], generator
+                )
+            index = _turn(self._calls, n, population)
             x = population[index]
             for _ in range(self.sweeps):
                 for parity in (0, 1):
                     x = density.theory.redrawn(x, parity, generator)
-            log_w = self._propose(density, action, x, generator)
         population[index] = x
         self._calls += 1
-        return Estimate(self._learn(density, x, generator), log_w)
+        return Estimate(self._learn(density, x, generator), self._log_weight)
 
     @abstractmethod
     def _learn(self, density: Any, x: SiteField, generator: Generator) -> Tensor:
         """The loss on chains that were just moved."""
 
     @torch.no_grad()
-    def _propose(self, density: Density, action: Action, x: SiteField, generator: Generator) -> Tensor:
-        """Move some of the chains in place by proposals, and return the log-weights of these."""
-        size = max(1, round(self.proposals * len(x)))
-        # at random: by turns, a size that divides that of the population would leave chains out for ever
-        some = torch.rand(len(x), generator=generator, device=x.device).argsort()[:size]
-        proposed, log_q = density.sample(size, generator)
-        old, new = x[some], log_weight(action, proposed, log_q)
-        gain = new - log_weight(action, old, density.log_prob(old))
-        uniform = torch.rand(size, generator=generator, dtype=torch.float64, device=x.device)
-        accepted = (torch.log(uniform) < gain).view(-1, *(1 for _ in old.shape[1:]))
-        x[some] = torch.where(accepted, proposed, old)
-        return new
+    def _proposed(
+        self, density: Density, action: Action, x: SiteField, generator: Generator
+    ) -> tuple[SiteField, LogProb]:
+        """Chains after a proposal to each, and the log-weights of these."""
+        proposed, log_q = density.sample(len(x), generator)
+        new = log_weight(action, proposed, log_q)
+        gain = new - log_weight(action, x, density.log_prob(x))
+        uniform = torch.rand(len(x), generator=generator, dtype=torch.float64, device=x.device)
+        accepted = (torch.log(uniform) < gain).view(-1, *(1 for _ in action.lattice))
+        return torch.where(accepted, proposed, x), new
 
     def state_dict(self) -> dict[str, Tensor]:
         populations = {"x".join(map(str, sides)): x for sides, x in self._populations.items()}
-        return {"calls": torch.tensor([self._calls]), **populations}
+        last = {"log_weight": self._log_weight} if len(self._log_weight) else {}
+        return {"calls": torch.tensor([self._calls]), **last, **populations}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         parts = dict(state)
         self._calls = int(parts.pop("calls", torch.zeros(1)))
+        self._log_weight = parts.pop("log_weight", self._log_weight)
         self._populations = {tuple(map(int, sides.split("x"))): x for sides, x in parts.items()}
+
+
+def _turn(number: int, size: int, population: SiteField) -> Int[Tensor, "chains"]:
+    """The chains of one of many turns of so many."""
+    return torch.arange(number * size, (number + 1) * size, device=population.device) % len(population)
 
 
 @runtime_checkable
@@ -145,7 +159,7 @@ class SoftLabels(Populated):
 
     Args:
         chains: of each process, as of `Populated`.
-        proposals: the share of them for which the density proposes in each call.
+        proposals: of the density, for each chain that a call moves, as of `Populated`.
         sweeps: of the heat bath in each call.
         columns: of how many sites, over all chains of a call, each class of sites is judged, or of how many
             of their images under the symmetries of the lattice.
