@@ -49,6 +49,7 @@ class Row:
 
 def measured(sampler: Sampler[Any, Any], state: Any, steps: int, generator: Generator) -> dict[str, Any]:
     """τ_M, V⟨M²⟩ with its τ, the acceptance of chains over so many steps, and processor seconds of a step."""
+    run(sampler, state, _UNTIMED, _observed, generator)
     before = time.process_time()
     series = run(sampler, state, steps, _observed, generator, block=200).series
     seconds = (time.process_time() - before) / series["m"].numel()
@@ -64,6 +65,10 @@ def measured(sampler: Sampler[Any, Any], state: Any, steps: int, generator: Gene
         "acceptance": float(series["accepted"].double().mean()),
         "seconds_a_trajectory": seconds,
     }
+
+
+_UNTIMED = 16
+"""Steps before the clock starts, in which programs are compiled."""
 
 
 def _observed(x: Field) -> dict[str, torch.Tensor]:

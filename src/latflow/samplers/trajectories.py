@@ -28,8 +28,9 @@ _UNROLLED, _SMALL, _OPERATIONS = 8, 2**12, 800
 """Of a program of several trajectories: how many at most, for how many numbers in a field, since it is small
 fields that wait for calls of programs, and the most operations in all, which bound the time to compile it."""
 
-_WHOLE = 2000
-"""The most operations in the forces of a trajectory that is compiled as one program."""
+_WHOLE = 4500
+"""The most operations in the forces of a trajectory that is compiled as one program, in about a minute. With
+one for each evaluation, all between them goes through memory, and that takes longer than what they do."""
 
 _MOST_READS = 1
 """Each drift is stored: else a force would gather every neighbour from all that the drift has read."""
