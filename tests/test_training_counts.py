@@ -9,6 +9,7 @@ from latflow.densities.flows import affine_flow
 from latflow.densities.multilevel.counted import CountedMultilevel
 from latflow.estimators import Estimate, ForwardPath, SoftLabelsInRanges, counting, forward_kl, reinforce
 from latflow.estimators.labels import SoftLabels
+from latflow.multilevel import multilevel
 from latflow.theories import Ising, Phi4
 from latflow.training import Anneal, Curriculum, Schedule, Trainer
 from latflow.training.schedules import Plateau
@@ -146,14 +147,15 @@ def test_a_population_moves_to_what_has_more_weight(here, there, moves):
 
 
 class Watched:
-    """A theory that notes which colour of its sites is redrawn."""
+    """A theory that notes which colour of its sites is redrawn, and adds something to all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: float = 0.0) -> None:
         self.parities: list[int] = []
+        self.step = step
 
     def redrawn(self, x, parity, _):
         self.parities.append(parity)
-        return x
+        return x + self.step
 
 
 class Learning(SoftLabels):
@@ -164,14 +166,26 @@ class Learning(SoftLabels):
 
 
 def test_each_sweep_of_a_population_redraws_both_colours_and_each_call_other_chains():
+    """The first two twice by 4, the last two once; what these get is replaced by zeros in the third call."""
     density = Fixed(torch.zeros(2, 2), 0.0)
-    density.theory = Watched()
+    density.theory = Watched(step=1.0)
     population, estimator = torch.zeros(4, 2, 2), Learning(chains=4, proposals=0.5, sweeps=2)
     estimator._populations[ACTION.lattice] = population
     for _ in range(3):
         estimator(density, ACTION, 2, Generator().manual_seed(1))
     assert density.theory.parities == [0, 1] * 6
+    assert population[:, 0, 0].tolist() == [8.0, 8.0, 0.0, 0.0]
     assert estimator._calls == 3
+
+
+def test_on_another_lattice_draws_are_proposed_at_once():
+    """Else the record would show log-weights of the lattice before, for up to 1/proposals calls."""
+    estimator, found = Learning(chains=8, proposals=0.25), []
+    for sides in ((4, 4), (8, 8)):
+        theory = Ising(sides, 0.4)
+        q = multilevel(sides, action=theory, width=4)
+        found.append(estimator(q, theory, 8, Generator().manual_seed(1)).log_weight)
+    assert 3 * float(found[0].mean()) < float(found[1].mean())
 
 
 @pytest.mark.parametrize(
